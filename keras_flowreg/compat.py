@@ -1,0 +1,51 @@
+"""Which TensorFlow, Keras and TensorFlow Addons are installed, and the few things that differ between them.
+
+No other module asks for a version.
+"""
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+if KERAS_3 and keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "Expected Keras to run on the TensorFlow backend (KERAS_BACKEND=tensorflow). "
+        f"Received backend {keras.backend.backend()!r}."
+    )
+
+
+def tfa_dense_image_warp():
+    """Returns `tfa.image.dense_image_warp`, or `None` where TensorFlow Addons cannot be imported.
+
+    TensorFlow Addons does not import beside Keras 3.
+    """
+    if KERAS_3:
+        return None
+    try:
+        from tensorflow_addons.image import dense_image_warp
+    except ImportError:
+        return None
+    return dense_image_warp
+
+
+def minimize(optimizer, tape, loss, variables):
+    """Takes one optimizer step down `loss`, with the loss scaling that mixed precision asks of the optimizer.
+
+    Keras 2 scales in `LossScaleOptimizer.minimize`; Keras 3 in `scale_loss`, and unscales when it applies.
+    """
+    if KERAS_3:
+        with tape:
+            loss = optimizer.scale_loss(loss)
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    else:
+        optimizer.minimize(loss, variables, tape=tape)
+
+
+def jit_compile_on_this_machine():
+    """Whether XLA is worth it here: with a GPU, and without a distribution strategy.
+
+    XLA's convolutions are several times slower than oneDNN's on a CPU, and Keras 3 cannot compile
+    a replicated step (keras-team/keras#18145).
+    """
+    return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()

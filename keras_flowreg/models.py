@@ -1,0 +1,223 @@
+"""A Keras model that is trained with a gradient regularizer, on adversarial images, or both."""
+
+import keras
+import tensorflow as tf
+
+from keras_flowreg import compat
+from keras_flowreg.attacks import Attack
+from keras_flowreg.ops.losses import expect_labels_in_range, resolve_loss
+from keras_flowreg.ops.validation import as_images, expect_finite
+from keras_flowreg.regularizers import GradientRegularizer
+
+
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class FlowRegularizedModel(keras.Model):
+    """Trains a classifier with a penalty on its loss's gradient with respect to a perturbation.
+
+        loss = task_loss + penalty_weight * gradient_penalty
+
+    where `task_loss` is what Keras would minimize without it. It is compiled, fitted, evaluated and saved
+    like any Keras model; `base_model` is the classifier itself.
+
+    ```python
+    model = fr.FlowRegularizedModel(classifier, fr.FlowGradientRegularizer(weight=4.4, random_start=0.155))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.fit(images, labels, callbacks=[fr.callbacks.PenaltyWarmup(epochs=5)])
+    ```
+
+    The logs are `loss`, `task_loss`, `gradient_penalty` (not weighted) and the metrics; in validation and
+    `evaluate` the penalty is that at the identity, without a random start.
+
+    Args:
+      base_model: a Keras model (Sequential, functional or subclassed) that maps images
+        `[batch, height, width, channels]` to logits or probabilities. It is trained in place.
+      regularizer: a `GradientRegularizer`; `None` for plain training.
+      attack: an `Attack`, whose adversarial images are trained on; `None` for clean ones. Without a loss of
+        its own it attacks the one that is compiled.
+      seed: of the regularizer's random starts.
+
+    Attributes:
+      base_model: the classifier.
+      regularizer, attack: as given.
+      penalty_weight: the weight of the penalty, a variable that begins as `regularizer.weight`.
+
+    Raises:
+      TypeError: if `base_model` is not a Keras model, `regularizer` not a `GradientRegularizer`, or
+        `attack` not an `Attack`.
+      ValueError: if `base_model` has several inputs or outputs.
+
+    Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
+    """
+
+    def __init__(self, base_model, regularizer=None, attack=None, *, seed=0, name=None):
+        _expect_classifier(base_model)
+        _expect_instance("regularizer", regularizer, GradientRegularizer)
+        _expect_instance("attack", attack, Attack)
+        super().__init__(name=name, dtype=base_model.variable_dtype)
+        self.base_model = base_model
+        self.regularizer = regularizer
+        # The attack holds the base model too: untracked, its weights are not saved twice.
+        object.__setattr__(self, "attack", attack)
+        self.seed = int(seed)
+        self._total_tracker = keras.metrics.Mean(name="loss")
+        self._task_tracker = keras.metrics.Mean(name="task_loss")
+        self._penalty_tracker = keras.metrics.Mean(name="gradient_penalty")
+        if regularizer is not None:
+            self.penalty_weight = self.add_weight(
+                name="penalty_weight",
+                shape=(),
+                initializer=keras.initializers.Constant(regularizer.weight),
+                trainable=False,
+            )
+
+    def build(self, input_shape):
+        if not self.base_model.built:
+            self.base_model.build(input_shape)
+        self.built = True
+
+    def call(self, images, training=None):
+        # Keras hands `training` on to the base model by its call context, whether it takes it or not.
+        return self.base_model(images)
+
+    def compile(self, *args, jit_compile="auto", **kwargs):
+        """Configures the model as `keras.Model.compile` does.
+
+        Args:
+          *args, **kwargs: as `keras.Model.compile`.
+          jit_compile: whether to compile the steps with XLA; `"auto"`: where there is a GPU and no
+            distribution strategy, since XLA's convolutions are slow on a CPU.
+        """
+        if jit_compile == "auto":
+            jit_compile = compat.jit_compile_on_this_machine()
+        super().compile(*args, jit_compile=jit_compile, **kwargs)
+        if self.attack is not None and self.attack.loss is None:
+            self.attack.loss = resolve_loss(None, self)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data):
+        images, labels, sample_weight = _unpack(data)
+        if self.attack is not None:
+            images = self.attack(images, labels, seed=self._step_seed())
+        with tf.GradientTape() as tape:
+            predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training=True)
+            task_loss = self.compute_loss(images, labels, predictions, sample_weight)
+            loss = task_loss + self._weighted(penalty, task_loss.dtype)
+        try:
+            compat.minimize(self.optimizer, tape, loss, self.trainable_variables)
+        except LookupError as error:
+            raise ValueError(
+                "Expected every operation of the model to have a second derivative, which the gradient "
+                f"penalty needs. Received an operation without one: {error}"
+            ) from error
+        self._update_trackers(images, loss, task_loss, penalty)
+        return self.compute_metrics(images, labels, predictions, sample_weight)
+
+    def test_step(self, data):
+        images, labels, sample_weight = _unpack(data)
+        predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training=False)
+        task_loss = self.compute_loss(images, labels, predictions, sample_weight)
+        loss = task_loss + self._weighted(penalty, task_loss.dtype)
+        self._update_trackers(images, loss, task_loss, penalty)
+        return self.compute_metrics(images, labels, predictions, sample_weight)
+
+    @property
+    def metrics(self):
+        own = [self._total_tracker, self._task_tracker]
+        if self.regularizer is not None:
+            own.append(self._penalty_tracker)
+        trackers = (self._total_tracker, self._task_tracker, self._penalty_tracker)
+        # Keras's own "loss" is the task loss alone.
+        others = [
+            metric for metric in super().metrics if metric.name != "loss" and all(metric is not t for t in trackers)
+        ]
+        return own + others
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "base_model": keras.saving.serialize_keras_object(self.base_model),
+            "regularizer": keras.saving.serialize_keras_object(self.regularizer),
+            "attack": keras.saving.serialize_keras_object(self.attack),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for part in ("base_model", "regularizer", "attack"):
+            config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
+        if config["attack"] is not None:
+            config["attack"].model = config["base_model"]
+        return cls(**config)
+
+    def _predict_with_penalty(self, images, labels, sample_weight, training):
+        """The predictions, and the penalty: `None` without a regularizer."""
+        loss = resolve_loss(None, self)
+        if self.regularizer is None:
+            predictions, penalty = self(images, training=training), None
+        else:
+            predictions, penalty = self.regularizer(
+                self,
+                images,
+                labels,
+                loss,
+                sample_weight=sample_weight,
+                training=training,
+                seed=self._step_seed() if training else None,
+                # Nothing is started from where nothing is penalized: weight 0 is plain training.
+                start_scale=tf.cast(self.penalty_weight > 0, tf.float32),
+            )
+        expect_labels_in_range(labels, predictions, loss)
+        return predictions, penalty
+
+    def _step_seed(self):
+        """A seed for each step and replica, that a resumed training finds again."""
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.random.experimental.stateless_fold_in(tf.stack([self.seed, step]), replica)
+
+    def _weighted(self, penalty, dtype):
+        """The penalty's share of this replica's loss: the replicas' gradients are added up."""
+        if penalty is None:
+            return tf.zeros([], dtype)
+        weighted = tf.cast(self.penalty_weight, penalty.dtype) * penalty
+        return tf.cast(weighted / _replicas(), dtype)
+
+    def _update_trackers(self, images, loss, task_loss, penalty):
+        examples = tf.shape(images)[0]
+        self._total_tracker.update_state(loss * _replicas(), sample_weight=examples)
+        self._task_tracker.update_state(task_loss * _replicas(), sample_weight=examples)
+        if penalty is not None:
+            self._penalty_tracker.update_state(penalty, sample_weight=examples)
+
+
+def _unpack(data):
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None:
+        raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
+    return expect_finite(as_images(images)), labels, sample_weight
+
+
+def _replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _expect_classifier(model):
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected `base_model` to be a keras.Model. Received {model!r}.")
+    for kind in ("inputs", "outputs"):
+        tensors = getattr(model, kind, None) or []
+        if len(tensors) > 1:
+            raise ValueError(
+                "Expected `base_model` to map one batch of images to one batch of predictions. "
+                f"Received a model with {len(tensors)} {kind}."
+            )
+
+
+def _expect_instance(name, value, kind):
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"Expected `{name}` to be None or of the class {kind.__name__}. Received {value!r}.")

@@ -1,0 +1,310 @@
+"""Gradient regularization: a penalty on the gradient of the loss with respect to a perturbation.
+
+    penalty = mean over examples b of ‖∂loss_b/∂θ_b‖²
+
+at the identity, or at a random start near it, where loss_b is the loss of example b alone. So the penalty
+does not change with the batch size, the number of replicas, or the reduction of the loss. (Where a layer
+mixes the examples of a batch, as BatchNormalization does in training, the gradient is that of the batch's
+summed loss.)
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_flowreg import balls
+from keras_flowreg.ops.losses import per_example_loss, resolve_loss
+from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of
+from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
+
+NORMS = ("squared_l2", "l2", "l1")
+GRADIENT_PLACES = ("start", "identity")
+GRADIENT_METHODS = ("analytic", "tape")
+
+
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class GradientRegularizer:
+    """Penalizes the gradient of the loss with respect to any perturbation.
+
+    It is a plain callable that any training loop can use:
+
+    ```python
+    regularizer = fr.FlowGradientRegularizer(weight=4.4)
+    with tf.GradientTape() as tape:
+        predictions, penalty = regularizer(model, images, labels, loss)
+        total = tf.reduce_mean(loss(labels, predictions)) + regularizer.weight * penalty
+    ```
+
+    Args:
+      perturbation: the `Perturbation` T(x; θ).
+      weight: what the penalty is multiplied by in the total loss, not negative.
+      random_start: standard deviation of the normal start of θ, in θ's units, in training; 0 for none.
+        The predictions are then those of the started images: the start is an augmentation too, as in
+        the authors' code, and the model is run once.
+      gradient_at: `"start"`: ∂loss/∂θ at θ = start; `"identity"`: at θ = 0, on the started images, as
+        the authors do.
+      norm: `"squared_l2"`, as in the paper; `"l2"` or `"l1"`: the dual norms of an ℓ2 and an ℓ∞ ball,
+        that is, the first-order rise of the loss in a ball of radius 1.
+      gradient: `"analytic"`: the perturbation's own pullback; `"tape"`: a tape through its `apply`.
+
+    Raises:
+      ValueError: if the weight or the random start is negative or not finite, or an option is unknown.
+      TypeError: if `perturbation` is not a `Perturbation`.
+
+    Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients",
+    2021. They differentiate a batch's mean loss in normalized coordinates: `weight_from_paper` converts.
+    """
+
+    def __init__(
+        self,
+        perturbation,
+        weight,
+        *,
+        random_start=0.0,
+        gradient_at="start",
+        norm="squared_l2",
+        gradient="analytic",
+    ):
+        if not isinstance(perturbation, Perturbation):
+            raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
+        self.perturbation = perturbation
+        self.weight = expect_not_negative("weight", weight)
+        self.random_start = expect_not_negative("random_start", random_start)
+        self.gradient_at = expect_one_of("gradient_at", gradient_at, GRADIENT_PLACES)
+        self.norm = expect_one_of("norm", norm, NORMS)
+        self.gradient = expect_one_of("gradient", gradient, GRADIENT_METHODS)
+
+    def __call__(
+        self, model, images, labels, loss=None, *, sample_weight=None, training=True, seed=None, start_scale=1.0
+    ):
+        """Runs the model once, and computes the penalty.
+
+        Args:
+          model: a callable Keras model, images to predictions.
+          images: `[batch, height, width, channels]`.
+          labels: as the loss takes them.
+          loss: a Keras loss; `None` for the one the model was compiled with.
+          sample_weight: `[batch]`, multiplies each example's penalty, as Keras does each example's loss.
+          training: the mode the model is run in. Outside training there is no random start, so that
+            the penalty can be repeated.
+          seed: `[2]` integers for the random start; `None` draws from TensorFlow's global generator.
+          start_scale: multiplies the random start; 0 for none.
+
+        Returns:
+          `(predictions, penalty)`: the model's predictions for the (started) images, and the unweighted
+          penalty, a float32 scalar (float64 for float64 images).
+
+        Raises:
+          ValueError, TypeError: if images, labels or loss are not as above, or the predictions do not
+            depend on the images.
+        """
+        images = as_images(images)
+        started, pullbacks = self._start(images, training, seed, start_scale)
+        predictions, upstream = loss_gradient(model, started, labels, resolve_loss(loss, model), training)
+        penalties = tf.add_n([self._per_example(pullback(upstream)) for pullback in pullbacks]) / len(pullbacks)
+        if sample_weight is not None:
+            penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
+        return predictions, tf.reduce_mean(penalties)
+
+    def _start(self, images, training, seed, scale):
+        """The images that the model is run on, and the pullbacks whose penalties are averaged."""
+        sides = self.perturbation.sides
+        if self.gradient == "tape":
+            sides = TapeLinearized(self.perturbation).sides
+        if not (training and self.random_start):
+            return _linearize_all([side.linearize_at_identity(images) for side in sides])
+        start = self.perturbation.random_start(images, self.random_start, _seed(seed))
+        start *= tf.cast(scale, start.dtype)
+        if self.gradient_at == "identity":
+            started = self.perturbation.apply(images, start)
+            return _linearize_all([side.linearize_at_identity(started) for side in sides])
+        return _linearize_all([side.linearize(images, start) for side in sides])
+
+    def _per_example(self, gradients):
+        if self.norm == "l1":
+            return balls.LInfBall(1.0).dual_norm(gradients)
+        lengths = balls.L2Ball(1.0).dual_norm(gradients)
+        return lengths if self.norm == "l2" else tf.square(lengths)
+
+    def get_config(self):
+        return {
+            "perturbation": keras.saving.serialize_keras_object(self.perturbation),
+            "weight": self.weight,
+            "random_start": self.random_start,
+            "gradient_at": self.gradient_at,
+            "norm": self.norm,
+            "gradient": self.gradient,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["perturbation"] = keras.saving.deserialize_keras_object(config["perturbation"])
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class FlowGradientRegularizer(GradientRegularizer):
+    """Flow-gradient regularization: penalizes ∂loss/∂flow.
+
+    Args:
+      weight: as `GradientRegularizer`; `weight_from_paper` converts the paper's λ.
+      random_start: standard deviation of each displacement's start, in pixels.
+      lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or
+        `"two_sided"`; see `ops.warp`.
+      implementation: whose warp: `"native"`, `"tfa"` or `"auto"`.
+      **options: `gradient_at`, `norm` and `gradient`, as `GradientRegularizer`.
+
+    Raises:
+      ValueError: if an option is out of its range or unknown.
+    """
+
+    def __init__(self, weight, *, random_start=0.0, lattice="two_sided", implementation="native", **options):
+        super().__init__(Flow(lattice, implementation), weight, random_start=random_start, **options)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["perturbation"]
+        return {**config, **self.perturbation.get_config()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class InputGradientRegularizer(GradientRegularizer):
+    """Input-gradient regularization: penalizes ∂loss/∂image.
+
+    Args:
+      weight: as `GradientRegularizer`.
+      **options: `random_start` (standard deviation in the units of the image's values), `gradient_at`,
+        `norm` and `gradient`, as `GradientRegularizer`.
+
+    Reference: Drucker and LeCun, "Improving generalization performance using double backpropagation",
+    1992; Ross and Doshi-Velez, "Improving the adversarial robustness and interpretability of deep neural
+    networks by regularizing their input gradients", 2018.
+    """
+
+    def __init__(self, weight, **options):
+        super().__init__(Additive(), weight, **options)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["perturbation"]
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def loss_gradient(model, images, labels, loss, training=False):
+    """Runs a model and differentiates each example's loss with respect to its image.
+
+    Args:
+      model: a callable Keras model.
+      images: float `[batch, height, width, channels]`.
+      labels: as `loss` takes them.
+      loss: a `keras.losses.Loss`, or a function of `(labels, predictions)`.
+      training: the mode the model is run in.
+
+    Returns:
+      `(predictions, gradients)`; the gradients are `[batch, height, width, channels]`.
+
+    Raises:
+      ValueError: if the predictions cannot be differentiated with respect to the images.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        predictions = model(images, training=training)
+        losses = per_example_loss(loss, labels, predictions)
+    gradients = tape.gradient(losses, images)
+    if gradients is None:
+        raise ValueError(
+            "Expected the model's loss to be differentiable with respect to its images. "
+            f"Received a model without such a gradient: {model}."
+        )
+    return predictions, gradients
+
+
+def perturbation_gradients(model, perturbation, images, labels, loss=None, parameters=None, training=False):
+    """The gradient of each example's loss with respect to a perturbation's parameters.
+
+    Args:
+      model: a Keras model, images to logits or probabilities.
+      perturbation: the `Perturbation` T(x; θ).
+      images: `[batch, height, width, channels]`.
+      labels: as the loss takes them.
+      loss: a Keras loss: instance, function or name; `None` for the one the model was compiled with.
+      parameters: the θ to differentiate at; `None` for the identity.
+      training: the mode the model is run in.
+
+    Returns:
+      The gradients, of the shape of θ; where the perturbation stands for several sides, those of each,
+      stacked in front.
+
+    Raises:
+      ValueError, TypeError: if images, labels or loss are not as above.
+    """
+    images = as_images(images)
+    sides = perturbation.sides
+    if parameters is None:
+        perturbed, pullbacks = _linearize_all([side.linearize_at_identity(images) for side in sides])
+    else:
+        parameters = tf.cast(parameters, images.dtype)
+        perturbed, pullbacks = _linearize_all([side.linearize(images, parameters) for side in sides])
+    _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, model), training)
+    gradients = [pullback(upstream) for pullback in pullbacks]
+    return gradients[0] if len(gradients) == 1 else tf.stack(gradients)
+
+
+def flow_gradients(model, images, labels, loss=None, *, flow=None, lattice="central", gradient="analytic", training=False):
+    """The gradient of each example's loss with respect to a flow that warps its image.
+
+    Args:
+      model: a Keras model, images to logits or probabilities.
+      images: `[batch, height, width, channels]`.
+      labels: as the loss takes them.
+      loss: a Keras loss: instance, function or name; `None` for the one the model was compiled with.
+      flow: the flow to differentiate at, `[batch, height, width, 2]`, `(dy, dx)` in pixels; `None` for zero.
+      lattice: the warp's derivative at integer positions; see `ops.warp`.
+      gradient: `"analytic"` or `"tape"` (through `ops.dense_image_warp`).
+      training: the mode the model is run in.
+
+    Returns:
+      `[batch, height, width, 2]`, loss per pixel of displacement. With `lattice="two_sided"` the forward
+      and the backward gradients, stacked in front: `[2, batch, height, width, 2]`.
+
+    Raises:
+      ValueError, TypeError: if an argument is not as above.
+    """
+    expect_one_of("gradient", gradient, GRADIENT_METHODS)
+    perturbation = Flow(lattice) if gradient == "analytic" else TapeLinearized(Flow(lattice))
+    return perturbation_gradients(model, perturbation, images, labels, loss, flow, training)
+
+
+def input_gradients(model, images, labels, loss=None, *, training=False):
+    """The gradient of each example's loss with respect to its image.
+
+    Args:
+      model, images, labels, loss, training: as `flow_gradients`.
+
+    Returns:
+      `[batch, height, width, channels]`, loss per unit of the image's values.
+
+    Raises:
+      ValueError, TypeError: if an argument is not as above.
+    """
+    return perturbation_gradients(model, Additive(), images, labels, loss, training=training)
+
+
+def _linearize_all(linearizations):
+    """The perturbed images, which all sides share, and each side's pullback."""
+    perturbed = linearizations[0][0]
+    return perturbed, [pullback for _, pullback in linearizations]
+
+
+def _seed(seed):
+    if seed is None:
+        return tf.random.uniform([2], minval=0, maxval=tf.int32.max, dtype=tf.int32)
+    return seed
