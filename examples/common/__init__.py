@@ -1,0 +1,1 @@
+"""Data sets and architectures that the example scripts share."""

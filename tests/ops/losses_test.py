@@ -1,0 +1,79 @@
+"""Tests of per-example losses."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from keras_flowreg.ops import per_example_loss
+from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, resolve_loss
+
+LOGITS = np.array([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]], "float32")
+PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+CLASSES = np.array([0, 1])
+CROSS_ENTROPIES = -np.log(PROBABILITIES[[0, 1], CLASSES])
+
+
+class PerExampleLossTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters("sum", "none", "sum_over_batch_size")
+    def test_reduction_is_not_used(self, reduction):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+        self.assertAllClose(per_example_loss(loss, CLASSES, tf.constant(LOGITS)), CROSS_ENTROPIES)
+        self.assertAllClose(per_example_loss(loss, CLASSES[:, None], tf.constant(LOGITS)), CROSS_ENTROPIES)
+
+    def test_one_hot_probabilities_and_names(self):
+        one_hot = np.eye(3, dtype="float32")[CLASSES]
+        for loss in (keras.losses.CategoricalCrossentropy(), "categorical_crossentropy"):
+            loss = resolve_loss(loss, None)
+            self.assertAllClose(per_example_loss(loss, one_hot, tf.constant(PROBABILITIES)), CROSS_ENTROPIES)
+
+    def test_binary_loss_of_one_column(self):
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        logits = np.array([[0.0], [2.0]], "float32")
+        expected = [np.log(2), np.log1p(np.exp(-2.0))]
+        self.assertAllClose(per_example_loss(loss, np.array([1, 1]), tf.constant(logits)), expected)
+
+    def test_half_precision_is_widened(self):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        values = per_example_loss(loss, CLASSES, tf.constant(LOGITS, tf.float16))
+        self.assertEqual(values.dtype, tf.float32)
+        self.assertAllClose(values, CROSS_ENTROPIES, rtol=1e-3)
+
+    def test_reduced_function_is_an_error(self):
+        with self.assertRaisesRegex(ValueError, "one value for each example.*scalar"):
+            per_example_loss(lambda y, p: tf.reduce_mean(p), CLASSES, tf.constant(LOGITS))
+
+
+class ResolveLossTest(tf.test.TestCase):
+    def test_compiled_loss(self):
+        model = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
+        with self.assertRaisesRegex(ValueError, "Expected a loss.*None"):
+            resolve_loss(None, model)
+        for compiled in ("mse", ["mse"]):
+            model.compile(loss=compiled)
+            self.assertAllClose(resolve_loss(None, model)(tf.ones([2, 3]), tf.zeros([2, 3])), [1.0, 1.0])
+
+    def test_several_losses_are_an_error(self):
+        with self.assertRaisesRegex(ValueError, "Expected one loss.*Received 2"):
+            resolve_loss(["mse", "mae"], None)
+
+
+class LabelsTest(tf.test.TestCase):
+    def test_is_correct(self):
+        logits = tf.constant(LOGITS)
+        self.assertAllEqual(is_correct(tf.constant([0, 1]), logits), [True, False])
+        self.assertAllEqual(is_correct(tf.constant([[0], [2]]), logits), [True, True])
+        self.assertAllEqual(is_correct(tf.one_hot([1, 2], 3), logits), [False, True])
+        with self.assertRaisesRegex(ValueError, "at least two classes"):
+            is_correct(tf.constant([0, 1]), logits[:, :1])
+
+    def test_out_of_range(self):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        for label in (-1, 3):
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "Expected labels from 0 to 2"):
+                expect_labels_in_range(tf.constant([0, label]), tf.constant(LOGITS), loss)
+        self.assertAllEqual(expect_labels_in_range(tf.constant([0, 2]), tf.constant(LOGITS), loss), [0, 2])
+
+
+if __name__ == "__main__":
+    tf.test.main()

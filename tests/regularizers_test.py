@@ -1,0 +1,304 @@
+"""Tests of gradients and penalties against closed forms and finite differences."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from tests import oracle
+
+HEIGHT, WIDTH, CLASSES = 4, 6, 3
+RULES = ("forward", "backward", "central")
+
+
+def batch(channels, size=5, dtype="float32"):
+    random = np.random.RandomState(1)
+    images = random.rand(size, HEIGHT, WIDTH, channels).astype(dtype)
+    flow = random.uniform(-1.5, 1.5, [size, HEIGHT, WIDTH, 2])
+    flow[:, ::2] = np.round(flow[:, ::2])  # kinks
+    return images, random.randint(0, CLASSES, size), flow.astype(dtype)
+
+
+def linear_model(channels, dtype="float32"):
+    """Logits = W·image, and W as `[height, width, channels, classes]`."""
+    model = keras.Sequential(
+        [
+            keras.layers.Input([HEIGHT, WIDTH, channels]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES, use_bias=False, dtype=dtype),
+        ]
+    )
+    weights = np.random.RandomState(2).randn(HEIGHT * WIDTH * channels, CLASSES).astype(dtype)
+    model.set_weights([weights])
+    return model, weights.reshape(HEIGHT, WIDTH, channels, CLASSES)
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def linear_input_gradients(weights, images, labels):
+    """Cross-entropy of softmax(W·x): its gradient is W (p - onehot(y))."""
+    probabilities = softmax(np.einsum("bijc,ijck->bk", images, weights))
+    return np.einsum("ijck,bk->bijc", weights, probabilities - np.eye(CLASSES)[labels])
+
+
+def cross_entropy(**options):
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, **options)
+
+
+def smooth_model(dtype="float64"):
+    """A small smooth network, so that finite differences converge."""
+    return keras.Sequential(
+        [
+            keras.layers.Input([HEIGHT, WIDTH, 2], dtype=dtype),
+            keras.layers.Conv2D(4, 3, activation="tanh", dtype=dtype),
+            keras.layers.Flatten(dtype=dtype),
+            keras.layers.Dense(CLASSES, dtype=dtype),
+        ]
+    )
+
+
+class GradientsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(channels=[1, 3], lattice=RULES, gradient=["analytic", "tape"], at_zero=[True, False])
+    def test_flow_gradients_of_a_linear_model(self, channels, lattice, gradient, at_zero):
+        model, weights = linear_model(channels)
+        images, labels, flow = batch(channels)
+        if at_zero:
+            flow = np.zeros_like(flow)
+        measured = fr.flow_gradients(
+            model,
+            images,
+            labels,
+            cross_entropy(),
+            flow=None if at_zero else flow,
+            lattice=lattice,
+            gradient=gradient,
+        )
+        upstream = linear_input_gradients(weights, oracle.warp(images, flow), labels)
+        self.assertAllClose(measured, oracle.flow_gradients(images, flow, upstream, lattice), rtol=1e-5, atol=1e-5)
+
+    def test_two_sided_gradients_are_both_one_sided_ones(self):
+        model, _ = linear_model(3)
+        images, labels, _ = batch(3)
+        both = fr.flow_gradients(model, images, labels, cross_entropy(), lattice="two_sided")
+        for side, lattice in zip(both, ("forward", "backward")):
+            expected = fr.flow_gradients(model, images, labels, cross_entropy(), lattice=lattice)
+            self.assertAllClose(side, expected, atol=1e-6)
+
+    def test_input_gradients_of_a_linear_model(self):
+        model, weights = linear_model(3)
+        images, labels, _ = batch(3)
+        expected = linear_input_gradients(weights, images, labels)
+        self.assertAllClose(fr.input_gradients(model, images, labels, cross_entropy()), expected, atol=1e-5)
+        model.compile(loss=cross_entropy())
+        self.assertAllClose(fr.input_gradients(model, images, labels), expected, atol=1e-5)
+
+    def test_gradient_is_the_slope_of_the_loss_along_a_flow(self):
+        model = smooth_model()
+        images, labels, flow = batch(2, dtype="float64")
+        flow = np.floor(flow) + 0.4
+        direction = np.random.RandomState(5).randn(*flow.shape)
+        loss = cross_entropy()
+
+        def losses(step):
+            logits = model(fr.ops.dense_image_warp(images, flow + step * direction))
+            return fr.ops.per_example_loss(loss, labels, logits)
+
+        gradients = fr.flow_gradients(model, images, labels, loss, flow=flow)
+        self.assertEqual(gradients.dtype, tf.float64)
+        measured = (losses(1e-6) - losses(-1e-6)) / 2e-6
+        self.assertAllClose(tf.reduce_sum(gradients * direction, axis=[1, 2, 3]), measured, rtol=1e-5)
+
+    def test_integer_images_are_cast_and_not_scaled(self):
+        model, _ = linear_model(1)
+        images, labels, _ = batch(1)
+        integers = (255 * images).astype("uint8")
+        self.assertAllClose(
+            fr.flow_gradients(model, integers, labels, cross_entropy()),
+            fr.flow_gradients(model, integers.astype("float32"), labels, cross_entropy()),
+        )
+
+    def test_bad_input(self):
+        model, _ = linear_model(1)
+        images, labels, flow = batch(1)
+        with self.assertRaisesRegex(ValueError, r"Expected `images` .*\(4, 6, 1\)"):
+            fr.flow_gradients(model, images[0], labels, "mse")
+        with self.assertRaisesRegex(ValueError, "Expected `flow`"):
+            fr.flow_gradients(model, images, labels, cross_entropy(), flow=flow[..., :1])
+        with self.assertRaisesRegex(ValueError, "Expected a loss"):
+            fr.flow_gradients(model, images, labels)
+        with self.assertRaisesRegex(ValueError, "Expected `gradient`"):
+            fr.flow_gradients(model, images, labels, cross_entropy(), gradient="exact")
+        blind = keras.Sequential([keras.layers.Input([4, 6, 1]), keras.layers.Lambda(lambda x: tf.zeros([5, 3]))])
+        with self.assertRaisesRegex(ValueError, "differentiable with respect to its images"):
+            fr.flow_gradients(blind, images, labels, cross_entropy())
+
+
+class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(
+        channels=[1, 3], lattice=[*RULES, "two_sided"], norm=["squared_l2", "l2", "l1"], gradient=["analytic", "tape"]
+    )
+    def test_penalty_of_a_linear_model(self, channels, lattice, norm, gradient):
+        model, weights = linear_model(channels)
+        images, labels, _ = batch(channels)
+        regularizer = fr.FlowGradientRegularizer(1.0, lattice=lattice, norm=norm, gradient=gradient)
+        predictions, penalty = regularizer(model, images, labels, cross_entropy())
+        upstream = linear_input_gradients(weights, images, labels)
+        zero = np.zeros([*images.shape[:3], 2])
+        norms = {
+            "squared_l2": lambda g: np.sum(g**2, axis=(1, 2, 3)),
+            "l2": lambda g: np.sqrt(np.sum(g**2, axis=(1, 2, 3))),
+            "l1": lambda g: np.sum(np.abs(g), axis=(1, 2, 3)),
+        }
+        sides = ("forward", "backward") if lattice == "two_sided" else (lattice,)
+        per_example = np.mean(
+            [norms[norm](oracle.flow_gradients(images, zero, upstream, side)) for side in sides], axis=0
+        )
+        self.assertAllClose(penalty, per_example.mean(), rtol=1e-5)
+        self.assertAllClose(predictions, np.einsum("bijc,ijck->bk", images, weights), rtol=1e-5)
+
+    @parameterized.parameters("start", "identity")
+    def test_penalty_at_a_random_start(self, gradient_at):
+        model, weights = linear_model(3)
+        images, labels, _ = batch(3)
+        regularizer = fr.FlowGradientRegularizer(
+            1.0, random_start=0.5, gradient_at=gradient_at, lattice="forward"
+        )
+        predictions, penalty = regularizer(model, images, labels, cross_entropy(), seed=[3, 4])
+        start = regularizer.perturbation.random_start(tf.constant(images), 0.5, [3, 4]).numpy()
+        started = oracle.warp(images, start)
+        upstream = linear_input_gradients(weights, started, labels)
+        at = (images, start) if gradient_at == "start" else (started, np.zeros_like(start))
+        gradients = oracle.flow_gradients(*at, upstream, "forward")
+        self.assertAllClose(penalty, np.mean(np.sum(gradients**2, axis=(1, 2, 3))), rtol=1e-4)
+        self.assertAllClose(predictions, np.einsum("bijc,ijck->bk", started, weights), rtol=1e-4, atol=1e-5)
+
+    def test_input_gradient_penalty(self):
+        model, weights = linear_model(3)
+        images, labels, _ = batch(3)
+        _, penalty = fr.InputGradientRegularizer(1.0)(model, images, labels, cross_entropy())
+        gradients = linear_input_gradients(weights, images, labels)
+        self.assertAllClose(penalty, np.mean(np.sum(gradients**2, axis=(1, 2, 3))), rtol=1e-5)
+
+    @parameterized.product(
+        lattice=[*RULES, "two_sided"], norm=["squared_l2", "l2", "l1"], gradient=["analytic", "tape"]
+    )
+    def test_weight_gradient_agrees_with_finite_differences(self, lattice, norm, gradient):
+        model = smooth_model()
+        images, labels, _ = batch(2, dtype="float64")
+        regularizer = fr.FlowGradientRegularizer(
+            1.0, lattice=lattice, norm=norm, gradient=gradient, random_start=0.2
+        )
+        self.assert_weight_gradient_is_right(model, regularizer, images, labels)
+
+    @parameterized.parameters(fr.perturbations.Affine(), fr.perturbations.Additive())
+    def test_weight_gradient_for_other_perturbations(self, perturbation):
+        images, labels, _ = batch(2, dtype="float64")
+        regularizer = fr.GradientRegularizer(perturbation, 1.0, random_start=0.2)
+        self.assert_weight_gradient_is_right(smooth_model(), regularizer, images, labels)
+
+    def assert_weight_gradient_is_right(self, model, regularizer, images, labels):
+        variables = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+        directions = [np.random.RandomState(6).randn(*v.shape) for v in variables]
+
+        def penalty():
+            return regularizer(model, images, labels, cross_entropy(), seed=[1, 2])[1]
+
+        def penalty_at(step):
+            model.set_weights([value.numpy() + step * d for value, d in zip(variables, directions)])
+            return penalty()
+
+        measured = (penalty_at(1e-5) - penalty_at(-1e-5)) / 2e-5
+        model.set_weights([value.numpy() for value in variables])
+        with tf.GradientTape() as tape:
+            value = penalty()
+        self.assertEqual(value.dtype, tf.float64)
+        gradients = tape.gradient(value, model.trainable_variables, unconnected_gradients="zero")
+        slope = sum(tf.reduce_sum(g * d) for g, d in zip(gradients, directions))
+        self.assertGreater(abs(slope), 1e-6)
+        self.assertAllClose(slope, measured, rtol=1e-5)
+
+    def test_penalty_is_the_mean_over_examples_whatever_the_batch(self):
+        model, _ = linear_model(3)
+        images, labels, _ = batch(3, size=6)
+        regularizer = fr.FlowGradientRegularizer(1.0)
+
+        def penalty(part, reduction):
+            return regularizer(model, images[part], labels[part], cross_entropy(reduction=reduction))[1]
+
+        whole = penalty(slice(None), "sum_over_batch_size")
+        for reduction in ("sum", "none", "sum_over_batch_size"):
+            parts = [penalty(slice(start, start + 2), reduction) for start in (0, 2, 4)]
+            self.assertAllClose(tf.reduce_mean(parts), whole, rtol=1e-5)
+
+    def test_sample_weight_multiplies_each_examples_penalty(self):
+        model, _ = linear_model(1)
+        images, labels, _ = batch(1, size=4)
+        regularizer = fr.FlowGradientRegularizer(1.0)
+        singles = [regularizer(model, images[i : i + 1], labels[i : i + 1], cross_entropy())[1] for i in range(4)]
+        weights = np.array([0.0, 1.0, 2.0, 0.5], "float32")
+        _, weighted = regularizer(model, images, labels, cross_entropy(), sample_weight=weights)
+        self.assertAllClose(weighted, np.mean(weights * singles), rtol=1e-5)
+
+    def test_random_start_is_for_training_only(self):
+        model, _ = linear_model(1)
+        images, labels, _ = batch(1)
+        regularizer = fr.FlowGradientRegularizer(1.0, random_start=0.5)
+
+        def penalty(**options):
+            return regularizer(model, images, labels, cross_entropy(), **options)[1]
+
+        at_zero = fr.FlowGradientRegularizer(1.0)(model, images, labels, cross_entropy())[1]
+        self.assertAllEqual(penalty(training=False), at_zero)
+        self.assertAllClose(penalty(start_scale=0.0), at_zero, rtol=1e-5)
+        self.assertAllEqual(penalty(seed=[1, 2]), penalty(seed=[1, 2]))
+        self.assertNotAllEqual(penalty(), penalty())
+
+    def test_half_precision_squares_do_not_underflow(self):
+        policy = "mixed_float16"
+        model = keras.Sequential(
+            [
+                keras.layers.Input([HEIGHT, WIDTH, 1]),
+                keras.layers.Flatten(dtype=policy),
+                keras.layers.Dense(CLASSES, use_bias=False, dtype=policy),
+            ]
+        )
+        reference, _ = linear_model(1)
+        weights = 1e-3 * reference.get_weights()[0]  # gradients near 1e-4, squares near 1e-8
+        model.set_weights([weights])
+        reference.set_weights([weights])
+        images, labels, _ = batch(1)
+        regularizer = fr.FlowGradientRegularizer(1.0)
+        _, half = regularizer(model, images, labels, cross_entropy())
+        _, full = regularizer(reference, images, labels, cross_entropy())
+        self.assertEqual(half.dtype, tf.float32)
+        self.assertAllClose(half, full, rtol=1e-2)
+
+    @parameterized.parameters(
+        fr.FlowGradientRegularizer(2.0, random_start=0.1, lattice="backward", norm="l1", gradient_at="identity"),
+        fr.InputGradientRegularizer(0.5, norm="l2", gradient="tape"),
+        fr.GradientRegularizer(fr.perturbations.Affine("forward"), 3.0),
+    )
+    def test_serialization(self, regularizer):
+        copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(regularizer))
+        self.assertIs(type(copy), type(regularizer))
+        self.assertEqual(copy.get_config(), regularizer.get_config())
+
+    def test_bad_options(self):
+        for weight in (-1.0, float("nan"), "strong", None):
+            with self.assertRaisesRegex(ValueError, "Expected `weight`"):
+                fr.FlowGradientRegularizer(weight)
+        with self.assertRaisesRegex(ValueError, "Expected `random_start`.*-0.1"):
+            fr.FlowGradientRegularizer(1.0, random_start=-0.1)
+        for option in ("lattice", "norm", "gradient", "gradient_at", "implementation"):
+            with self.assertRaisesRegex(ValueError, f"Expected `{option}` to be one of .* Received 'other'"):
+                fr.FlowGradientRegularizer(1.0, **{option: "other"})
+        with self.assertRaisesRegex(TypeError, "Expected `perturbation`"):
+            fr.GradientRegularizer("flow", 1.0)
+
+
+if __name__ == "__main__":
+    tf.test.main()
