@@ -70,11 +70,6 @@ class FlowRegularizedModel(keras.Model):
                 trainable=False,
             )
 
-    def build(self, input_shape):
-        if not self.base_model.built:
-            self.base_model.build(input_shape)
-        self.built = True
-
     def call(self, images, training=None):
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
         return self.base_model(images)

@@ -36,7 +36,7 @@ class Affine(Perturbation):
         return self._warp.apply(images, self.flow(images, parameters))
 
     def linearize(self, images, parameters):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch(parameters)
             flow = self.flow(images, parameters)
         perturbed, pull_back_to_flow = self._warp.linearize(images, flow)

@@ -48,7 +48,7 @@ class Perturbation:
           `(perturbed, pullback)`. `pullback` takes ∂loss/∂perturbed to ∂loss/∂θ = Jᵀ · ∂loss/∂perturbed.
           It is linear, and can itself be differentiated.
         """
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch(parameters)
             perturbed = self.apply(images, parameters)
 
