@@ -11,6 +11,7 @@ point of the ball is nearest (`project`), and what lies in it at random (`sample
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of
 
 
@@ -69,7 +70,7 @@ class LInfBall(Ball):
         return tf.clip_by_value(theta, -self.epsilon, self.epsilon)
 
     def sample(self, shape, seed):
-        return tf.random.stateless_uniform(shape, seed, -self.epsilon, self.epsilon)
+        return random.uniform(shape, seed, -self.epsilon, self.epsilon)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -90,9 +91,9 @@ class L2Ball(Ball):
 
     def sample(self, shape, seed):
         direction_seed, radius_seed = _two_seeds(seed)
-        directions = _vectors(tf.random.stateless_normal(shape, direction_seed))
+        directions = _vectors(random.normal(shape, direction_seed))
         components = tf.cast(tf.shape(directions)[1], tf.float32)
-        radii = tf.random.stateless_uniform([shape[0], 1], radius_seed) ** (1 / components)
+        radii = random.uniform([shape[0], 1], radius_seed) ** (1 / components)
         return tf.reshape(self.epsilon * radii * _directions(directions), shape)
 
 
@@ -117,9 +118,9 @@ class PixelL2Ball(Ball):
 
     def sample(self, shape, seed):
         direction_seed, radius_seed = _two_seeds(seed)
-        directions = tf.random.stateless_normal(shape, direction_seed)
+        directions = random.normal(shape, direction_seed)
         components = tf.cast(shape[-1], tf.float32)
-        radii = tf.random.stateless_uniform(tf.concat([shape[:-1], [1]], 0), radius_seed) ** (1 / components)
+        radii = random.uniform(tf.concat([shape[:-1], [1]], 0), radius_seed) ** (1 / components)
         return self.epsilon * radii * _directions(directions)
 
 
@@ -153,5 +154,4 @@ def _directions(vectors):
 
 
 def _two_seeds(seed):
-    seeds = tf.random.experimental.stateless_split(seed, 2)
-    return seeds[0], seeds[1]
+    return random.fold_in(seed, 0), random.fold_in(seed, 1)

@@ -42,6 +42,15 @@ def minimize(optimizer, tape, loss, variables):
         optimizer.minimize(loss, variables, tape=tape)
 
 
+def batch_normalization(**options):
+    """A `BatchNormalization` layer whose second derivative is not slow.
+
+    Keras 2 fuses the layer, and TensorFlow differentiates a fused one twice by computing it again in parts
+    (tensorflow/tensorflow#22080). Keras 3 does not fuse.
+    """
+    return keras.layers.BatchNormalization(**options, **({} if KERAS_3 else {"fused": False}))
+
+
 def jit_compile_on_this_machine():
     """Whether XLA is worth it here: with a GPU, and without a distribution strategy.
 

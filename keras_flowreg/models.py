@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
+from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import expect_labels_in_range, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_finite
 from keras_flowreg.regularizers import GradientRegularizer
@@ -69,6 +70,8 @@ class FlowRegularizedModel(keras.Model):
                 initializer=keras.initializers.Constant(regularizer.weight),
                 trainable=False,
             )
+        if base_model.built and getattr(base_model, "inputs", None):
+            self.build(base_model.input_shape)
 
     def call(self, images, training=None):
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
@@ -143,9 +146,10 @@ class FlowRegularizedModel(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        for part in ("base_model", "regularizer", "attack"):
-            config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
+        config["base_model"] = keras.layers.deserialize(config["base_model"], custom_objects=custom_objects)
+        config["regularizer"] = keras.saving.deserialize_keras_object(config["regularizer"], custom_objects)
         if config["attack"] is not None:
+            config["attack"] = keras.layers.deserialize(config["attack"], custom_objects=custom_objects)
             config["attack"].model = config["base_model"]
         return cls(**config)
 
@@ -173,7 +177,7 @@ class FlowRegularizedModel(keras.Model):
         """A seed for each step and replica, that a resumed training finds again."""
         step = tf.cast(self.optimizer.iterations, tf.int32)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.random.experimental.stateless_fold_in(tf.stack([self.seed, step]), replica)
+        return random.fold_in(tf.stack([self.seed, step]), replica)
 
     def _weighted(self, penalty, dtype):
         """The penalty's share of this replica's loss: the replicas' gradients are added up."""

@@ -7,6 +7,8 @@ All end in logits, with ReLU activations and He-normal weights (He et al., Delvi
 import keras
 from keras import layers
 
+from keras_flowreg import compat
+
 # (convolutions, channels) of each stage; a pooling ends each.
 _VGG_STAGES = {
     "vgg11": ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512)),
@@ -161,4 +163,4 @@ def _dense(x, units, name=None):
 
 def _normalize(x):
     # PyTorch's default momentum in Keras's terms: with 0.99 the statistics lag behind on short runs.
-    return layers.BatchNormalization(momentum=0.9)(x)
+    return compat.batch_normalization(momentum=0.9)(x)

@@ -127,8 +127,8 @@ class Attack(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        for part in ("model", "loss"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
+        config["model"] = keras.layers.deserialize(config["model"])
+        config["loss"] = None if config["loss"] is None else keras.losses.get(config["loss"])
         return cls(**config)
 
     def _evaluate(self, images, labels):

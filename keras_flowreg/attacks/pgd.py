@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack, keep_better
+from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
@@ -85,7 +86,7 @@ class FlowPGD(Attack):
         identity = self.perturbation.identity(images)
         if not self.random_start:
             return identity
-        seed = tf.random.experimental.stateless_fold_in(seed, restart)
+        seed = random.fold_in(seed, restart)
         return tf.cast(self.ball.sample(tf.shape(identity), seed), images.dtype)
 
     def _ascend(self, images, labels, flow, best):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_flowreg.ops import random
+
 
 class Perturbation:
     """A map T(x; θ) of images x `[batch, height, width, channels]` by parameters θ `[batch, ...]`.
@@ -34,7 +36,7 @@ class Perturbation:
         Returns:
           θ in the dtype of `images`.
         """
-        start = tf.random.stateless_normal(self.parameter_shape(images), seed, stddev=stddev)
+        start = random.normal(self.parameter_shape(images), seed, stddev)
         return tf.cast(start, images.dtype)
 
     def linearize(self, images, parameters):

@@ -1,0 +1,156 @@
+"""Tests of the callbacks."""
+
+import csv
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from tests import models_test
+
+
+class Recorder(keras.callbacks.Callback):
+    """Records the penalty's weight in each batch; can fail on the way."""
+
+    def __init__(self, fail_in_epoch=None):
+        super().__init__()
+        self.weights, self.fail_in_epoch, self.epoch = [], fail_in_epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.weights.append(float(np.asarray(self.model.penalty_weight)))
+        if self.epoch == self.fail_in_epoch and batch == 1:
+            raise InterruptedError("The machine went away.")
+
+
+class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(
+        # 3 batches an epoch, weight 4.
+        ({"epochs": 2}, [0, 2 / 3, 4 / 3, 2, 8 / 3, 10 / 3, 4, 4, 4]),
+        ({"epochs": 1.5, "start": 0.5}, [2, 2 + 4 / 9, 2 + 8 / 9, 2 + 4 / 3, 2 + 16 / 9, 4, 4, 4, 4]),
+        ({"epochs": 1, "shape": "cosine"}, [0, 1, 3, 4, 4, 4, 4, 4, 4]),
+        ({"epochs": 0}, [4] * 9),
+    )
+    def test_schedule(self, options, expected):
+        model = models_test.regularized(weight=4.0)
+        recorder = Recorder()
+        models_test.fit(model, epochs=3, callbacks=[fr.callbacks.PenaltyWarmup(**options), recorder])
+        self.assertAllClose(recorder.weights, expected, atol=1e-5)
+
+    def test_nothing_is_traced_again(self):
+        traces = []
+
+        class Counted(fr.FlowRegularizedModel):
+            def train_step(self, batch):
+                traces.append(1)
+                return super().train_step(batch)
+
+        model = Counted(models_test.network(), fr.FlowGradientRegularizer(4.0))
+        model.compile("sgd", models_test.cross_entropy())
+        models_test.fit(model, size=32)
+        first_epoch = len(traces)
+        models_test.fit(model, size=32, epochs=4, callbacks=[fr.callbacks.PenaltyWarmup(3)])
+        self.assertLen(traces, first_epoch)
+
+    def test_unknown_number_of_batches_waits_for_the_first_epoch(self):
+        dataset = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16)
+        dataset = dataset.filter(lambda *_: True)
+        model, recorder = models_test.regularized(weight=4.0), Recorder()
+        model.fit(dataset, epochs=3, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(2), recorder])
+        self.assertAllClose(recorder.weights[:3], [0, 0, 0])
+        self.assertAllClose(recorder.weights[3], 2)
+        self.assertAllClose(recorder.weights[6:], [4, 4, 4])
+
+    def test_interrupted_training_resumes_where_it_was(self):
+        def callbacks(folder, recorder):
+            backup = keras.callbacks.BackupAndRestore(os.path.join(self.get_temp_dir(), folder))
+            return [backup, fr.callbacks.PenaltyWarmup(4), recorder]
+
+        def train(folder, recorder):
+            model = models_test.regularized(weight=4.0, random_start=0.3)
+            models_test.fit(model, epochs=4, callbacks=callbacks(folder, recorder))
+            return model
+
+        whole, resumed = Recorder(), Recorder()
+        expected = train("whole", whole)
+        with self.assertRaises(InterruptedError):
+            train("parts", Recorder(fail_in_epoch=2))
+        model = train("parts", resumed)
+        self.assertAllClose(resumed.weights, whole.weights[6:])
+        for ours, theirs in zip(model.base_model.get_weights(), expected.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=1e-5)
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, "Expected `epochs`.*-1"):
+            fr.callbacks.PenaltyWarmup(-1)
+        with self.assertRaisesRegex(ValueError, "Expected `start` to be a fraction"):
+            fr.callbacks.PenaltyWarmup(1, start=1.5)
+        with self.assertRaisesRegex(ValueError, "Expected `shape`.*'steep'"):
+            fr.callbacks.PenaltyWarmup(1, shape="steep")
+        plain = models_test.network()
+        plain.compile("sgd", models_test.cross_entropy())
+        with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with a regularizer"):
+            models_test.fit(plain, callbacks=[fr.callbacks.PenaltyWarmup(1)])
+
+
+class FlowGradientMonitorTest(tf.test.TestCase):
+    NAMES = ("val_flow_gradient_norm", "val_input_gradient_norm")
+
+    def test_norms_are_means_over_examples(self):
+        images, labels = models_test.data(20)
+        model = models_test.regularized()
+        monitor = fr.callbacks.FlowGradientMonitor((images, labels), batch_size=8)
+        history = models_test.fit(model, size=16, callbacks=[monitor])
+        gradients = {
+            "val_flow_gradient_norm": fr.flow_gradients(model, images, labels),
+            "val_input_gradient_norm": fr.input_gradients(model, images, labels),
+        }
+        for name, gradient in gradients.items():
+            expected = np.linalg.norm(gradient.numpy().reshape(20, -1), axis=1).mean()
+            self.assertAllClose(history[name], [expected], rtol=1e-5)
+
+    def test_other_callbacks_see_them(self):
+        folder = self.get_temp_dir()
+        log, boards = os.path.join(folder, "log.csv"), os.path.join(folder, "boards")
+        stop = keras.callbacks.EarlyStopping("val_flow_gradient_norm", mode="min", patience=1, min_delta=1e9)
+        dataset = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16)
+        plain = models_test.network()
+        plain.compile("sgd", models_test.cross_entropy())
+        callbacks = [
+            fr.callbacks.FlowGradientMonitor(dataset, batches=2),
+            keras.callbacks.CSVLogger(log),
+            keras.callbacks.TensorBoard(boards),
+            stop,
+        ]
+        history = models_test.fit(plain, epochs=5, callbacks=callbacks)
+        with open(log, newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.assertLess(len(rows), 5)  # EarlyStopping found its value
+        for name in self.NAMES:
+            self.assertAllClose([float(row[name]) for row in rows], history[name], rtol=1e-5)
+        tags = {tag for tag in _tensorboard_tags(boards)}
+        self.assertContainsSubset(["epoch_flow_gradient_norm", "epoch_input_gradient_norm"], tags)
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, "Expected `validation_data`.*ndarray"):
+            fr.callbacks.FlowGradientMonitor(np.zeros([2, 4, 4, 1]))
+        with self.assertRaisesRegex(ValueError, "Expected `lattice`"):
+            fr.callbacks.FlowGradientMonitor(models_test.data(), lattice="two_sided")
+        empty = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16).take(0)
+        with self.assertRaisesRegex(ValueError, "at least one batch"):
+            models_test.fit(models_test.regularized(), callbacks=[fr.callbacks.FlowGradientMonitor(empty)])
+
+
+def _tensorboard_tags(folder):
+    for path in tf.io.gfile.glob(os.path.join(folder, "*", "events*")):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            yield from (value.tag for value in event.summary.value)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,53 @@
+"""Tests of FlowRegularizedModel on two replicas."""
+
+from tests import virtual_devices  # noqa: F401 (first: it divides the CPU before TensorFlow starts)
+
+import keras  # isort: skip
+import numpy as np
+import tensorflow as tf
+
+import keras_flowreg as fr
+from tests import models_test
+
+
+def build():
+    model = fr.FlowRegularizedModel(models_test.network(), fr.FlowGradientRegularizer(2.0))
+    model.compile(keras.optimizers.SGD(0.1), models_test.cross_entropy(), metrics=["accuracy"])
+    return model
+
+
+class MirroredStrategyTest(tf.test.TestCase):
+    def test_two_replicas_train_as_one(self):
+        alone = build()
+        expected = models_test.fit(alone, epochs=2)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        self.assertEqual(strategy.num_replicas_in_sync, 2)
+        with strategy.scope():
+            mirrored = build()
+        dataset = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16)
+        history = mirrored.fit(dataset, epochs=2, verbose=0).history
+        for name in ("loss", "task_loss", "gradient_penalty", "accuracy"):
+            self.assertAllClose(history[name], expected[name], rtol=1e-5)
+        for ours, theirs in zip(mirrored.base_model.get_weights(), alone.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=1e-5)
+        images, labels = models_test.data()
+        self.assertAllClose(
+            mirrored.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"],
+            alone.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"],
+            rtol=1e-5,
+        )
+
+    def test_replicas_start_at_different_flows(self):
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with strategy.scope():
+            model = fr.FlowRegularizedModel(models_test.network(), fr.FlowGradientRegularizer(1.0, random_start=1.0))
+            model.compile(keras.optimizers.SGD(0.1), models_test.cross_entropy())
+        seeds = strategy.experimental_local_results(strategy.run(tf.function(model._step_seed)))
+        self.assertNotAllEqual(seeds[0], seeds[1])
+        images, labels = models_test.data()
+        history = model.fit(images, labels, batch_size=16, epochs=2, verbose=0).history
+        self.assertTrue(np.isfinite(history["loss"]).all())
+
+
+if __name__ == "__main__":
+    tf.test.main()
