@@ -87,7 +87,7 @@ class L2Ball(Ball):
         return tf.reshape(self.epsilon * _directions(_vectors(gradient)), tf.shape(gradient))
 
     def project(self, theta):
-        return tf.reshape(tf.clip_by_norm(_vectors(theta), self.epsilon, axes=[1]), tf.shape(theta))
+        return tf.reshape(_shorten(_vectors(theta), self.epsilon), tf.shape(theta))
 
     def sample(self, shape, seed):
         direction_seed, radius_seed = _two_seeds(seed)
@@ -114,7 +114,7 @@ class PixelL2Ball(Ball):
         return self.epsilon * _directions(gradient)
 
     def project(self, theta):
-        return tf.clip_by_norm(theta, self.epsilon, axes=[-1])
+        return _shorten(theta, self.epsilon)
 
     def sample(self, shape, seed):
         direction_seed, radius_seed = _two_seeds(seed)
@@ -151,6 +151,11 @@ def _length(vectors):
 def _directions(vectors):
     """Unit vectors on the last axis; zero stays zero."""
     return tf.math.divide_no_nan(vectors, _length(vectors))
+
+
+def _shorten(vectors, limit):
+    """Scales vectors on the last axis that are longer than `limit` back to it; right for a limit of 0 too."""
+    return vectors * tf.math.divide_no_nan(tf.cast(limit, vectors.dtype), tf.maximum(_length(vectors), limit))
 
 
 def _two_seeds(seed):

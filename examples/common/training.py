@@ -17,6 +17,8 @@ class Schedule:
       learning_rate: at the start; it falls to zero along half a cosine.
       momentum: of the gradient descent.
       weight_decay: decoupled, each step; 0 for none.
+      clip_norm: the longest gradient of all weights together. The penalty of a few hard examples can be very
+        steep, and one such step can collapse the network to a constant.
       warmup: the fraction of the epochs over which the penalty's weight rises.
     """
 
@@ -24,6 +26,7 @@ class Schedule:
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
+    clip_norm: float = 1.0
     warmup: float = 0.5
 
 
@@ -34,6 +37,7 @@ def compile_model(model, dataset, schedule, batch_size):
         keras.optimizers.schedules.CosineDecay(schedule.learning_rate, steps),
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay or None,
+        global_clipnorm=schedule.clip_norm,
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])

@@ -1,0 +1,121 @@
+r"""The main job: the same network, trained plainly and with flow-gradient regularization, under attack.
+
+    scripts/demo
+
+Prints one table and writes one picture.
+"""
+
+import os
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+from common import architectures, datasets, pictures, robustness, training
+from common.flags import define_attack_flags, define_dataset_flags, define_model_flags, epsilons
+
+import keras_flowreg as fr
+
+define_dataset_flags()
+define_model_flags()
+define_attack_flags()
+_WEIGHT = flags.DEFINE_float("weight", 16.0, "of the flow-gradient penalty", lower_bound=0)
+_RANDOM_START = flags.DEFINE_float("random_start", 0.155, "standard deviation in pixels", lower_bound=0)
+_EPOCHS = flags.DEFINE_integer("epochs", 16, "of each training", lower_bound=1)
+_PICTURE = flags.DEFINE_string("picture", "demo.png", "where to write the picture")
+_PICTURED_EPSILON = flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
+_PICTURED_EXAMPLES = 4
+
+
+def train(dataset, regularizer):
+    """Trains one model from the same weights; returns it and its seconds an epoch."""
+    args = flags.FLAGS
+    keras.utils.set_random_seed(args.seed)
+    network = architectures.build(args.architecture, dataset.image_shape, dataset.num_classes, args.width)
+    model = fr.FlowRegularizedModel(network, regularizer, seed=args.seed)
+    schedule = training.Schedule(epochs=_EPOCHS.value)
+    training.compile_model(model, dataset, schedule, args.batch_size)
+    start = time.perf_counter()
+    training.fit(model, dataset, schedule, verbose=2)
+    return model, (time.perf_counter() - start) / schedule.epochs
+
+
+def attack_options():
+    args = flags.FLAGS
+    return {"steps": args.steps, "restarts": args.restarts, "norm": args.norm, "seed": args.seed}
+
+
+def print_table(accuracies, seconds, examples):
+    radii = list(next(iter(accuracies.values())))
+    print(f"\nAccuracy on {examples} test images of {flags.FLAGS.dataset}; FlowPGD: {attack_options()}\n")
+    print("| training | clean | " + " | ".join(f"ε = {radius:g} px" for radius in radii[1:]) + " | s/epoch |")
+    print("| --- " + "| ---: " * (len(radii) + 1) + "|")
+    for name, by_radius in accuracies.items():
+        cells = " | ".join(f"{accuracy:.3f}" for accuracy in by_radius.values())
+        print(f"| {name} | {cells} | {seconds[name]:.1f} |")
+
+
+def pictured_examples(model, dataset):
+    """Images that the model gets right, and its attack gets wrong: images, labels, flows, deformed images."""
+    images, labels = next(iter(dataset.test.unbatch().batch(64)))
+    attack = fr.attacks.FlowPGD(model, _PICTURED_EPSILON.value, **attack_options())
+    deformed, flows = attack(images, labels, return_perturbation=True)
+    right = predict(model, images)[0] == labels.numpy()
+    wrong = predict(model, deformed)[0] != labels.numpy()
+    chosen = np.flatnonzero(right & wrong)[:_PICTURED_EXAMPLES]
+    return [tf.gather(tensor, chosen).numpy() for tensor in (images, labels, flows, deformed)]
+
+
+def predict(model, images):
+    """Each image's class, and how sure the model is of it."""
+    probabilities = tf.nn.softmax(model(images, training=False)).numpy()
+    return probabilities.argmax(axis=1), probabilities.max(axis=1)
+
+
+def draw(models, accuracies, dataset):
+    """One picture: accuracy against ε, and digits with the flow that fools the plain model."""
+    examples = pictured_examples(models["plain"], dataset)
+    figure, curve, panels = pictures.figure_grid(_PICTURED_EXAMPLES, 3)
+    curve.set_title(f"{flags.FLAGS.dataset}: FlowPGD, {flags.FLAGS.steps} steps")
+    pictures.plot_robustness(curve, accuracies)
+    for axes in panels.ravel():
+        axes.axis("off")
+    for row, image, label, flow, deformed in zip(panels, *examples):
+        says = {name: _says(model, deformed, dataset) for name, model in models.items()}
+        pictures.draw_image(row[0], image, f"{dataset.class_names[label]}")
+        pictures.draw_flow(row[1], image, flow, f"flow, ε = {_PICTURED_EPSILON.value:g} px")
+        pictures.draw_image(row[2], deformed, "\n".join(f"{name}: {said}" for name, said in says.items()))
+    figure.savefig(_PICTURE.value, dpi=120)
+
+
+def _says(model, image, dataset):
+    (label,), (confidence,) = predict(model, image[np.newaxis])
+    return f"{dataset.class_names[label]} ({confidence:.0%})"
+
+
+def main(_):
+    args = flags.FLAGS
+    os.makedirs(os.path.dirname(os.path.abspath(_PICTURE.value)), exist_ok=True)
+    regularizers = {
+        "plain": None,
+        "flow-gradient": fr.FlowGradientRegularizer(_WEIGHT.value, random_start=_RANDOM_START.value),
+    }
+    models, seconds, accuracies = {}, {}, {}
+    for name, regularizer in regularizers.items():
+        print(f"\nTraining: {name}", flush=True)
+        dataset = datasets.load(
+            args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed
+        )
+        models[name], seconds[name] = train(dataset, regularizer)
+        print(f"Attacking: {name}", flush=True)
+        accuracies[name], examples = robustness.robust_accuracies(
+            models[name], dataset.test, epsilons(), examples=args.examples, **attack_options()
+        )
+    print_table(accuracies, seconds, examples)
+    draw(models, accuracies, dataset)
+    print(f"\nThe picture is in {_PICTURE.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

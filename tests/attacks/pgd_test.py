@@ -1,0 +1,105 @@
+"""Tests of FlowPGD where the worst flow is known."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+
+
+def pixel_reader(row, column):
+    """Logits (0, value of one pixel): class 1 is lost by moving something darker there."""
+    selector = np.zeros([5, 6, 1], "float32")
+    selector[row, column] = 1
+    inputs = keras.Input([5, 6, 1])
+    outputs = keras.layers.Dense(2, use_bias=False)(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, outputs)
+    model.set_weights([np.stack([np.zeros(30), selector.ravel()], axis=1)])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        # Brightness rises by 0.1 a column and by 0.02 a row.
+        self.images = (0.1 * np.arange(6)[None, :] + 0.02 * np.arange(5)[:, None]).astype("float32")[None, ..., None]
+
+    @parameterized.product(norm=["linf", "pixel_l2"], label=[0, 1])
+    def test_worst_flow_of_a_model_that_reads_one_pixel(self, norm, label):
+        epsilon = 0.7
+        attack = fr.attacks.FlowPGD(pixel_reader(2, 3), epsilon, 10, norm=norm, random_start=False)
+        adversarial, flow = attack(self.images, [label], return_perturbation=True)
+        # Label 1 is lost by darker pixels, from up and left: a flow down and right brings them.
+        sign = 1 if label == 1 else -1
+        slope = np.array([0.02, 0.1])
+        direction = np.ones(2) if norm == "linf" else slope / np.linalg.norm(slope)
+        self.assertAllClose(flow[0, 2, 3], sign * epsilon * direction, atol=1e-4)
+        expected = self.images[0, 2, 3, 0] - sign * epsilon * direction @ slope
+        self.assertAllClose(adversarial[0, 2, 3, 0], expected, atol=1e-5)
+        # The other pixels do not matter to the model, and are left where they are.
+        others = np.delete(flow[0].numpy().reshape(-1, 2), 2 * 6 + 3, axis=0)
+        self.assertAllEqual(others, np.zeros_like(others))
+
+    def test_a_model_that_ignores_the_image_is_left_alone(self):
+        model = pixel_reader(0, 0)
+        model.set_weights([np.zeros([30, 2])])
+        adversarial = fr.attacks.FlowPGD(model, 1.0, 3, random_start=False)(self.images, [0])
+        self.assertAllEqual(adversarial, self.images)
+
+    def test_a_misclassified_iterate_is_kept_before_one_with_a_higher_loss(self):
+        from keras_flowreg.attacks.base import Candidate, keep_better
+
+        flows = tf.constant([[1.0], [2.0], [3.0], [4.0]])
+        best = Candidate(flows, tf.constant([True, False, False, True]), tf.constant([0.1, 9.0, 1.0, 2.0]))
+        new = Candidate(-flows, tf.constant([False, True, False, True]), tf.constant([5.0, 0.2, 2.0, 1.0]))
+        kept = keep_better(best, new)
+        self.assertAllEqual(kept.parameters[:, 0], [1.0, -2.0, -3.0, 4.0])
+        self.assertAllClose(kept.loss, [0.1, 0.2, 2.0, 2.0])
+
+    def test_not_finite_losses_are_not_kept(self):
+        from keras_flowreg.attacks.base import Candidate, keep_better
+
+        best = Candidate(tf.ones([1, 1]), tf.constant([False]), tf.constant([0.5]))
+        new = Candidate(tf.zeros([1, 1]), tf.constant([False]), tf.constant([float("nan")]))
+        self.assertAllEqual(keep_better(best, new).parameters, [[1.0]])
+
+    def test_the_papers_setting_takes_k_sign_steps(self):
+        epsilon = fr.pixels_from_normalized(0.01, 32)
+        attack = fr.attacks.FlowPGD(
+            pixel_reader(2, 3), epsilon, steps=100, step_size=epsilon / 100, random_start=False
+        )
+        _, flow = attack(self.images, [1], return_perturbation=True)
+        self.assertAllClose(flow[0, 2, 3], [0.155, 0.155], atol=1e-5)
+
+    def test_more_steps_and_restarts_never_lower_the_loss(self):
+        random = np.random.RandomState(0)
+        images, labels = random.rand(8, 5, 6, 1).astype("float32"), random.randint(0, 2, 8)
+        model = pixel_reader(2, 3)
+
+        def losses(**options):
+            adversarial = fr.attacks.FlowPGD(model, 1.5, **options)(images, labels)
+            return fr.ops.per_example_loss(model.loss, labels, model(adversarial))
+
+        self.assertAllGreaterEqual(losses(steps=5, restarts=4) - losses(steps=5, restarts=1), -1e-6)
+        fixed = {"step_size": 0.2, "random_start": False}
+        self.assertAllGreaterEqual(losses(steps=20, **fixed) - losses(steps=5, **fixed), -1e-6)
+
+    def test_bad_options(self):
+        model = pixel_reader(0, 0)
+        for options, message in (
+            ({"steps": 0}, "Expected `steps`.*0"),
+            ({"steps": 2.5}, "Expected `steps`.*2.5"),
+            ({"restarts": 0}, "Expected `restarts`"),
+            ({"restarts": 2, "random_start": False}, "Expected `random_start=True`"),
+            ({"step_size": -1}, "Expected `step_size`"),
+            ({"norm": "l1"}, "Expected `norm`.*'l1'"),
+            ({"lattice": "two_sided"}, "Expected `lattice`.*'two_sided'"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                fr.attacks.FlowPGD(model, 0.1, **options)
+
+
+if __name__ == "__main__":
+    tf.test.main()
