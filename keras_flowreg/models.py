@@ -108,8 +108,9 @@ class FlowRegularizedModel(keras.Model):
             compat.minimize(self.optimizer, tape, loss, self.trainable_variables)
         except LookupError as error:
             raise ValueError(
-                "Expected every operation of the model to have a second derivative, which the gradient "
-                f"penalty needs. Received an operation without one: {error}"
+                "Expected every operation of the model to have a second derivative, which the exact gradient "
+                "penalty needs: construct the regularizer with method='finite_difference' for a model that has "
+                f"none. Received an operation without one: {error}"
             ) from error
         self._update_trackers(images, loss, task_loss, penalty)
         return self.compute_metrics(images, labels, predictions, sample_weight)

@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.ops.losses import per_example_loss, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of
+from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of, expect_positive
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
 
 NORMS = ("squared_l2", "l2", "l1")
 GRADIENT_PLACES = ("start", "identity")
 GRADIENT_METHODS = ("analytic", "tape")
+METHODS = ("exact", "finite_difference")
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -45,13 +46,20 @@ class GradientRegularizer:
       norm: `"squared_l2"`, as in the paper; `"l2"` or `"l1"`: the dual norms of an ℓ2 and an ℓ∞ ball,
         that is, the first-order rise of the loss in a ball of radius 1.
       gradient: `"analytic"`: the perturbation's own pullback; `"tape"`: a tape through its `apply`.
+      method: how the penalty is differentiated with respect to the model's weights: `"exact"`: double
+        backpropagation; `"finite_difference"`: its directional derivative is the difference of two losses, at
+        θ and a step away, so that no operation needs a second derivative. The penalty's value is the same. On
+        the lattice, where a warp has a kink, it is the slope of the side that the step goes to.
+      step: of the finite difference: its largest component, in θ's units.
 
     Raises:
       ValueError: if the weight or the random start is negative or not finite, or an option is unknown.
       TypeError: if `perturbation` is not a `Perturbation`.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients",
-    2021. They differentiate a batch's mean loss in normalized coordinates: `weight_from_paper` converts.
+    2021. They differentiate a batch's mean loss in normalized coordinates: `weight_from_paper` converts. For the
+    finite difference, Finlay and Oberman, "Scaleable input gradient regularization for adversarial robustness",
+    2021.
     """
 
     def __init__(
@@ -63,6 +71,8 @@ class GradientRegularizer:
         gradient_at="start",
         norm="squared_l2",
         gradient="analytic",
+        method="exact",
+        step=0.01,
     ):
         if not isinstance(perturbation, Perturbation):
             raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
@@ -72,6 +82,8 @@ class GradientRegularizer:
         self.gradient_at = expect_one_of("gradient_at", gradient_at, GRADIENT_PLACES)
         self.norm = expect_one_of("norm", norm, NORMS)
         self.gradient = expect_one_of("gradient", gradient, GRADIENT_METHODS)
+        self.method = expect_one_of("method", method, METHODS)
+        self.step = expect_positive("step", step)
 
     def __call__(
         self, model, images, labels, loss=None, *, sample_weight=None, training=True, seed=None, start_scale=1.0
@@ -97,28 +109,57 @@ class GradientRegularizer:
           ValueError, TypeError: if images, labels or loss are not as above, or the predictions do not
             depend on the images.
         """
-        images = as_images(images)
-        started, pullbacks = self._start(images, training, seed, start_scale)
-        predictions, upstream = loss_gradient(model, started, labels, resolve_loss(loss, model), training)
-        penalties = tf.add_n([self._per_example(pullback(upstream)) for pullback in pullbacks]) / len(pullbacks)
+        loss = resolve_loss(loss, model)
+        images, parameters = self._start(as_images(images), training, seed, start_scale)
+        perturbed, pullbacks = _linearize(self._sides(parameters), images, parameters)
+        predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, training)
+
+        def losses_after(step):
+            moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
+            return per_example_loss(loss, labels, model(moved, training=training))
+
+        gradients = [pullback(upstream) for pullback in pullbacks]
+        if self.method == "exact":
+            penalties = [self._per_example(gradient) for gradient in gradients]
+        else:
+            penalties = [self._finite_difference(gradient, losses, losses_after) for gradient in gradients]
+        penalties = tf.add_n(penalties) / len(penalties)
         if sample_weight is not None:
             penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
         return predictions, tf.reduce_mean(penalties)
 
     def _start(self, images, training, seed, scale):
-        """The images that the model is run on, and the pullbacks whose penalties are averaged."""
-        sides = self.perturbation.sides
-        if self.gradient == "tape":
-            sides = TapeLinearized(self.perturbation).sides
+        """The images and the θ that the gradient is taken at; `None` for the identity."""
         if not (training and self.random_start):
-            return _linearize_all([side.linearize_at_identity(images) for side in sides])
+            return images, None
         start = self.perturbation.random_start(images, self.random_start, _seed(seed))
         start *= tf.cast(scale, start.dtype)
         if self.gradient_at == "identity":
-            started = self.perturbation.apply(images, start)
-            return _linearize_all([side.linearize_at_identity(started) for side in sides])
+            return self.perturbation.apply(images, start), None
+        return images, start
+
+    def _sides(self, parameters):
+        """The perturbations whose penalties are averaged."""
+        perturbation = self.perturbation if self.gradient == "analytic" else TapeLinearized(self.perturbation)
         # A random start is off the lattice, where all sides agree.
-        return _linearize_all([sides[0].linearize(images, start)])
+        return perturbation.sides if parameters is None else perturbation.sides[:1]
+
+    def _finite_difference(self, gradients, losses, losses_after):
+        """The penalties, with the difference of two losses for their derivative.
+
+        The derivative of a penalty p(g) is ∂p/∂g · ∂g, and ∂p/∂g · g is the slope of the loss along the fixed
+        direction ∂p/∂g.
+        """
+        gradients = tf.stop_gradient(gradients)
+        with tf.GradientTape() as tape:
+            tape.watch(gradients)
+            penalties = self._per_example(gradients)
+        direction = tape.gradient(penalties, gradients)
+        length = balls.LInfBall(1.0).norm(direction)
+        per_example = tf.reshape(length, tf.concat([tf.shape(length), tf.ones([tf.rank(direction) - 1], tf.int32)], 0))
+        step = self.step * tf.math.divide_no_nan(direction, per_example)
+        slopes = length * (losses_after(step) - losses) / self.step
+        return penalties + slopes - tf.stop_gradient(slopes)
 
     def _per_example(self, gradients):
         if self.norm == "l1":
@@ -134,6 +175,8 @@ class GradientRegularizer:
             "gradient_at": self.gradient_at,
             "norm": self.norm,
             "gradient": self.gradient,
+            "method": self.method,
+            "step": self.step,
         }
 
     @classmethod
@@ -153,7 +196,7 @@ class FlowGradientRegularizer(GradientRegularizer):
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or
         `"two_sided"`; see `ops.warp`.
       implementation: whose warp: `"native"`, `"tfa"` or `"auto"`.
-      **options: `gradient_at`, `norm` and `gradient`, as `GradientRegularizer`.
+      **options: `gradient_at`, `norm`, `gradient`, `method` and `step`, as `GradientRegularizer`.
 
     Raises:
       ValueError: if an option is out of its range or unknown.
@@ -179,7 +222,7 @@ class InputGradientRegularizer(GradientRegularizer):
     Args:
       weight: as `GradientRegularizer`.
       **options: `random_start` (standard deviation in the units of the image's values), `gradient_at`,
-        `norm` and `gradient`, as `GradientRegularizer`.
+        `norm`, `gradient`, `method` and `step`, as `GradientRegularizer`.
 
     Reference: Drucker and LeCun, "Improving generalization performance using double backpropagation",
     1992; Ross and Doshi-Velez, "Improving the adversarial robustness and interpretability of deep neural
@@ -210,7 +253,8 @@ def loss_gradient(model, images, labels, loss, training=False):
       training: the mode the model is run in.
 
     Returns:
-      `(predictions, gradients)`; the gradients are `[batch, height, width, channels]`.
+      `(predictions, losses, gradients)`: the losses are `[batch]`, the gradients
+      `[batch, height, width, channels]`.
 
     Raises:
       ValueError: if the predictions cannot be differentiated with respect to the images.
@@ -225,7 +269,7 @@ def loss_gradient(model, images, labels, loss, training=False):
             "Expected the model's loss to be differentiable with respect to its images. "
             f"Received a model without such a gradient: {model}."
         )
-    return predictions, gradients
+    return predictions, losses, gradients
 
 
 def perturbation_gradients(model, perturbation, images, labels, loss=None, parameters=None, training=False):
@@ -248,18 +292,17 @@ def perturbation_gradients(model, perturbation, images, labels, loss=None, param
       ValueError, TypeError: if images, labels or loss are not as above.
     """
     images = as_images(images)
-    sides = perturbation.sides
-    if parameters is None:
-        perturbed, pullbacks = _linearize_all([side.linearize_at_identity(images) for side in sides])
-    else:
+    if parameters is not None:
         parameters = tf.cast(parameters, images.dtype)
-        perturbed, pullbacks = _linearize_all([side.linearize(images, parameters) for side in sides])
-    _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, model), training)
+    perturbed, pullbacks = _linearize(perturbation.sides, images, parameters)
+    _, _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, model), training)
     gradients = [pullback(upstream) for pullback in pullbacks]
     return gradients[0] if len(gradients) == 1 else tf.stack(gradients)
 
 
-def flow_gradients(model, images, labels, loss=None, *, flow=None, lattice="central", gradient="analytic", training=False):
+def flow_gradients(
+    model, images, labels, loss=None, *, flow=None, lattice="central", gradient="analytic", training=False
+):
     """The gradient of each example's loss with respect to a flow that warps its image.
 
     Args:
@@ -299,10 +342,13 @@ def input_gradients(model, images, labels, loss=None, *, training=False):
     return perturbation_gradients(model, Additive(), images, labels, loss, training=training)
 
 
-def _linearize_all(linearizations):
+def _linearize(sides, images, parameters):
     """The perturbed images, which all sides share, and each side's pullback."""
-    perturbed = linearizations[0][0]
-    return perturbed, [pullback for _, pullback in linearizations]
+    if parameters is None:
+        linearizations = [side.linearize_at_identity(images) for side in sides]
+    else:
+        linearizations = [side.linearize(images, parameters) for side in sides]
+    return linearizations[0][0], [pullback for _, pullback in linearizations]
 
 
 def _seed(seed):

@@ -314,8 +314,10 @@ class BadInputTest(tf.test.TestCase):
             def call(self, inputs):
                 return tf.nn.local_response_normalization(inputs)
 
-        with self.assertRaisesRegex(ValueError, "second derivative.*LRNGrad"):
+        with self.assertRaisesRegex(ValueError, "second derivative.*method='finite_difference'.*LRNGrad"):
             fit(regularized(network(LocalResponse())))
+        history = fit(regularized(network(LocalResponse()), method="finite_difference"), epochs=4)
+        self.assertLess(history["loss"][-1], history["loss"][0])
 
 
 if __name__ == "__main__":

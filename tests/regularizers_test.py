@@ -200,7 +200,47 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         regularizer = fr.GradientRegularizer(perturbation, 1.0, random_start=0.2)
         self.assert_weight_gradient_is_right(smooth_model(), regularizer, images, labels)
 
-    def assert_weight_gradient_is_right(self, model, regularizer, images, labels):
+    @parameterized.parameters("squared_l2", "l2", "l1")
+    def test_finite_difference_method_follows_the_exact_one(self, norm):
+        model = smooth_model()
+        images, labels, _ = batch(2, dtype="float64")
+
+        def penalty_and_gradients(**method):
+            regularizer = fr.FlowGradientRegularizer(
+                1.0, lattice="central", norm=norm, random_start=0.2, **method
+            )
+            with tf.GradientTape() as tape:
+                _, penalty = regularizer(model, images, labels, cross_entropy(), seed=[1, 2])
+            gradients = tape.gradient(penalty, model.trainable_variables, unconnected_gradients="zero")
+            return penalty, np.concatenate([np.ravel(g) for g in gradients])
+
+        penalty, exact = penalty_and_gradients()
+        same_penalty, difference = penalty_and_gradients(method="finite_difference", step=1e-6)
+        self.assertAllClose(same_penalty, penalty)
+        self.assertAllClose(difference, exact, rtol=1e-3, atol=1e-5)
+
+    def test_finite_difference_on_the_lattice_is_the_slope_of_the_side_that_it_steps_to(self):
+        model = smooth_model()
+        images, labels, _ = batch(2, dtype="float64")
+        direction = 2 * fr.flow_gradients(model, images, labels, cross_entropy())
+        regularizer = fr.FlowGradientRegularizer(1.0, lattice="central", method="finite_difference", step=1e-6)
+        with tf.GradientTape(persistent=True) as tape:
+            _, penalty = regularizer(model, images, labels, cross_entropy())
+            # A little along the direction, off the lattice, there is only that side.
+            side = fr.flow_gradients(model, images, labels, cross_entropy(), flow=1e-9 * direction)
+            slope = tf.reduce_sum(side * direction) / len(images)
+        for ours, expected in zip(
+            tape.gradient(penalty, model.trainable_variables[:3]), tape.gradient(slope, model.trainable_variables[:3])
+        ):
+            self.assertAllClose(ours, expected, rtol=1e-3, atol=1e-5)
+
+    def test_finite_difference_of_an_additive_perturbation(self):
+        model = smooth_model()
+        images, labels, _ = batch(2, dtype="float64")
+        regularizer = fr.InputGradientRegularizer(1.0, method="finite_difference", step=1e-6)
+        self.assert_weight_gradient_is_right(model, regularizer, images, labels, rtol=1e-4)
+
+    def assert_weight_gradient_is_right(self, model, regularizer, images, labels, rtol=1e-5):
         variables = [tf.convert_to_tensor(v) for v in model.trainable_variables]
         directions = [np.random.RandomState(6).randn(*v.shape) for v in variables]
 
@@ -219,7 +259,7 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         gradients = tape.gradient(value, model.trainable_variables, unconnected_gradients="zero")
         slope = sum(tf.reduce_sum(g * d) for g, d in zip(gradients, directions))
         self.assertGreater(abs(slope), 1e-6)
-        self.assertAllClose(slope, measured, rtol=1e-5)
+        self.assertAllClose(slope, measured, rtol=rtol)
 
     def test_penalty_is_the_mean_over_examples_whatever_the_batch(self):
         model, _ = linear_model(3)
@@ -246,12 +286,12 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
     def test_random_start_is_for_training_only(self):
         model, _ = linear_model(1)
         images, labels, _ = batch(1)
-        regularizer = fr.FlowGradientRegularizer(1.0, random_start=0.5)
+        regularizer = fr.FlowGradientRegularizer(1.0, random_start=0.5, lattice="forward")
 
         def penalty(**options):
             return regularizer(model, images, labels, cross_entropy(), **options)[1]
 
-        at_zero = fr.FlowGradientRegularizer(1.0)(model, images, labels, cross_entropy())[1]
+        at_zero = fr.FlowGradientRegularizer(1.0, lattice="forward")(model, images, labels, cross_entropy())[1]
         self.assertAllEqual(penalty(training=False), at_zero)
         self.assertAllClose(penalty(start_scale=0.0), at_zero, rtol=1e-5)
         self.assertAllEqual(penalty(seed=[1, 2]), penalty(seed=[1, 2]))
@@ -293,9 +333,11 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
                 fr.FlowGradientRegularizer(weight)
         with self.assertRaisesRegex(ValueError, "Expected `random_start`.*-0.1"):
             fr.FlowGradientRegularizer(1.0, random_start=-0.1)
-        for option in ("lattice", "norm", "gradient", "gradient_at", "implementation"):
+        for option in ("lattice", "norm", "gradient", "gradient_at", "implementation", "method"):
             with self.assertRaisesRegex(ValueError, f"Expected `{option}` to be one of .* Received 'other'"):
                 fr.FlowGradientRegularizer(1.0, **{option: "other"})
+        with self.assertRaisesRegex(ValueError, "Expected `step` to be more than 0"):
+            fr.FlowGradientRegularizer(1.0, method="finite_difference", step=0)
         with self.assertRaisesRegex(TypeError, "Expected `perturbation`"):
             fr.GradientRegularizer("flow", 1.0)
 

@@ -81,6 +81,14 @@ def expect_not_negative(name, value):
     return number
 
 
+def expect_positive(name, value):
+    """Checks that a number is finite and more than 0; returns it as a float."""
+    number = expect_not_negative(name, value)
+    if number == 0:
+        raise ValueError(f"Expected `{name}` to be more than 0. Received {value!r}.")
+    return number
+
+
 def expect_positive_integer(name, value):
     """Checks that a count is a whole number of at least 1; returns it as an int."""
     if isinstance(value, bool) or int(value) != value or value < 1:
