@@ -53,6 +53,7 @@ EXTRAS = {
         "pytest",
         # tensorflow-hub imports pkg_resources, which newer ones lack.
         "setuptools<82",
+        "tensorboard",
         "tensorflow-hub",
     ],
 }

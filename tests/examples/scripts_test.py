@@ -1,0 +1,74 @@
+"""Tests that run the example scripts as a user does, with little work."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import tensorflow as tf
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+class ScriptsTest(tf.test.TestCase):
+    def assert_succeeds(self, process):
+        self.assertEqual(process.returncode, 0, process.stderr[-2000:])
+        return process.stdout
+
+    def test_train_and_evaluate(self):
+        folder = self.get_temp_dir()
+        model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
+        train = ["train.py", "--epochs=2", "--train_size=600", "--width=0.2", "--validation_size=100"]
+        self.assertIn("Saved", self.assert_succeeds(run(*train, f"--output={model}", f"--log_dir={logs}")))
+        with open(os.path.join(logs, "history.csv"), newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.assertLen(rows, 2)
+        self.assertContainsSubset(["gradient_penalty", "val_flow_gradient_norm", "val_accuracy"], rows[0])
+
+        report = os.path.join(folder, "report.json")
+        table = self.assert_succeeds(
+            run(
+                "evaluate.py",
+                f"--model={model}",
+                "--epsilons=0.5,0.2",
+                "--examples=100",
+                "--steps=3",
+                f"--output={report}",
+            )
+        )
+        self.assertIn("FlowPGD on 100 test images of digits", table)
+        with open(report) as file:
+            accuracy = json.load(file)["accuracy"]
+        self.assertEqual(list(accuracy), ["0.0", "0.2", "0.5"])
+        self.assertGreaterEqual(accuracy["0.0"], accuracy["0.2"])
+        self.assertGreaterEqual(accuracy["0.2"], accuracy["0.5"])
+        self.assertGreater(accuracy["0.0"], 0.3)
+
+    def test_demo_writes_its_picture(self):
+        picture = os.path.join(self.get_temp_dir(), "demo.png")
+        little = ["--epochs=1", "--width=0.2", "--examples=100", "--steps=2", "--epsilons=0.4"]
+        table = self.assert_succeeds(run("demo.py", *little, f"--picture={picture}"))
+        self.assertRegex(table, r"\| plain \| 0\.\d+ \| 0\.\d+ \|")
+        self.assertGreater(os.path.getsize(picture), 10_000)
+
+    def test_bad_flags(self):
+        for arguments, message in (
+            (["train.py", "--dataset=imagenet", "--output=a.keras"], "digits|mnist"),
+            (["train.py", "--output=model.h5"], "ends in .keras"),
+            (["evaluate.py", "--model=missing.keras"], "missing.keras, which does not exist"),
+            (["evaluate.py", "--model=a.keras", "--epsilons=-1"], "Expected numbers of pixels"),
+        ):
+            process = run(*arguments)
+            self.assertNotEqual(process.returncode, 0)
+            self.assertIn(message, process.stdout + process.stderr)
+
+
+if __name__ == "__main__":
+    tf.test.main()
