@@ -1,6 +1,6 @@
 r"""Trains a classifier with gradient regularization, and saves it.
 
-    python examples/train.py --dataset=digits --regularizer=flow --weight=16 --output=/tmp/digits.keras
+    python examples/train.py --dataset=digits --regularizer=flow --weight=55 --output=/tmp/digits.keras
     python examples/train.py --dataset=cifar10 --architecture=vgg11 --width=1 --regularizer=flow --weight=4.4 \
         --epochs=80 --batch_size=128 --learning_rate=0.01 --weight_decay=5e-4 --output=/tmp/cifar10.keras
 """
@@ -17,8 +17,8 @@ import keras_flowreg as fr
 define_dataset_flags()
 define_model_flags()
 _REGULARIZER = flags.DEFINE_enum("regularizer", "flow", ["none", "flow", "input"], "whose gradient is penalized")
-_WEIGHT = flags.DEFINE_float("weight", 16.0, "of the penalty", lower_bound=0)
-_RANDOM_START = flags.DEFINE_float("random_start", 0.155, "standard deviation, in pixels or values", lower_bound=0)
+_WEIGHT = flags.DEFINE_float("weight", 55.0, "of the penalty", lower_bound=0)
+_RANDOM_START = flags.DEFINE_float("random_start", 0.25, "standard deviation, in pixels or values", lower_bound=0)
 _LATTICE = flags.DEFINE_enum(
     "lattice", "two_sided", ["forward", "backward", "central", "two_sided"], "the warp's derivative at a pixel"
 )

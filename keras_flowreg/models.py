@@ -101,9 +101,7 @@ class FlowRegularizedModel(keras.Model):
         if self.attack is not None:
             images = self.attack(images, labels, seed=self._step_seed())
         with tf.GradientTape() as tape:
-            predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training=True)
-            task_loss = self.compute_loss(images, labels, predictions, sample_weight)
-            loss = task_loss + self._weighted(penalty, task_loss.dtype)
+            predictions, loss = self._predict_and_track(images, labels, sample_weight, training=True)
         try:
             compat.minimize(self.optimizer, tape, loss, self.trainable_variables)
         except LookupError as error:
@@ -112,15 +110,11 @@ class FlowRegularizedModel(keras.Model):
                 "penalty needs: construct the regularizer with method='finite_difference' for a model that has "
                 f"none. Received an operation without one: {error}"
             ) from error
-        self._update_trackers(images, loss, task_loss, penalty)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     def test_step(self, data):
         images, labels, sample_weight = _unpack(data)
-        predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training=False)
-        task_loss = self.compute_loss(images, labels, predictions, sample_weight)
-        loss = task_loss + self._weighted(penalty, task_loss.dtype)
-        self._update_trackers(images, loss, task_loss, penalty)
+        predictions, _ = self._predict_and_track(images, labels, sample_weight, training=False)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     @property
@@ -154,6 +148,20 @@ class FlowRegularizedModel(keras.Model):
             config["attack"].model = config["base_model"]
         return cls(**config)
 
+    def _predict_and_track(self, images, labels, sample_weight, training):
+        """The predictions and this replica's total loss; its parts go into the logs."""
+        predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training)
+        task_loss = self.compute_loss(images, labels, predictions, sample_weight)
+        loss, examples, replicas = task_loss, tf.shape(images)[0], _replicas()
+        if penalty is not None:
+            # The replicas' gradients are added up.
+            weighted = tf.cast(self.penalty_weight, penalty.dtype) * penalty / replicas
+            loss += tf.cast(weighted, task_loss.dtype)
+            self._penalty_tracker.update_state(penalty, sample_weight=examples)
+        self._total_tracker.update_state(loss * replicas, sample_weight=examples)
+        self._task_tracker.update_state(task_loss * replicas, sample_weight=examples)
+        return predictions, loss
+
     def _predict_with_penalty(self, images, labels, sample_weight, training):
         """The predictions, and the penalty: `None` without a regularizer."""
         loss = resolve_loss(None, self)
@@ -179,20 +187,6 @@ class FlowRegularizedModel(keras.Model):
         step = tf.cast(self.optimizer.iterations, tf.int32)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return random.fold_in(tf.stack([self.seed, step]), replica)
-
-    def _weighted(self, penalty, dtype):
-        """The penalty's share of this replica's loss: the replicas' gradients are added up."""
-        if penalty is None:
-            return tf.zeros([], dtype)
-        weighted = tf.cast(self.penalty_weight, penalty.dtype) * penalty
-        return tf.cast(weighted / _replicas(), dtype)
-
-    def _update_trackers(self, images, loss, task_loss, penalty):
-        examples = tf.shape(images)[0]
-        self._total_tracker.update_state(loss * _replicas(), sample_weight=examples)
-        self._task_tracker.update_state(task_loss * _replicas(), sample_weight=examples)
-        if penalty is not None:
-            self._penalty_tracker.update_state(penalty, sample_weight=examples)
 
 
 def _unpack(data):

@@ -209,6 +209,9 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         history = fit(model, epochs=3)
         self.assertLess(history["loss"][-1], history["loss"][0])
         self.assertAllClose(model.predict(images, verbose=0), model.base_model(images), atol=1e-5)
+        # The functions that take any model hand no `training` to one that does not know it.
+        self.assertAllClose(fr.flow_gradients(model.base_model, images, labels, model.loss),
+                            fr.flow_gradients(model, images, labels))  # fmt: skip
 
     def test_functional_base_model(self):
         inputs = keras.Input(SHAPE)
