@@ -25,7 +25,7 @@ _RANDOM_START = flags.DEFINE_float("random_start", 0.25, "standard deviation in 
 _EPOCHS = flags.DEFINE_integer("epochs", 16, "of each training", lower_bound=1)
 _PICTURE = flags.DEFINE_string("picture", "demo.png", "where to write the picture")
 _PICTURED_EPSILON = flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
-_PICTURED_EXAMPLES = 4
+_PICTURED_EXAMPLES = 3
 
 
 def train(dataset, regularizer):

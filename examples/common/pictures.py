@@ -18,34 +18,23 @@ def plot_robustness(axes, accuracies_by_model):
     axes.legend()
 
 
-def draw_flow(axes, image, flow, title):
-    """Draws an image with an arrow at each visible pixel, from where it is taken to where it goes.
+def draw_flow(axes, image, flow, title, magnify=2):
+    """Draws a dimmed image with an arrow at each pixel that is moved visibly.
 
     Args:
       axes: Matplotlib axes.
       image: `[height, width, channels]` in [0, 1].
-      flow: `[height, width, 2]`, `(dy, dx)` in pixels; the arrows have this length on the image.
+      flow: `[height, width, 2]`, `(dy, dx)` in pixels.
       title: above the picture.
+      magnify: how many times longer than the displacement an arrow is.
     """
     rows, columns = np.indices(flow.shape[:2])
-    moving = _moves_the_picture(image)
-    dy, dx = flow[moving].T
-    # A flow points from the pixel that is sampled to the pixel that receives it.
-    draw_image(axes, image, title)
-    axes.quiver(
-        columns[moving] - dx,
-        rows[moving] - dy,
-        dx,
-        dy,
-        color="tab:red",
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        width=0.008,
-        headwidth=5,
-        headlength=5,
-        headaxislength=4.5,
-    )
+    moved = _is_not_flat(image)
+    dy, dx = flow[moved].T
+    draw_image(axes, 0.45 * image, f"{title} (arrows x{magnify:g})")
+    arrows = {"scale": 1 / magnify, "width": 0.009, "headwidth": 3.5, "headlength": 3.5, "headaxislength": 3}
+    # An arrow ends at the pixel that receives what lies at its beginning.
+    axes.quiver(columns[moved], rows[moved], dx, dy, pivot="tip", angles="xy", scale_units="xy", color="orange", **arrows)
 
 
 def draw_image(axes, image, title):
@@ -57,12 +46,11 @@ def draw_image(axes, image, title):
 
 def figure_grid(rows, columns):
     """A figure with one wide panel on the left and `rows` x `columns` small ones on the right."""
-    figure = plt.figure(figsize=(6 + 2.2 * columns, 2.3 * rows), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[6, 2.2 * columns])
+    figure = plt.figure(figsize=(6 + 2.8 * columns, 2.9 * rows), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[6, 2.8 * columns])
     return figure, left.subplots(), right.subplots(rows, columns)
 
 
-def _moves_the_picture(image):
-    """Where an image is not flat: elsewhere a displacement changes nothing."""
-    grey = image.mean(axis=-1)
-    return np.hypot(*np.gradient(grey)) > 0.02
+def _is_not_flat(image):
+    """Where neighbouring pixels differ: elsewhere a displacement changes nothing."""
+    return np.hypot(*np.gradient(image.mean(axis=-1))) > 0.1
