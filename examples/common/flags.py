@@ -25,7 +25,7 @@ def define_attack_flags():
     flags.DEFINE_integer("steps", 20, "gradient steps of FlowPGD", lower_bound=1)
     flags.DEFINE_integer("restarts", 1, "random starts of FlowPGD", lower_bound=1)
     flags.DEFINE_enum("norm", "linf", ["linf", "pixel_l2", "l2"], "the norm of a flow")
-    flags.DEFINE_integer("examples", None, "test images to attack, from the first; all by default", lower_bound=1)
+    flags.DEFINE_integer("examples", None, "images to attack, from the first; all by default", lower_bound=1)
     flags.register_validator("epsilons", _are_radii, "Expected numbers of pixels, not negative: 0.1,0.2")
 
 

@@ -93,7 +93,7 @@ class Attack(keras.layers.Layer):
         adversarial, parameters = run(images, labels, seed)
         return (adversarial, parameters) if return_perturbation else adversarial
 
-    def compute_output_shape(self, images_shape, *unused_shapes, **unused_options):
+    def compute_output_shape(self, images_shape, labels_shape):
         return images_shape
 
     def perturb(self, images, parameters):
@@ -147,11 +147,12 @@ class Attack(keras.layers.Layer):
         signature = tuple(
             tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in (images, labels)
         ) + (tf.TensorSpec(seed.shape, seed.dtype),)
-        if signature not in self._compiled:
+        key = (id(self.model), resolve_loss(self.loss, self.model), signature)
+        if key not in self._compiled:
             jit_compile = compat.jit_compile_on_this_machine() if self.jit_compile == "auto" else self.jit_compile
             function = tf.function(self._run, jit_compile=jit_compile, autograph=False)
-            self._compiled[signature] = function.get_concrete_function(*signature)
-        return self._compiled[signature]
+            self._compiled[key] = function.get_concrete_function(*signature)
+        return self._compiled[key]
 
     def _expect_in_range(self, images):
         low, high = self.value_range

@@ -100,6 +100,15 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             attack(self.images[:size], self.labels[:size])
         self.assertLen(traces, traced)
 
+    def test_another_model_or_loss_is_compiled_anew(self):
+        attack = fr.attacks.FlowPGD(self.model, EPSILON, 3)
+        attack(self.images, self.labels)
+        self.model.compile("sgd", "sparse_categorical_crossentropy")
+        self.assertAllClose(
+            attack(self.images, self.labels),
+            fr.attacks.FlowPGD(self.model, EPSILON, 3, loss="sparse_categorical_crossentropy")(self.images, self.labels),
+        )
+
     @parameterized.named_parameters(*ATTACKS)
     def test_in_a_graph_one_hot_and_integer_labels(self, kind, options):
         attack = self.attack(kind, options)
