@@ -1,16 +1,10 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
 from keras_flowreg import attacks, callbacks, layers, ops, perturbations
+from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
-from keras_flowreg.regularizers import (
-    FlowGradientRegularizer,
-    GradientRegularizer,
-    InputGradientRegularizer,
-    flow_gradients,
-    input_gradients,
-    perturbation_gradients,
-)
+from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
 
 __version__ = "0.1.0"
 

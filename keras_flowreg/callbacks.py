@@ -5,10 +5,10 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_flowreg.gradients import input_gradients
 from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
-from keras_flowreg.regularizers import input_gradients
 
 SHAPES = ("linear", "cosine")
 

@@ -21,6 +21,7 @@ FLOORS = (
     ("layers",),
     ("attacks",),
     ("regularizers",),
+    ("gradients",),
     ("perturbations",),
     ("balls",),
     ("ops",),

@@ -196,9 +196,10 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("BatchNormalization", "Dropout", "MaxPooling2D", "DepthwiseConv2D", "AveragePooling2D")
     def test_layers_with_second_derivatives(self, name):
-        options = {"Dropout": {"rate": 0.2}, "DepthwiseConv2D": {"kernel_size": 3}, "AveragePooling2D": {"pool_size": 2}}
-        layers, options = keras.layers, options.get(name, {})
-        model = regularized(network(getattr(layers, name)(**options), layers.Conv2D(3, 2, activation="tanh")))
+        arguments = {"Dropout": 0.2, "MaxPooling2D": 2, "DepthwiseConv2D": 3, "AveragePooling2D": 2}
+        layers = keras.layers
+        layer = getattr(layers, name)(*([arguments[name]] if name in arguments else []))
+        model = regularized(network(layer, layers.Conv2D(3, 2, activation="tanh")))
         history = fit(model, epochs=3)
         self.assertAllGreater(history["gradient_penalty"], 0)
         self.assertTrue(all(np.isfinite(weights).all() for weights in model.get_weights()))
