@@ -29,7 +29,7 @@ _WARMUP = flags.DEFINE_float("warmup", 0.5, "fraction of the epochs over which t
 _VALIDATION_SIZE = flags.DEFINE_integer("validation_size", 1000, "training images held out", lower_bound=0)
 _TRAIN_SIZE = flags.DEFINE_integer("train_size", None, "training images to use; all by default", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "where to save the model, ending in .keras", required=True)
-_LOG_DIR = flags.DEFINE_string("log_dir", None, "where to write TensorBoard's logs and the backup to resume from")
+_LOG_DIR = flags.DEFINE_string("logs", None, "where to write TensorBoard's logs and the backup to resume from")
 flags.register_validator("output", lambda path: path.endswith(".keras"), "Expected a path that ends in .keras")
 
 

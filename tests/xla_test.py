@@ -10,19 +10,22 @@ from keras_flowreg import compat
 from tests import models_test
 
 
-def network():
+def network(pooling=keras.layers.AveragePooling2D):
     keras.utils.set_random_seed(1)  # of the layers made here
     layers = keras.layers
-    return models_test.network(
-        layers.BatchNormalization(), layers.MaxPooling2D(), layers.DepthwiseConv2D(2), layers.ReLU()
-    )
+    return models_test.network(layers.BatchNormalization(), pooling(2), layers.DepthwiseConv2D(2), layers.ReLU())
 
 
-def trained(jit_compile, **regularizer_options):
+def trained(base, jit_compile, **regularizer_options):
+    """A model after an epoch whose last batch is smaller, and its logs."""
     model = models_test.regularized(
-        network(), weight=2.0, compile_options={"jit_compile": jit_compile}, **regularizer_options
+        base,
+        weight=2.0,
+        # Larger steps amplify the rounding of one into the next.
+        optimizer=keras.optimizers.SGD(0.02),
+        compile_options={"jit_compile": jit_compile},
+        **regularizer_options,
     )
-    # 40 examples: the last batch is smaller.
     return model, models_test.fit(model, size=40)
 
 
@@ -30,13 +33,23 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(random_start=[0.0, 0.3], gradient=["analytic", "tape"])
     def test_training_step(self, random_start, gradient):
         options = {"random_start": random_start, "gradient": gradient}
-        graph, expected = trained(False, **options)
-        compiled, history = trained(True, **options)
+        graph, expected = trained(network(), False, **options)
+        compiled, logs = trained(network(), True, **options)
         self.assertTrue(compiled.jit_compile)
         for name, values in expected.items():
-            self.assertAllClose(history[name], values, rtol=1e-4, atol=1e-4)
+            self.assertAllClose(logs[name], values, rtol=1e-4, atol=1e-4)
         for ours, theirs in zip(compiled.base_model.get_weights(), graph.base_model.get_weights()):
             self.assertAllClose(ours, theirs, atol=1e-4)
+        self.assertNotAllClose(compiled.base_model.get_weights()[0], network().get_weights()[0], atol=2e-3)
+
+    def test_training_step_with_max_pooling(self):
+        # XLA's second derivative of max pooling is less precise than the graph's.
+        graph, expected = trained(network(keras.layers.MaxPooling2D), False)
+        compiled, logs = trained(network(keras.layers.MaxPooling2D), True)
+        for name, values in expected.items():
+            self.assertAllClose(logs[name], values, rtol=1e-2)
+        for ours, theirs in zip(compiled.base_model.get_weights(), graph.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=2e-3)
 
     @parameterized.parameters("linf", "pixel_l2", "l2")
     def test_attack(self, norm):

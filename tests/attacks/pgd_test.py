@@ -30,7 +30,7 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
     def test_worst_flow_of_a_model_that_reads_one_pixel(self, norm, label):
         epsilon = 0.7
         attack = fr.attacks.FlowPGD(pixel_reader(2, 3), epsilon, 10, norm=norm, random_start=False)
-        adversarial, flow = attack(self.images, [label], return_perturbation=True)
+        adversarial, flow = attack(self.images, np.array([label]), return_perturbation=True)
         # Label 1 is lost by darker pixels, from up and left: a flow down and right brings them.
         sign = 1 if label == 1 else -1
         slope = np.array([0.02, 0.1])
@@ -45,7 +45,7 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_model_that_ignores_the_image_is_left_alone(self):
         model = pixel_reader(0, 0)
         model.set_weights([np.zeros([30, 2])])
-        adversarial = fr.attacks.FlowPGD(model, 1.0, 3, random_start=False)(self.images, [0])
+        adversarial = fr.attacks.FlowPGD(model, 1.0, 3, random_start=False)(self.images, np.array([0]))
         self.assertAllEqual(adversarial, self.images)
 
     def test_a_misclassified_iterate_is_kept_before_one_with_a_higher_loss(self):
@@ -70,7 +70,7 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
         attack = fr.attacks.FlowPGD(
             pixel_reader(2, 3), epsilon, steps=100, step_size=epsilon / 100, random_start=False
         )
-        _, flow = attack(self.images, [1], return_perturbation=True)
+        _, flow = attack(self.images, np.array([1]), return_perturbation=True)
         self.assertAllClose(flow[0, 2, 3], [0.155, 0.155], atol=1e-5)
 
     def test_more_steps_and_restarts_never_lower_the_loss(self):

@@ -26,7 +26,7 @@ class ScriptsTest(tf.test.TestCase):
         folder = self.get_temp_dir()
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
         train = ["train.py", "--epochs=2", "--train_size=600", "--width=0.2", "--validation_size=100"]
-        self.assertIn("Saved", self.assert_succeeds(run(*train, f"--output={model}", f"--log_dir={logs}")))
+        self.assertIn("Saved", self.assert_succeeds(run(*train, f"--output={model}", f"--logs={logs}")))
         with open(os.path.join(logs, "history.csv"), newline="") as file:
             rows = list(csv.DictReader(file))
         self.assertLen(rows, 2)
