@@ -27,7 +27,7 @@ def targets():
             return f"{folder or '//' + str(build.parent.relative_to(ROOT))}:{name}"
 
         rules = dict.fromkeys(("py_library", "py_test", "py_binary"), rule)
-        exec(build.read_text(), {**rules, "load": lambda *_: None})
+        exec(build.read_text(), {**rules, "load": lambda *_: None, "exports_files": lambda *_: None})
     return found
 
 
