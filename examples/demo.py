@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from common import architectures, datasets, pictures, robustness, training
-from common.flags import define_attack_flags, define_dataset_flags, define_model_flags, epsilons
+from common.flags import attack_options, define_attack_flags, define_dataset_flags, define_model_flags, epsilons
 
 import keras_flowreg as fr
 
@@ -39,11 +39,6 @@ def train(dataset, regularizer):
     start = time.perf_counter()
     training.fit(model, dataset, schedule, verbose=2)
     return model, (time.perf_counter() - start) / schedule.epochs
-
-
-def attack_options():
-    args = flags.FLAGS
-    return {"steps": args.steps, "restarts": args.restarts, "norm": args.norm, "seed": args.seed}
 
 
 def print_table(accuracies, seconds, examples):

@@ -12,7 +12,7 @@ import sys
 import keras
 from absl import app, flags
 from common import datasets, robustness
-from common.flags import define_attack_flags, define_dataset_flags, epsilons
+from common.flags import attack_options, define_attack_flags, define_dataset_flags, epsilons
 
 import keras_flowreg  # noqa: F401 (a FlowRegularizedModel can only be loaded where it is known)
 
@@ -41,7 +41,7 @@ def main(_):
     dataset = datasets.load(
         args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, validation_size=validation_size
     )
-    attack = {"steps": args.steps, "restarts": args.restarts, "norm": args.norm, "seed": args.seed}
+    attack = attack_options()
     accuracies, examples = robustness.robust_accuracies(
         model,
         getattr(dataset, _SPLIT.value),

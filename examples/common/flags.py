@@ -34,6 +34,12 @@ def epsilons():
     return [float(epsilon) for epsilon in flags.FLAGS.epsilons]
 
 
+def attack_options():
+    """FlowPGD's arguments, but for its radius, from the flags."""
+    args = flags.FLAGS
+    return {"steps": args.steps, "restarts": args.restarts, "norm": args.norm, "seed": args.seed}
+
+
 def _are_radii(values):
     try:
         return all(0 <= float(value) < float("inf") for value in values)
