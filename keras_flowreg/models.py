@@ -99,7 +99,7 @@ class FlowRegularizedModel(keras.Model):
     def train_step(self, data):
         images, labels, sample_weight = _unpack(data)
         if self.attack is not None:
-            images = self.attack(images, labels, seed=self._step_seed())
+            images = self.attack(images, labels, seed=self._step_seed(), stop_when_broken=False)
         with tf.GradientTape() as tape:
             predictions, loss = self._predict_and_track(images, labels, sample_weight, training=True)
         try:

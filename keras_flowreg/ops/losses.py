@@ -4,11 +4,31 @@ import keras
 import tensorflow as tf
 
 
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class MarginLoss(keras.losses.Loss):
+    """By how much the best other class beats the label: max_{k ≠ label} z_k - z_label.
+
+    Positive where an example is misclassified, and only there. `z` is what the model gives: logits, or
+    probabilities, where the margin is between probabilities. Labels are class indices or one-hot.
+
+    Reference: Carlini and Wagner, "Towards evaluating the robustness of neural networks", 2017.
+    """
+
+    def __init__(self, name="margin", **options):
+        super().__init__(name=name, **options)
+
+    def call(self, y_true, y_pred):
+        is_label = _one_hot(tf.convert_to_tensor(y_true), y_pred)
+        label = tf.reduce_sum(tf.where(is_label, y_pred, tf.zeros_like(y_pred)), axis=1)
+        others = tf.where(is_label, tf.fill(tf.shape(y_pred), y_pred.dtype.min), y_pred)
+        return tf.reduce_max(others, axis=1) - label
+
+
 def resolve_loss(loss, model):
     """Returns the loss to differentiate: `loss`, or where it is `None` the one `model` was compiled with.
 
     Args:
-      loss: a Keras loss: instance, function or name; or `None`.
+      loss: a Keras loss: instance, function or name; `"margin"`; or `None`.
       model: a Keras model.
 
     Returns:
@@ -25,7 +45,7 @@ def resolve_loss(loss, model):
         loss = losses[0] if losses else None
     if loss is None:
         raise ValueError("Expected a loss: pass `loss=`, or a model that was compiled with one. Received None.")
-    return keras.losses.get(loss)
+    return MarginLoss() if loss == "margin" else keras.losses.get(loss)
 
 
 def per_example_loss(loss, labels, predictions):
@@ -72,17 +92,16 @@ def is_correct(labels, predictions):
             "Expected predictions of the shape [batch, classes], for at least two classes. "
             f"Received shape {predictions.shape}."
         )
-    one_hot = labels.shape.rank == 2 and labels.shape[1] != 1
-    classes = tf.argmax(labels, axis=1) if one_hot else tf.cast(tf.reshape(labels, [-1]), tf.int64)
-    return tf.argmax(predictions, axis=1) == classes
+    return tf.argmax(predictions, axis=1) == _classes(labels)
 
 
 def expect_labels_in_range(labels, predictions, loss):
     """Returns `labels`, with a run-time check of class indices against the number of predictions.
 
-    Only the labels of a sparse loss are class indices; others are returned as they are.
+    Only the labels of a sparse or a margin loss are class indices; others are returned as they are.
     """
-    if "sparse" not in _name(loss) or predictions.shape.rank is None:
+    takes_indices = "sparse" in _name(loss) or (isinstance(loss, MarginLoss) and not _are_one_hot(labels))
+    if not takes_indices or predictions.shape.rank is None:
         return labels
     classes = predictions.shape[-1]
     message = f"Expected labels from 0 to {classes - 1}, for {classes} predictions. Received a label outside."
@@ -90,6 +109,20 @@ def expect_labels_in_range(labels, predictions, loss):
     in_range = tf.reduce_all((indices >= 0) & (indices < classes))
     with tf.control_dependencies([tf.debugging.Assert(in_range, [message, indices], summarize=8)]):
         return tf.identity(labels)
+
+
+def _are_one_hot(labels):
+    return labels.shape.rank == 2 and labels.shape[1] != 1
+
+
+def _classes(labels):
+    """Class indices, int64 `[batch]`, of labels that may be one-hot."""
+    return tf.argmax(labels, axis=1) if _are_one_hot(labels) else tf.cast(tf.reshape(labels, [-1]), tf.int64)
+
+
+def _one_hot(labels, predictions):
+    """bool `[batch, classes]`."""
+    return tf.one_hot(_classes(labels), tf.shape(predictions)[1], True, False, dtype=tf.bool)
 
 
 def _name(loss):

@@ -5,8 +5,11 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.perturbations.base import Perturbation
 from keras_flowreg.perturbations.flow import Flow
+
+BORDERS = ("edge", "black")
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -19,27 +22,35 @@ class Affine(Perturbation):
 
         T(x; θ)[p] = x[ Rᵀ (p - (dy, dx)) / (1 + growth) ]
 
-    interpolated bilinearly; outside the image, the nearest edge pixel. The four components have different
+    interpolated bilinearly. The four components have different
     units: a ball around the identity is a choice of how many degrees go to a pixel.
 
     Args:
       lattice: the warp's derivative at integer positions; see `ops.warp`.
+      border: what lies outside the image: `"edge"`, its nearest pixel, or `"black"`, zeros.
+
+    Raises:
+      ValueError: if an option is unknown.
     """
 
-    def __init__(self, lattice="central"):
+    def __init__(self, lattice="central", border="edge"):
         self._warp = Flow(lattice)
+        self.border = expect_one_of("border", border, BORDERS)
 
     def parameter_shape(self, images):
         return tf.stack([tf.shape(images)[0], 4])
 
     def apply(self, images, parameters):
-        return self._warp.apply(images, self.flow(images, parameters))
+        flow = self.flow(images, parameters)
+        if self.border == "edge":
+            return self._warp.apply(images, flow)
+        return _uncover(self._warp.apply(_frame(images), _frame(flow)))
 
     def linearize(self, images, parameters):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(parameters)
             flow = self.flow(images, parameters)
-        perturbed, pull_back_to_flow = self._warp.linearize(images, flow)
+        perturbed, pull_back_to_flow = self._linearize_flow(images, flow)
         return perturbed, lambda upstream: tape.gradient(
             flow, parameters, output_gradients=pull_back_to_flow(upstream)
         )
@@ -57,10 +68,26 @@ class Affine(Perturbation):
 
     @property
     def sides(self):
-        return tuple(Affine(side.lattice) for side in self._warp.sides)
+        return tuple(Affine(side.lattice, self.border) for side in self._warp.sides)
 
     def get_config(self):
-        return {"lattice": self._warp.lattice}
+        return {"lattice": self._warp.lattice, "border": self.border}
+
+    def _linearize_flow(self, images, flow):
+        if self.border == "edge":
+            return self._warp.linearize(images, flow)
+        framed, pull_back = self._warp.linearize(_frame(images), _frame(flow))
+        return _uncover(framed), lambda upstream: _uncover(pull_back(_frame(upstream)))
+
+
+def _frame(tensor):
+    """Puts a frame of zeros, one pixel wide, around `[batch, height, width, ...]`."""
+    return tf.pad(tensor, [[0, 0], [1, 1], [1, 1], [0, 0]])
+
+
+def _uncover(framed):
+    """Takes the frame off."""
+    return framed[:, 1:-1, 1:-1]
 
 
 def _centred_grid(images):

@@ -21,6 +21,10 @@ class Perturbation:
         """T(x; θ), of the shape and dtype of `images`."""
         raise NotImplementedError
 
+    def flow(self, images, parameters):
+        """θ as displacements, `[batch, height, width, 2]`, `(dy, dx)` in pixels, if it moves pixels."""
+        raise NotImplementedError(f"{type(self).__name__} does not move pixels.")
+
     def identity(self, images):
         """θ = 0 for `images`, in their dtype."""
         return tf.zeros(self.parameter_shape(images), images.dtype)
@@ -95,6 +99,9 @@ class TapeLinearized(Perturbation):
 
     def apply(self, images, parameters):
         return self.perturbation.apply(images, parameters)
+
+    def flow(self, images, parameters):
+        return self.perturbation.flow(images, parameters)
 
     @property
     def sides(self):

@@ -39,6 +39,9 @@ class Flow(Perturbation):
         rule = "forward" if self.lattice == "two_sided" else self.lattice
         return warp.dense_image_warp(images, parameters, rule, self.implementation)
 
+    def flow(self, images, parameters):
+        return parameters
+
     def linearize(self, images, parameters):
         if warp.resolve_implementation(self.implementation) == "tfa":
             return super().linearize(images, parameters)
