@@ -1,7 +1,24 @@
 """Attacks: searches of a threat model, as Keras layers."""
 
+from keras_flowreg.attacks.auto_deform import AutoDeform
 from keras_flowreg.attacks.base import Attack, AttackResult
 from keras_flowreg.attacks.fgsm import FlowFGSM
+from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.pgd import FlowPGD
+from keras_flowreg.attacks.random_flow import RandomFlow
+from keras_flowreg.attacks.rotation_translation import RotationTranslation
+from keras_flowreg.attacks.spsa import FlowSPSA
+from keras_flowreg.attacks.square import FlowSquare
 
-__all__ = ["Attack", "AttackResult", "FlowFGSM", "FlowPGD"]
+__all__ = [
+    "Attack",
+    "AttackResult",
+    "AutoDeform",
+    "FlowFGSM",
+    "FlowFrankWolfe",
+    "FlowPGD",
+    "FlowSPSA",
+    "FlowSquare",
+    "RandomFlow",
+    "RotationTranslation",
+]

@@ -1,0 +1,106 @@
+"""Random search over square patches of a flow."""
+
+import keras
+import tensorflow as tf
+
+from keras_flowreg import balls
+from keras_flowreg.attacks.base import Attack
+from keras_flowreg.ops import random
+from keras_flowreg.ops.validation import expect_one_of, expect_positive_integer
+from keras_flowreg.perturbations import Flow
+
+# After these fractions of the queries, the patches' area is halved.
+_HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+NORMS = ("linf", "pixel_l2")
+
+
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class FlowSquare(Attack):
+    """Random search: each query moves one square patch of the image as far as allowed, and keeps what helps.
+
+    The flow starts as columns of random displacements on the ball's edge. A query draws a square's place and
+    one displacement on the edge for all of it; the change is kept if the loss rises. The squares shrink on a
+    fixed schedule. It needs no gradient of the model, and so is not fooled by one that is masked.
+
+    Args:
+      model: as `Attack`.
+      epsilon: the radius of the ball, in pixels.
+      queries: how many runs of the model an example may take, at most; the clean one included.
+      first_area: the first squares' part of the image's area, above 0 and at most 1.
+      norm: `"linf"` or `"pixel_l2"`; see `FlowPGD`.
+      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+
+    Raises:
+      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+
+    Reference: Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random
+    search", 2020, for additive noise; here a patch is displaced instead.
+    """
+
+    uses_gradients = False
+
+    def __init__(self, model, epsilon, queries=1000, *, first_area=0.8, norm="linf", **options):
+        super().__init__(model, **options)
+        self.queries = expect_positive_integer("queries", queries)
+        if not 0 < first_area <= 1:
+            raise ValueError(f"Expected `first_area` to be above 0 and at most 1. Received {first_area!r}.")
+        self.first_area = float(first_area)
+        self.norm = expect_one_of("norm", norm, NORMS)
+        self.ball = balls.get(norm, epsilon)
+
+    @property
+    def perturbation(self):
+        return Flow()
+
+    def search(self, examples, clean, seed):
+        shape = tf.shape(examples.images)
+        stripes = self._edge_draws(examples, tf.stack([1, shape[2], 2]), random.fold_in(seed, 0))
+        stripes = tf.broadcast_to(stripes, tf.stack([shape[0], shape[1], shape[2], 2]))
+        start = tf.ensure_shape(stripes, clean.parameters.shape)
+        worst = tf.fill(tf.shape(clean.loss), clean.loss.dtype.min)
+
+        def step(count, examples, state):
+            flow, loss = state
+            square = self._square(examples, count, random.fold_in(seed, count))
+            displacement = self._edge_draws(examples, [1, 1, 2], random.fold_in(seed, self.queries + count))
+            # The first query judges the stripes.
+            proposal = tf.where(square & (count > 0), displacement, flow)
+            candidate = self.judge(examples, proposal)
+            rises = candidate.loss > loss
+            flow = tf.where(rises[:, tf.newaxis, tf.newaxis, tf.newaxis], proposal, flow)
+            return candidate, (flow, tf.where(rises, candidate.loss, loss))
+
+        return self.iterate(step, self.queries - 1, examples, clean, (start, worst))[0]
+
+    def _edge_draws(self, examples, shape, seed):
+        """Random displacements on the ball's edge: `[batch, *shape]`, the last axis (dy, dx)."""
+
+        def sample(batch):
+            return self.ball.steepest_ascent(random.normal(tf.concat([[batch], shape], 0), seed))
+
+        return tf.cast(examples.draw(sample), examples.images.dtype)
+
+    def _square(self, examples, count, seed):
+        """Which pixels the square of a query covers: bool `[batch, height, width, 1]`."""
+        height, width = tf.shape(examples.images)[1], tf.shape(examples.images)[2]
+        progress = tf.cast(count, tf.float32) / self.queries
+        halvings = tf.reduce_sum(tf.cast(progress > tf.constant(_HALVINGS), tf.float32))
+        area = self.first_area * 0.5**halvings * tf.cast(height * width, tf.float32)
+        side = tf.clip_by_value(tf.cast(tf.round(tf.sqrt(area)), tf.int32), 1, tf.minimum(height, width))
+        corner = examples.draw(lambda batch: random.uniform([batch, 2], seed))
+
+        def covered(size, place):
+            first = tf.cast(place * tf.cast(size - side + 1, tf.float32), tf.int32)[:, tf.newaxis]
+            return (tf.range(size) >= first) & (tf.range(size) < first + side)
+
+        rows, columns = covered(height, corner[:, 0]), covered(width, corner[:, 1])
+        return (rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :])[..., tf.newaxis]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "epsilon": self.ball.epsilon,
+            "queries": self.queries,
+            "first_area": self.first_area,
+            "norm": self.norm,
+        }
