@@ -71,7 +71,7 @@ setup(
     packages=find_packages(include=["keras_flowreg", "keras_flowreg.*"]),
     python_requires=">=3.9",
     # TensorFlow comes with one of the two stacks, as an extra.
-    install_requires=["numpy"],
+    install_requires=["numpy", "scipy"],
     extras_require=EXTRAS,
     classifiers=[
         "Intended Audience :: Science/Research",

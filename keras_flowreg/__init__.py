@@ -1,10 +1,12 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
 from keras_flowreg import attacks, callbacks, layers, ops, perturbations
+from keras_flowreg.evaluation import evaluate_robustness
 from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
 from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
+from keras_flowreg.report import RobustnessReport
 
 __version__ = "0.1.0"
 
@@ -13,8 +15,10 @@ __all__ = [
     "FlowRegularizedModel",
     "GradientRegularizer",
     "InputGradientRegularizer",
+    "RobustnessReport",
     "attacks",
     "callbacks",
+    "evaluate_robustness",
     "flow_gradients",
     "input_gradients",
     "layers",

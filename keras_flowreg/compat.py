@@ -3,6 +3,8 @@
 No other module asks for a version.
 """
 
+import sys
+
 import keras
 import tensorflow as tf
 
@@ -27,6 +29,12 @@ def tfa_dense_image_warp():
     except ImportError:
         return None
     return dense_image_warp
+
+
+def versions():
+    """The versions of the libraries that decide a number."""
+    package = sys.modules[__package__]
+    return {"keras_flowreg": package.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 
 def minimize(optimizer, tape, loss, variables):

@@ -11,11 +11,15 @@ from absl.testing import parameterized
 import keras_flowreg as fr
 from keras_flowreg import balls
 from tests import models_test
+from tests.attacks import attacks_test
 
 PACKAGE = pathlib.Path(fr.__file__).parent
 # From the top floor to the ground: a module imports only from lower floors, or its own.
 FLOORS = (
     ("__init__",),
+    ("evaluation",),
+    ("checks",),
+    ("report", "journal"),
     ("callbacks",),
     ("models",),
     ("layers",),
@@ -77,7 +81,10 @@ def configurables():
         fr.perturbations.Additive(),
         fr.perturbations.Affine(),
         fr.layers.DenseImageWarp(),
-        fr.attacks.FlowPGD(model, 0.1),
+        *(kind(model, epsilon=0.1) for kind in attacks_test.BOUNDED_KINDS),
+        *(kind(model) for kind in attacks_test.UNBOUNDED_KINDS),
+        fr.ops.MarginLoss(),
+        fr.perturbations.SmoothFlow(),
         fr.FlowRegularizedModel(model),
         *(balls.get(name, 1.0) for name in balls.BALLS),
     ]

@@ -155,6 +155,7 @@ class Attack(keras.layers.Layer):
         if not low < high:
             raise ValueError(f"Expected `value_range` to be (least, greatest). Received {value_range!r}.")
         super().__init__(name=name, dtype=model.variable_dtype)
+        self.label = name or type(self).__name__
         self.model = model
         self.loss = loss
         self.targeted = bool(targeted)
@@ -275,6 +276,12 @@ class Attack(keras.layers.Layer):
         config = {**self.get_config(), "model": self.model, "loss": self.loss, "epsilon": epsilon}
         return type(self)(**config)
 
+    def settings(self):
+        """Every option, as plain values: what to write beside a number that the attack gave."""
+        loss = resolve_loss(self.loss, self.model)
+        config = {key: value for key, value in self.get_config().items() if key not in ("name", "model", "jit_compile")}
+        return {**config, "kind": type(self).__name__, "loss": getattr(loss, "name", None) or loss.__name__}
+
     def get_config(self):
         return {
             "name": self.name,
@@ -290,7 +297,8 @@ class Attack(keras.layers.Layer):
     def from_config(cls, config):
         config = dict(config)
         config["model"] = keras.layers.deserialize(config["model"])
-        config["loss"] = resolve_loss(config["loss"], None) if config["loss"] is not None else None
+        if config["loss"] not in (None, "margin"):
+            config["loss"] = keras.losses.get(config["loss"])
         return cls(**config)
 
     def _is_open(self, examples, best):

@@ -77,12 +77,13 @@ class RotationTranslation(Attack):
         return self.iterate(step, steps, examples, clean, ())[0]
 
     def _grid(self, examples):
-        grid = tf.constant(self._grid_points(), examples.images.dtype)
+        points = self._grid_points()
+        grid = tf.constant(points, examples.images.dtype)
 
         def propose(count, examples):
             return tf.repeat(grid[count][tf.newaxis], tf.shape(examples.images)[0], axis=0)
 
-        return len(grid), propose
+        return len(points), propose
 
     def _grid_points(self):
         """`[points, 4]`, the furthest from the identity first."""

@@ -30,7 +30,9 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
     def test_worst_flow_of_a_model_that_reads_one_pixel(self, norm, label):
         epsilon = 0.7
         attack = fr.attacks.FlowPGD(pixel_reader(2, 3), epsilon, 10, norm=norm, random_start=False)
-        adversarial, flow = attack(self.images, np.array([label]), return_perturbation=True)
+        adversarial, flow = attack(
+            self.images, np.array([label]), return_perturbation=True, stop_when_broken=False
+        )
         # Label 1 is lost by darker pixels, from up and left: a flow down and right brings them.
         sign = 1 if label == 1 else -1
         slope = np.array([0.02, 0.1])
@@ -42,34 +44,37 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
         others = np.delete(flow[0].numpy().reshape(-1, 2), 2 * 6 + 3, axis=0)
         self.assertAllEqual(others, np.zeros_like(others))
 
+    @parameterized.parameters({"momentum": 0.9}, {"step_decay": "cosine"}, {"step_decay": "linear", "step_size": 0.3})
+    def test_variants_reach_the_same_worst_flow(self, **options):
+        attack = fr.attacks.FlowPGD(pixel_reader(2, 3), 0.7, 10, random_start=False, **options)
+        _, flow = attack(self.images, np.array([1]), return_perturbation=True, stop_when_broken=False)
+        self.assertAllClose(flow[0, 2, 3], [0.7, 0.7], atol=1e-4)
+
+    @parameterized.parameters({"control_points": 3}, {"smoothing": 1.5})
+    def test_smooth_flows_are_smooth(self, **options):
+        rough, smooth = (
+            fr.attacks.FlowPGD(pixel_reader(2, 3), 0.7, 10, random_start=False, **smoothing).run(
+                self.images, np.array([1]), stop_when_broken=False
+            )
+            for smoothing in ({}, options)
+        )
+        # The one pixel that matters moves as far; smoothly, it takes its neighbours along.
+        step = tf.reduce_max(tf.abs(rough.flow[0, 2, 3] - rough.flow[0, 2, 2]))
+        smooth_step = tf.reduce_max(tf.abs(smooth.flow[0, 2, 3] - smooth.flow[0, 2, 2]))
+        self.assertLess(smooth_step, 0.8 * step)
+        self.assertAllLessEqual(tf.abs(smooth.flow), 0.7 + 1e-5)
+        self.assertGreater(smooth.loss[0], smooth.clean_loss[0])
+
     def test_a_model_that_ignores_the_image_is_left_alone(self):
         model = pixel_reader(0, 0)
         model.set_weights([np.zeros([30, 2])])
         adversarial = fr.attacks.FlowPGD(model, 1.0, 3, random_start=False)(self.images, np.array([0]))
         self.assertAllEqual(adversarial, self.images)
 
-    def test_a_misclassified_iterate_is_kept_before_one_with_a_higher_loss(self):
-        from keras_flowreg.attacks.base import Candidate, keep_better
-
-        flows = tf.constant([[1.0], [2.0], [3.0], [4.0]])
-        best = Candidate(flows, tf.constant([True, False, False, True]), tf.constant([0.1, 9.0, 1.0, 2.0]))
-        new = Candidate(-flows, tf.constant([False, True, False, True]), tf.constant([5.0, 0.2, 2.0, 1.0]))
-        kept = keep_better(best, new)
-        self.assertAllEqual(kept.parameters[:, 0], [1.0, -2.0, -3.0, 4.0])
-        self.assertAllClose(kept.loss, [0.1, 0.2, 2.0, 2.0])
-
-    def test_not_finite_losses_are_not_kept(self):
-        from keras_flowreg.attacks.base import Candidate, keep_better
-
-        best = Candidate(tf.ones([1, 1]), tf.constant([False]), tf.constant([0.5]))
-        new = Candidate(tf.zeros([1, 1]), tf.constant([False]), tf.constant([float("nan")]))
-        self.assertAllEqual(keep_better(best, new).parameters, [[1.0]])
-
     def test_the_papers_setting_takes_k_sign_steps(self):
         epsilon = fr.pixels_from_normalized(0.01, 32)
-        attack = fr.attacks.FlowPGD(
-            pixel_reader(2, 3), epsilon, steps=100, step_size=epsilon / 100, random_start=False
-        )
+        attack = fr.attacks.FlowPGD.from_paper(pixel_reader(2, 3), image_size=32)
+        self.assertAllClose([attack.epsilon, attack.step_size, attack.steps], [epsilon, epsilon / 100, 100])
         _, flow = attack(self.images, np.array([1]), return_perturbation=True)
         self.assertAllClose(flow[0, 2, 3], [0.155, 0.155], atol=1e-5)
 
@@ -96,6 +101,10 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
             ({"step_size": -1}, "Expected `step_size`"),
             ({"norm": "l1"}, "Expected `norm`.*'l1'"),
             ({"lattice": "two_sided"}, "Expected `lattice`.*'two_sided'"),
+            ({"momentum": -1}, "Expected `momentum`.*-1"),
+            ({"step_decay": "abrupt"}, "Expected `step_decay`.*'abrupt'"),
+            ({"control_points": 1}, "Expected `control_points`.*1"),
+            ({"control_points": 4, "norm": "l2"}, "Expected `norm`.*smooth.*'l2'"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 fr.attacks.FlowPGD(model, 0.1, **options)

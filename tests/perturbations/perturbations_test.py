@@ -17,6 +17,8 @@ PERTURBATIONS = (
     ("additive", perturbations.Additive()),
     ("affine", perturbations.Affine()),
     ("affine_forward", perturbations.Affine("forward")),
+    ("smooth_grid", perturbations.SmoothFlow(control_points=3)),
+    ("smooth_gaussian", perturbations.SmoothFlow(smoothing=0.8)),
 )
 
 
