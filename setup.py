@@ -46,15 +46,15 @@ EXTRAS = {
         "importlib_resources",
         "matplotlib",
         "requests",
+        # tensorflow-hub imports pkg_resources, which newer ones lack.
+        "setuptools<82",
         "tensorflow-datasets",
+        "tensorflow-hub",
     ],
     "test": [
         "absl-py",
         "pytest",
-        # tensorflow-hub imports pkg_resources, which newer ones lack.
-        "setuptools<82",
         "tensorboard",
-        "tensorflow-hub",
     ],
 }
 

@@ -12,14 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from common import architectures, datasets, pictures, robustness, training
-from common.flags import attack_options, define_attack_flags, define_dataset_flags, define_model_flags, epsilons
+from common import architectures, datasets, pictures, training
+from common.flags import (
+    build_attack,
+    build_attacks,
+    define_attack_flags,
+    define_dataset_flags,
+    define_model_flags,
+    epsilons,
+)
+from common.models import predict
 
 import keras_flowreg as fr
 
 define_dataset_flags()
 define_model_flags()
-define_attack_flags()
+define_attack_flags(["FlowFrankWolfe"])
 _WEIGHT = flags.DEFINE_float("weight", 55.0, "of the flow-gradient penalty", lower_bound=0)
 _RANDOM_START = flags.DEFINE_float("random_start", 0.25, "standard deviation in pixels", lower_bound=0)
 _EPOCHS = flags.DEFINE_integer("epochs", 16, "of each training", lower_bound=1)
@@ -41,9 +49,23 @@ def train(dataset, regularizer):
     return model, (time.perf_counter() - start) / schedule.epochs
 
 
+def measure(model, dataset):
+    """`{0: clean accuracy, ε: worst-case accuracy, ...}`, and the number of examples."""
+    report = fr.evaluate_robustness(
+        model, dataset.test, build_attacks(model), epsilons(), examples=flags.FLAGS.examples, check=False, verbose=0
+    )
+    worst = {epsilon: robust.mean() for epsilon, robust in report.worst_case().items()}
+    return {0.0: report.clean_accuracy.value, **worst}, report.examples
+
+
+def attack_description():
+    args = flags.FLAGS
+    return f"{', '.join(args.attacks)}, {args.steps} steps, {args.norm}, seed {args.seed}"
+
+
 def print_table(accuracies, seconds, examples):
     radii = list(next(iter(accuracies.values())))
-    print(f"\nAccuracy on {examples} test images of {flags.FLAGS.dataset}; FlowPGD: {attack_options()}\n")
+    print(f"\nAccuracy on {examples} test images of {flags.FLAGS.dataset}; {attack_description()}\n")
     print("| training | clean | " + " | ".join(f"ε = {radius:g} px" for radius in radii[1:]) + " | s/epoch |")
     print("| --- " + "| ---: " * (len(radii) + 1) + "|")
     for name, by_radius in accuracies.items():
@@ -54,7 +76,7 @@ def print_table(accuracies, seconds, examples):
 def pictured_examples(model, dataset):
     """Images that the model gets right, and its attack gets wrong: images, labels, flows, deformed images."""
     images, labels = next(iter(dataset.test.unbatch().batch(64)))
-    attack = fr.attacks.FlowPGD(model, _PICTURED_EPSILON.value, **attack_options())
+    attack = build_attack(flags.FLAGS.attacks[0], model, _PICTURED_EPSILON.value)
     deformed, flows = attack(images, labels, return_perturbation=True)
     right = predict(model, images)[0] == labels.numpy()
     wrong = predict(model, deformed)[0] != labels.numpy()
@@ -62,17 +84,11 @@ def pictured_examples(model, dataset):
     return [tf.gather(tensor, chosen).numpy() for tensor in (images, labels, flows, deformed)]
 
 
-def predict(model, images):
-    """Each image's class, and how sure the model is of it."""
-    probabilities = tf.nn.softmax(model(images, training=False)).numpy()
-    return probabilities.argmax(axis=1), probabilities.max(axis=1)
-
-
 def draw(models, accuracies, dataset):
     """One picture: accuracy against ε, and digits with the flow that fools the plain model."""
     examples = pictured_examples(models["plain"], dataset)
     figure, curve, panels = pictures.figure_grid(_PICTURED_EXAMPLES, 3)
-    curve.set_title(f"{flags.FLAGS.dataset}: FlowPGD, {flags.FLAGS.steps} steps")
+    curve.set_title(f"{flags.FLAGS.dataset}: {attack_description()}")
     pictures.plot_robustness(curve, accuracies)
     for axes in panels.ravel():
         axes.axis("off")
@@ -104,9 +120,7 @@ def main(_):
         )
         models[name], seconds[name] = train(dataset, regularizer)
         print(f"Attacking: {name}", flush=True)
-        accuracies[name], examples = robustness.robust_accuracies(
-            models[name], dataset.test, epsilons(), examples=args.examples, **attack_options()
-        )
+        accuracies[name], examples = measure(models[name], dataset)
     print_table(accuracies, seconds, examples)
     draw(models, accuracies, dataset)
     print(f"\nThe picture is in {_PICTURE.value}")

@@ -64,18 +64,18 @@ def evaluate_robustness(
     loss = resolve_loss(loss, model)
     runs = _runs(_named(attacks, model, loss, value_range, seed), epsilons)
     examples = examples if examples is None else expect_positive_integer("examples", examples)
+    first = next(_batches(dataset, examples), None)
+    if first is None:
+        raise ValueError("Expected a data set with at least one batch. Received none.")
+    model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
     settings = _settings(model, loss, runs, examples, value_range, seed)
     journal = Journal(resume_from, settings)
     results = {run: [] for run in runs}
     progress = keras.utils.Progbar(_size(dataset), unit_name="batch", verbose=verbose)
-    first = None
     for number, (images, labels) in enumerate(_batches(dataset, examples)):
-        first = (images, labels) if first is None else first
         for run, attack in runs.items():
             results[run].append(_attacked(journal, run, number, attack, images, labels))
         progress.update(number + 1, _so_far(results))
-    if first is None:
-        raise ValueError("Expected a data set with at least one batch. Received none.")
     report = RobustnessReport.from_results(settings, compat.versions(), results)
     if check:
         report.findings.extend(checks.run(model, loss, first, value_range, seed, report))
@@ -118,7 +118,6 @@ def _runs(attacks, epsilons):
 def _settings(model, loss, runs, examples, value_range, seed):
     """All that decides the numbers."""
     return {
-        "model": model.name,
         "weights": _digest(model.get_weights()),
         "loss": getattr(loss, "name", None) or getattr(loss, "__name__", str(loss)),
         "attacks": [{"attack": run.attack, **attack.settings()} for run, attack in runs.items()],

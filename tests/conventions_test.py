@@ -11,7 +11,6 @@ from absl.testing import parameterized
 import keras_flowreg as fr
 from keras_flowreg import balls
 from tests import models_test
-from tests.attacks import attacks_test
 
 PACKAGE = pathlib.Path(fr.__file__).parent
 # From the top floor to the ground: a module imports only from lower floors, or its own.
@@ -70,6 +69,15 @@ class ImportsTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertTrue(inspect.getdoc(getattr(module, name)), name)
 
 
+def attacks(model):
+    """One of every kind."""
+    for name in fr.attacks.__all__:
+        kind = getattr(fr.attacks, name)
+        if isinstance(kind, type) and issubclass(kind, keras.layers.Layer) and kind is not fr.attacks.Attack:
+            takes_radius = "epsilon" in inspect.signature(kind.__init__).parameters
+            yield kind(model, epsilon=0.1) if takes_radius else kind(model)
+
+
 def configurables():
     """One object of every class that has a configuration."""
     model = models_test.network()
@@ -81,8 +89,7 @@ def configurables():
         fr.perturbations.Additive(),
         fr.perturbations.Affine(),
         fr.layers.DenseImageWarp(),
-        *(kind(model, epsilon=0.1) for kind in attacks_test.BOUNDED_KINDS),
-        *(kind(model) for kind in attacks_test.UNBOUNDED_KINDS),
+        *attacks(model),
         fr.ops.MarginLoss(),
         fr.perturbations.SmoothFlow(),
         fr.FlowRegularizedModel(model),

@@ -1,7 +1,10 @@
 """Flags that several example scripts share."""
 
+import inspect
+
 from absl import flags
 
+import keras_flowreg as fr
 from common import architectures, datasets
 
 
@@ -19,14 +22,21 @@ def define_model_flags():
     flags.DEFINE_float("width", 0.5, "multiplies the network's channels", lower_bound=0.01)
 
 
-def define_attack_flags():
-    """--epsilons, --steps, --restarts, --norm, --examples."""
+def define_attack_flags(attacks):
+    """--attacks, with that default, --epsilons, --steps, --restarts, --norm, --examples."""
+    flags.DEFINE_multi_enum("attacks", attacks, attack_names(), "which attacks; may be given several times")
     flags.DEFINE_list("epsilons", ["0.1", "0.2", "0.4", "0.6"], "radii of the flows, in pixels")
-    flags.DEFINE_integer("steps", 20, "gradient steps of FlowPGD", lower_bound=1)
-    flags.DEFINE_integer("restarts", 1, "random starts of FlowPGD", lower_bound=1)
-    flags.DEFINE_enum("norm", "linf", ["linf", "pixel_l2", "l2"], "the norm of a flow")
+    flags.DEFINE_integer("steps", 20, "steps of the attacks that have them", lower_bound=1)
+    flags.DEFINE_integer("restarts", 1, "random starts of the attacks that have them", lower_bound=1)
+    flags.DEFINE_enum("norm", "linf", ["linf", "pixel_l2"], "the norm of a flow")
     flags.DEFINE_integer("examples", None, "images to attack, from the first; all by default", lower_bound=1)
     flags.register_validator("epsilons", _are_radii, "Expected numbers of pixels, not negative: 0.1,0.2")
+
+
+def attack_names():
+    """The attacks of the library, by class name."""
+    kinds = {name: getattr(fr.attacks, name) for name in fr.attacks.__all__ if name != "Attack"}
+    return [name for name, kind in kinds.items() if issubclass(kind, fr.attacks.Attack)]
 
 
 def epsilons():
@@ -34,10 +44,20 @@ def epsilons():
     return [float(epsilon) for epsilon in flags.FLAGS.epsilons]
 
 
-def attack_options():
-    """FlowPGD's arguments, but for its radius, from the flags."""
+def build_attack(name, model, epsilon):
+    """The attack of that name, with those of the flags that it takes."""
     args = flags.FLAGS
-    return {"steps": args.steps, "restarts": args.restarts, "norm": args.norm, "seed": args.seed}
+    kind = getattr(fr.attacks, name)
+    options = {"epsilon": epsilon, "steps": args.steps, "norm": args.norm}
+    if args.restarts > 1:
+        options.update(restarts=args.restarts, random_start=True)
+    accepted = inspect.signature(kind.__init__).parameters
+    return kind(model, seed=args.seed, **{key: value for key, value in options.items() if key in accepted})
+
+
+def build_attacks(model):
+    """The attacks of --attacks."""
+    return [build_attack(name, model, max(epsilons())) for name in flags.FLAGS.attacks]
 
 
 def _are_radii(values):

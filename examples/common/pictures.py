@@ -44,6 +44,37 @@ def draw_image(axes, image, title):
     axes.axis("off")
 
 
+def draw_gallery(images, flows, deformed, captions):
+    """Draws one row an image: original, arrows, displacement, deformed, difference.
+
+    Args:
+      images, deformed: `[rows, height, width, channels]` in [0, 1].
+      flows: `[rows, height, width, 2]`, in pixels.
+      captions: of each row, (the original's, the deformed image's).
+
+    Returns:
+      The figure.
+    """
+    figure, panels = plt.subplots(
+        len(images), 5, figsize=(13, 2.7 * len(images)), layout="constrained", squeeze=False
+    )
+    longest = max(np.hypot(flows[..., 0], flows[..., 1]).max(), 1e-6)
+    for row, image, flow, moved, (before, after) in zip(panels, images, flows, deformed, captions):
+        draw_image(row[0], image, before)
+        draw_flow(row[1], image, flow, "flow")
+        heat = row[2].imshow(np.hypot(flow[..., 0], flow[..., 1]), cmap="viridis", vmin=0, vmax=longest)
+        row[2].set_title("displacement (pixels)", fontsize=9)
+        row[2].axis("off")
+        figure.colorbar(heat, ax=row[2], shrink=0.8)
+        draw_image(row[3], moved, after)
+        difference = (moved - image).mean(axis=-1)
+        change = row[4].imshow(difference, cmap="RdBu_r", vmin=-1, vmax=1)
+        row[4].set_title("difference", fontsize=9)
+        row[4].axis("off")
+        figure.colorbar(change, ax=row[4], shrink=0.8)
+    return figure
+
+
 def figure_grid(rows, columns):
     """A figure with one wide panel on the left and `rows` x `columns` small ones on the right."""
     figure = plt.figure(figsize=(6 + 2.8 * columns, 2.9 * rows), layout="constrained")

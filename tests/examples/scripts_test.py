@@ -7,7 +7,10 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import tensorflow as tf
+
+import keras_flowreg  # noqa: F401 (a FlowRegularizedModel can only be loaded where it is known)
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
@@ -32,24 +35,36 @@ class ScriptsTest(tf.test.TestCase):
         self.assertLen(rows, 2)
         self.assertContainsSubset(["gradient_penalty", "val_flow_gradient_norm", "val_accuracy"], rows[0])
 
-        report = os.path.join(folder, "report.json")
-        table = self.assert_succeeds(
-            run(
-                "evaluate.py",
-                f"--model={model}",
-                "--epsilons=0.5,0.2",
-                "--examples=100",
-                "--steps=3",
-                f"--output={report}",
-            )
+        report = os.path.join(folder, "report")
+        evaluate = ["evaluate.py", f"--model={model}", "--epsilons=0.5,0.2", "--examples=100", "--steps=3"]
+        attacks = ["--attacks=FlowPGD", "--attacks=RotationTranslation"]
+        table = self.assert_succeeds(run(*evaluate, *attacks, "--nocheck", f"--output={report}"))
+        self.assertRegex(table, r"\| FlowPGD \| 0.2 \| 0\.\d+ \|")
+        with open(f"{report}.json") as file:
+            content = json.load(file)
+        worst = [entry["accuracy"]["value"] for entry in content["worst_case"]]
+        self.assertEqual([entry["epsilon"] for entry in content["worst_case"]], [0.2, 0.5])
+        self.assertGreaterEqual(content["clean_accuracy"]["value"], worst[0])
+        self.assertGreaterEqual(worst[0], worst[1])
+        self.assertGreater(content["clean_accuracy"]["value"], 0.3)
+        self.assertGreater(os.path.getsize(f"{report}.png"), 10_000)
+
+        # A SavedModel of the same weights gives the same numbers.
+        saved = os.path.join(folder, "saved")
+        base = keras.models.load_model(model).base_model
+        (base.export if hasattr(base, "export") else base.save)(saved)
+        again = self.assert_succeeds(
+            run("evaluate.py", f"--model={saved}", *evaluate[2:], "--attacks=FlowPGD", "--nocheck")
         )
-        self.assertIn("FlowPGD on 100 test images of digits", table)
-        with open(report) as file:
-            accuracy = json.load(file)["accuracy"]
-        self.assertEqual(list(accuracy), ["0.0", "0.2", "0.5"])
-        self.assertGreaterEqual(accuracy["0.0"], accuracy["0.2"])
-        self.assertGreaterEqual(accuracy["0.2"], accuracy["0.5"])
-        self.assertGreater(accuracy["0.0"], 0.3)
+        line = next(line for line in table.splitlines() if line.startswith("| FlowPGD | 0.5"))
+        self.assertIn(line.split(" | ")[2], again)
+
+        gallery = os.path.join(folder, "gallery.png")
+        self.assert_succeeds(run("attack.py", f"--model={model}", "--rows=2", f"--picture={gallery}"))
+        self.assertGreater(os.path.getsize(gallery), 10_000)
+        image = os.path.join(folder, "digit.png")
+        tf.io.write_file(image, tf.io.encode_png(tf.cast(tf.random.uniform([28, 28, 1], 0, 255), tf.uint8)))
+        self.assert_succeeds(run("attack.py", f"--model={model}", f"--image={image}", f"--picture={gallery}"))
 
     def test_demo_writes_its_picture(self):
         picture = os.path.join(self.get_temp_dir(), "demo.png")

@@ -1,0 +1,71 @@
+r"""Attacks images with a saved classifier, and draws what happens to them.
+
+    python examples/attack.py --model=digits.keras --dataset=digits --epsilon=0.4 --picture=gallery.png
+    python examples/attack.py --model=digits.keras --image=seven.png --label=7
+
+One row an image: the original, the flow as arrows, how far each pixel moves, the deformed image, and their difference,
+with the labels and how sure the model is of them. With --dataset, the first images that the model gets right.
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+from common import datasets, models, pictures
+from common.flags import attack_names, build_attack, define_attack_flags, define_dataset_flags
+
+define_dataset_flags()
+define_attack_flags(["FlowFrankWolfe"])
+_MODEL = flags.DEFINE_string("model", None, "a saved classifier with logits", required=True)
+_EPSILON = flags.DEFINE_float("epsilon", 0.4, "radius of the flows, in pixels", lower_bound=0)
+_ATTACK = flags.DEFINE_enum("attack", "FlowFrankWolfe", attack_names(), "which attack")
+_IMAGE = flags.DEFINE_string("image", None, "a PNG or JPEG file, instead of a data set")
+_LABEL = flags.DEFINE_integer("label", None, "the class of --image; the model's own answer by default", lower_bound=0)
+_ROWS = flags.DEFINE_integer("rows", 4, "images to draw", lower_bound=1)
+_PICTURE = flags.DEFINE_string("picture", "gallery.png", "where to write the picture")
+
+
+def read_image(model):
+    """The image of --image with its label, as a batch of one, and no names of classes."""
+    if not os.path.exists(_IMAGE.value):
+        raise app.UsageError(f"Expected `--image` to be a file. Received {_IMAGE.value}, which does not exist.")
+    channels = model.input_shape[-1] if getattr(model, "inputs", None) else 0
+    pixels = tf.io.decode_image(tf.io.read_file(_IMAGE.value), channels, expand_animations=False)
+    images = tf.image.convert_image_dtype(pixels, tf.float32)[tf.newaxis]
+    labels = models.predict(model, images)[0] if _LABEL.value is None else np.array([_LABEL.value])
+    return images, labels, None
+
+
+def read_dataset(model):
+    """The first images of the test split that the model gets right."""
+    args = flags.FLAGS
+    dataset = datasets.load(args.dataset, batch_size=256, data_dir=args.data_dir)
+    images, labels = next(iter(dataset.test))
+    right = np.flatnonzero(models.predict(model, images)[0] == labels.numpy())[: _ROWS.value]
+    return tf.gather(images, right), tf.gather(labels, right).numpy(), dataset.class_names
+
+
+def caption(answers, row, class_names):
+    """What the model says of an image."""
+    label, confidence = answers[0][row], answers[1][row]
+    return f"{class_names[label] if class_names else label} ({confidence:.0%})"
+
+
+def main(_):
+    model = models.load(_MODEL.value)
+    images, labels, class_names = read_image(model) if _IMAGE.value else read_dataset(model)
+    if not len(labels):
+        raise app.UsageError("Expected a model that gets some of the first images right. Received one that does not.")
+    result = build_attack(_ATTACK.value, model, _EPSILON.value).run(images, labels)
+    before, after = models.predict(model, images), models.predict(model, result.images)
+    captions = [
+        (caption(before, row, class_names), caption(after, row, class_names)) for row in range(len(labels))
+    ]
+    figure = pictures.draw_gallery(images.numpy(), result.flow.numpy(), result.images.numpy(), captions)
+    figure.savefig(_PICTURE.value, dpi=120)
+    print(f"{_ATTACK.value} broke {int(np.sum(result.success))} of {len(labels)}. The picture is in {_PICTURE.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

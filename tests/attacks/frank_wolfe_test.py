@@ -1,0 +1,80 @@
+"""Tests of FlowFrankWolfe and of its oracle where the worst flow is known."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from keras_flowreg.ops.reach import displacements_within, farthest_displacements
+
+
+class ReachTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(0.4, 1.0, 1.7)
+    def test_nothing_within_a_box_goes_farther(self, epsilon):
+        random = np.random.RandomState(0)
+        images, direction = random.rand(2, 2, 7, 6, 3)
+        flow, _ = farthest_displacements(tf.constant(images), tf.constant(direction), displacements_within("linf", epsilon))
+        self.assertAllLessEqual(tf.abs(flow), epsilon)
+        reached = tf.reduce_sum(direction * fr.ops.dense_image_warp(images, flow), axis=-1)
+        for _ in range(200):
+            tried = tf.constant(random.uniform(-epsilon, epsilon, flow.shape))
+            value = tf.reduce_sum(direction * fr.ops.dense_image_warp(images, tried), axis=-1)
+            self.assertAllGreaterEqual(reached - value, -1e-9)
+
+    def test_disc(self):
+        displacements = np.array(displacements_within("pixel_l2", 1.5))
+        self.assertAllEqual(displacements[0], [0, 0])
+        self.assertAllLessEqual(np.linalg.norm(displacements, axis=1), 1.5 + 1e-9)
+        self.assertAllInSet(np.round(np.linalg.norm(displacements, axis=1), 6), [0, 1, round(2**0.5, 6), 1.5])
+
+    def test_flat_images_are_not_moved(self):
+        images = tf.fill([1, 4, 4, 2], 0.3)
+        _, is_moved = farthest_displacements(images, tf.ones_like(images), displacements_within("linf", 1.0))
+        self.assertAllEqual(is_moved, tf.zeros([1, 4, 4], tf.bool))
+
+
+class FlowFrankWolfeTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        # One bright line: a step either way from it is darker, by more on the right.
+        columns = np.array([0.5, 0.5, 0.4, 0.6, 0.1, 0.1], "float32")
+        self.images = np.tile(columns[None, None, :, None], [1, 4, 1, 1])
+        inputs = keras.Input([4, 6, 1])
+        model = keras.Model(inputs, keras.layers.Dense(2, use_bias=False)(keras.layers.Flatten()(inputs)))
+        reader = np.zeros([4, 6], "float32")
+        reader[1, 3] = 1
+        model.set_weights([np.stack([np.zeros(24), 8 * reader.ravel()], axis=1)])
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self.model = model
+
+    @parameterized.product(norm=["linf", "pixel_l2"], random_start=[False, True])
+    def test_reaches_across_the_kink_to_the_worst_side(self, norm, random_start):
+        attack = fr.attacks.FlowFrankWolfe(self.model, 0.8, 10, norm=norm, random_start=random_start)
+        adversarial, flow = attack(
+            self.images, np.array([1]), return_perturbation=True, stop_when_broken=False
+        )
+        # The darkest is 0.8 pixels to the right, 0.6 - 0.8 · 0.5; a flow points back.
+        self.assertAllClose(adversarial[0, 1, 3, 0], 0.2, atol=1e-5)
+        self.assertAllClose(flow[0, 1, 3, 1], -0.8, atol=1e-5)
+
+    def test_gradient_ascent_that_starts_on_the_wrong_side_stays_there(self):
+        starts = [fr.attacks.FlowPGD(self.model, 0.8, 40, step_size=0.05, seed=seed) for seed in range(6)]
+        reached = [a(self.images, np.array([1]), stop_when_broken=False)[0, 1, 3, 0].numpy() for a in starts]
+        self.assertAllInSet(np.round(reached, 3), [0.2, np.float32(np.round(0.6 - 0.8 * 0.2, 3))])
+        self.assertGreater(max(reached), 0.4)
+
+    def test_bad_options(self):
+        for options, message in (
+            ({"norm": "l2"}, "Expected `norm`.*'l2'"),
+            ({"steps": 0}, "Expected `steps`.*0"),
+            ({"step_decay": "x"}, "Expected `step_decay`"),
+            ({"restarts": 2}, "Expected `random_start=True`"),
+            ({"momentum": -1}, "Expected `momentum`"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                fr.attacks.FlowFrankWolfe(self.model, 0.1, **options)
+
+
+if __name__ == "__main__":
+    tf.test.main()
