@@ -51,6 +51,11 @@ EXTRAS = {
         "tensorflow-datasets",
         "tensorflow-hub",
     ],
+    "peers": [
+        "adversarial-robustness-toolbox",
+        "foolbox",
+        "torch",
+    ],
     "test": [
         "absl-py",
         "pytest",

@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from common import datasets, models, pictures
-from common.flags import attack_names, build_attack, define_attack_flags, define_dataset_flags
+from common.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
 
 define_dataset_flags()
-define_attack_flags(["FlowFrankWolfe"])
+define_search_flags()
 _MODEL = flags.DEFINE_string("model", None, "a saved classifier with logits", required=True)
 _EPSILON = flags.DEFINE_float("epsilon", 0.4, "radius of the flows, in pixels", lower_bound=0)
 _ATTACK = flags.DEFINE_enum("attack", "FlowFrankWolfe", attack_names(), "which attack")

@@ -33,6 +33,7 @@ _RANDOM_START = flags.DEFINE_float("random_start", 0.25, "standard deviation in 
 _EPOCHS = flags.DEFINE_integer("epochs", 16, "of each training", lower_bound=1)
 _PICTURE = flags.DEFINE_string("picture", "demo.png", "where to write the picture")
 _PICTURED_EPSILON = flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
+_MODELS = flags.DEFINE_string("models", None, "a folder to save the trained models in, for evaluate.py and attack.py")
 _PICTURED_EXAMPLES = 3
 
 
@@ -108,6 +109,8 @@ def _says(model, image, dataset):
 def main(_):
     args = flags.FLAGS
     os.makedirs(os.path.dirname(os.path.abspath(_PICTURE.value)), exist_ok=True)
+    if _MODELS.value:
+        os.makedirs(_MODELS.value, exist_ok=True)
     regularizers = {
         "plain": None,
         "flow-gradient": fr.FlowGradientRegularizer(_WEIGHT.value, random_start=_RANDOM_START.value),
@@ -119,6 +122,8 @@ def main(_):
             args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed
         )
         models[name], seconds[name] = train(dataset, regularizer)
+        if _MODELS.value:
+            models[name].save(os.path.join(_MODELS.value, f"{name}.keras"))
         print(f"Attacking: {name}", flush=True)
         accuracies[name], examples = measure(models[name], dataset)
     print_table(accuracies, seconds, examples)

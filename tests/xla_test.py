@@ -67,6 +67,26 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
             agree = np.isclose(compiled, graph, atol=1e-4)
             self.assertGreater(agree.mean(), 0.995)
 
+    @parameterized.named_parameters(
+        ("frank_wolfe", fr.attacks.FlowFrankWolfe, {"epsilon": 0.5, "steps": 4}),
+        ("fgsm", fr.attacks.FlowFGSM, {"epsilon": 0.5}),
+        ("random", fr.attacks.RandomFlow, {"epsilon": 0.5, "draws": 4}),
+        ("spsa", fr.attacks.FlowSPSA, {"epsilon": 0.5, "queries": 30, "samples": 4}),
+        ("square", fr.attacks.FlowSquare, {"epsilon": 0.5, "queries": 10}),
+        ("grid", fr.attacks.RotationTranslation, {"angles": 2, "shifts": 2}),
+        ("worst_of_k", fr.attacks.RotationTranslation, {"candidates": "random", "draws": 4}),
+    )
+    def test_attacks_break_the_same_examples(self, kind, options):
+        images, labels = models_test.data()
+        base = network()
+        compiled, graph = (
+            kind(base, loss=models_test.cross_entropy(), jit_compile=jit_compile, **options).run(images, labels)
+            for jit_compile in (True, False)
+        )
+        self.assertGreater(np.mean(compiled.success.numpy() == graph.success.numpy()), 0.95)
+        self.assertAllClose(np.mean(compiled.loss), np.mean(graph.loss), rtol=1e-2)
+        self.assertAllClose(np.mean(compiled.queries), np.mean(graph.queries), rtol=0.1)
+
     def test_automatic_choice(self):
         model = models_test.regularized()
         self.assertEqual(bool(model.jit_compile), bool(tf.config.list_physical_devices("GPU")))

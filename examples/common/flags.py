@@ -23,14 +23,19 @@ def define_model_flags():
 
 
 def define_attack_flags(attacks):
-    """--attacks, with that default, --epsilons, --steps, --restarts, --norm, --examples."""
+    """--attacks, with that default, --epsilons, --examples, --steps, --restarts, --norm."""
     flags.DEFINE_multi_enum("attacks", attacks, attack_names(), "which attacks; may be given several times")
     flags.DEFINE_list("epsilons", ["0.1", "0.2", "0.4", "0.6"], "radii of the flows, in pixels")
+    flags.DEFINE_integer("examples", None, "images to attack, from the first; all by default", lower_bound=1)
+    flags.register_validator("epsilons", _are_radii, "Expected numbers of pixels, not negative: 0.1,0.2")
+    define_search_flags()
+
+
+def define_search_flags():
+    """--steps, --restarts, --norm."""
     flags.DEFINE_integer("steps", 20, "steps of the attacks that have them", lower_bound=1)
     flags.DEFINE_integer("restarts", 1, "random starts of the attacks that have them", lower_bound=1)
     flags.DEFINE_enum("norm", "linf", ["linf", "pixel_l2"], "the norm of a flow")
-    flags.DEFINE_integer("examples", None, "images to attack, from the first; all by default", lower_bound=1)
-    flags.register_validator("epsilons", _are_radii, "Expected numbers of pixels, not negative: 0.1,0.2")
 
 
 def attack_names():

@@ -61,7 +61,9 @@ class FlowFrankWolfeTest(tf.test.TestCase, parameterized.TestCase):
     def test_gradient_ascent_that_starts_on_the_wrong_side_stays_there(self):
         starts = [fr.attacks.FlowPGD(self.model, 0.8, 40, step_size=0.05, seed=seed) for seed in range(6)]
         reached = [a(self.images, np.array([1]), stop_when_broken=False)[0, 1, 3, 0].numpy() for a in starts]
-        self.assertAllInSet(np.round(reached, 3), [0.2, np.float32(np.round(0.6 - 0.8 * 0.2, 3))])
+        # The worst of its own side: darker by 0.8 of 0.5 on the right, of 0.2 on the left.
+        for value in reached:
+            self.assertLess(min(abs(value - 0.2), abs(value - 0.44)), 1e-3)
         self.assertGreater(max(reached), 0.4)
 
     def test_bad_options(self):

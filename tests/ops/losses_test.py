@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+import keras_flowreg as fr
 from keras_flowreg.ops import per_example_loss
 from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, resolve_loss
 
@@ -73,6 +74,20 @@ class LabelsTest(tf.test.TestCase):
             with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "Expected labels from 0 to 2"):
                 expect_labels_in_range(tf.constant([0, label]), tf.constant(LOGITS), loss)
         self.assertAllEqual(expect_labels_in_range(tf.constant([0, 2]), tf.constant(LOGITS), loss), [0, 2])
+
+
+class MarginLossTest(tf.test.TestCase):
+    def test_margin_by_hand(self):
+        predictions = tf.constant([[1.0, 4.0, 2.0], [-1.0, -5.0, -2.0]])
+        for labels in (np.array([1, 2]), np.array([[1], [2]]), np.eye(3, dtype="float32")[[1, 2]]):
+            margins = fr.ops.per_example_loss(fr.ops.MarginLoss(), labels, predictions)
+            self.assertAllClose(margins, [2.0 - 4.0, -1.0 + 2.0])
+
+    def test_gradient(self):
+        predictions = tf.Variable([[1.0, 4.0, 2.0]])
+        with tf.GradientTape() as tape:
+            loss = fr.ops.MarginLoss()(np.array([1]), predictions)
+        self.assertAllClose(tape.gradient(loss, predictions), [[0.0, -1.0, 1.0]])
 
 
 if __name__ == "__main__":
