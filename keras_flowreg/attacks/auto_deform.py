@@ -79,5 +79,5 @@ class AutoDeform(Attack):
 
         return self.iterate(step, 1, examples, best, best.parameters)[0]
 
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.ball.epsilon, "norm": self.norm}
+    def options(self):
+        return {**super().options(), "epsilon": self.ball.epsilon, "norm": self.norm}

@@ -273,24 +273,30 @@ class Attack(keras.layers.Layer):
 
     def at(self, epsilon):
         """A copy of this attack with another radius, in pixels."""
-        config = {**self.get_config(), "model": self.model, "loss": self.loss, "epsilon": epsilon}
-        return type(self)(**config)
+        return type(self)(self.model, **{**self.options(), "epsilon": epsilon})
 
     def settings(self):
         """Every option, as plain values: what to write beside a number that the attack gave."""
         loss = resolve_loss(self.loss, self.model)
-        config = {key: value for key, value in self.get_config().items() if key not in ("name", "model", "jit_compile")}
-        return {**config, "kind": type(self).__name__, "loss": getattr(loss, "name", None) or loss.__name__}
+        options = {key: value for key, value in self.options().items() if key not in ("name", "jit_compile")}
+        return {**options, "kind": type(self).__name__, "loss": getattr(loss, "name", None) or loss.__name__}
 
-    def get_config(self):
+    def options(self):
+        """The arguments that this attack was made with, but for the model. A subclass adds its own."""
         return {
             "name": self.name,
-            "model": keras.saving.serialize_keras_object(self.model),
-            "loss": keras.saving.serialize_keras_object(self.loss),
+            "loss": self.loss,
             "targeted": self.targeted,
             "value_range": self.value_range,
             "seed": self.seed,
             "jit_compile": self.jit_compile,
+        }
+
+    def get_config(self):
+        return {
+            **self.options(),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "loss": keras.saving.serialize_keras_object(self.loss),
         }
 
     @classmethod

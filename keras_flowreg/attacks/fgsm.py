@@ -44,5 +44,5 @@ class FlowFGSM(Attack):
         best, flow = self.iterate(step, 1, examples, clean, clean.parameters)
         return self.consider(examples, best, flow)
 
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.ball.epsilon, "norm": self.norm, "lattice": self.lattice}
+    def options(self):
+        return {**super().options(), "epsilon": self.ball.epsilon, "norm": self.norm, "lattice": self.lattice}

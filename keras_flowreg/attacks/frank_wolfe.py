@@ -107,9 +107,9 @@ class FlowFrankWolfe(Attack):
         best, (flow, _) = self.iterate(step, self.steps, examples, best, (start, tf.zeros_like(examples.images)))
         return self.consider(examples, best, flow)
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
+            **super().options(),
             "epsilon": self.ball.epsilon,
             "steps": self.steps,
             "step_size": self.step_size,

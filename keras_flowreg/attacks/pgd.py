@@ -137,9 +137,9 @@ class FlowPGD(Attack):
         best, (flow, _) = self.iterate(step, self.steps, examples, best, (start, tf.zeros_like(start)))
         return self.consider(examples, best, flow)
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
+            **super().options(),
             "epsilon": self.ball.epsilon,
             "steps": self.steps,
             "step_size": self.step_size,

@@ -43,8 +43,8 @@ class RandomFlow(Attack):
 
         return self.iterate(step, self.draws, examples, clean, ())[0]
 
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.ball.epsilon, "draws": self.draws, "norm": self.norm}
+    def options(self):
+        return {**super().options(), "epsilon": self.ball.epsilon, "draws": self.draws, "norm": self.norm}
 
 
 def draw_from_ball(ball, examples, seed):

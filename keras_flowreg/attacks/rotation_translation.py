@@ -102,9 +102,9 @@ class RotationTranslation(Attack):
 
         return self.draws, propose
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
+            **super().options(),
             "candidates": self.candidates,
             "max_angle": self.max_angle,
             "max_shift": self.max_shift,

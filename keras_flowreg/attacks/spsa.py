@@ -108,9 +108,9 @@ class FlowSPSA(Attack):
 
         return tf.ensure_shape(tf.cast(examples.draw(sample), flow.dtype), flow.shape)
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
+            **super().options(),
             "epsilon": self.ball.epsilon,
             "queries": self.queries,
             "samples": self.samples,

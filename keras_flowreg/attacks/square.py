@@ -96,9 +96,9 @@ class FlowSquare(Attack):
         rows, columns = covered(height, corner[:, 0]), covered(width, corner[:, 1])
         return (rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :])[..., tf.newaxis]
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
+            **super().options(),
             "epsilon": self.ball.epsilon,
             "queries": self.queries,
             "first_area": self.first_area,
