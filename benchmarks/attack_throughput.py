@@ -107,7 +107,7 @@ def print_traces(attack, model, images, labels):
         before = len(model.python_calls)
         attack.run(images[:size], labels[:size])
         calls.append(len(model.python_calls) - before)
-    again, smaller = ("not traced again" if not count else f"TRACED AGAIN ({count} calls of the model)" for count in calls)
+    again, smaller = (f"traced again ({count} calls of the model)" if count else "not traced again" for count in calls)
     print(f"the same batch: {again}; a last batch of {len(images) // 2} images: {smaller}")
 
 

@@ -45,7 +45,7 @@ def torch_accuracies(network, batches, epsilon):
     """The accuracies at the last and at the best iterate of the authors' attack."""
     fooled = []
     for images, labels in batches:
-        images, labels = torch_network.to_torch(images), torch.from_numpy(labels)
+        images, labels = torch_network.to_torch(images), torch.tensor(labels)
         fooled.append(torch.stack(torch_flow.sign_ascent(network, images, labels, epsilon, _STEPS.value)))
     return 1 - torch.cat(fooled, dim=1).numpy().mean(axis=1)
 

@@ -95,8 +95,9 @@ def main(_):
     for images, _ in batches:
         torch_network.expect_same_logits(model, network, images)
     theirs = foolbox_finds(network, batches, height)
-    print(f"{len(theirs)} test images of {_DATASET.value}, {_ANGLES.value} angles to {_MAX_ANGLE.value} degrees, "
-          f"{_SHIFTS.value} x {_SHIFTS.value} shifts to {_MAX_SHIFT.value} px, Foolbox {foolbox.__version__}")  # fmt: skip
+    print(f"{len(theirs)} test images of {_DATASET.value}, Foolbox {foolbox.__version__}: "
+          f"{_ANGLES.value} angles to {_MAX_ANGLE.value} degrees, "
+          f"{_SHIFTS.value} x {_SHIFTS.value} shifts to {_MAX_SHIFT.value} pixels")  # fmt: skip
     print("| our positions | both | only ours | only Foolbox's | neither |\n| --- | ---: | ---: | ---: | ---: |")
     positions = {"our grid": fr.attacks.RotationTranslation, "Foolbox's": ShiftedFirst}
     examples = []

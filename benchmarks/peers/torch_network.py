@@ -67,7 +67,7 @@ def from_keras(model):
     chain = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for earlier, later in zip(chain, chain[1:]):
         if later.input is not earlier.output:
-            raise ValueError(f"Expected a chain of layers. Received {later.name!r}, which does not take {earlier.name!r}.")
+            raise ValueError(f"Expected a chain of layers. Received {later.name!r}, which is not on {earlier.name!r}.")
     modules = itertools.chain.from_iterable(_modules(layer) for layer in chain)
     return nn.Sequential(*modules).eval().requires_grad_(False)
 
