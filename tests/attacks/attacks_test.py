@@ -143,6 +143,13 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             attack(self.images[:size], self.labels[:size])
         self.assertLen(traces, traced)
 
+    @parameterized.parameters("margin", "sparse_categorical_crossentropy", None)
+    def test_a_loss_is_compiled_once(self, loss):
+        attack = fr.attacks.FlowFGSM(self.model, EPSILON, loss=loss)
+        for _ in range(3):
+            attack(self.images, self.labels)
+        self.assertLen(attack._compiled, 1)
+
     def test_another_model_or_loss_is_compiled_anew(self):
         attack = fr.attacks.FlowPGD(self.model, EPSILON, 3)
         attack(self.images, self.labels)
