@@ -45,7 +45,7 @@ class FlowRegularizedModel(keras.Model):
     Raises:
       TypeError: if `base_model` is not a Keras model, `regularizer` not a `GradientRegularizer`, or
         `attack` not an `Attack`.
-      ValueError: if `base_model` has several inputs or outputs.
+      ValueError: if `base_model` has several inputs or outputs, or the attack is targeted.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
@@ -54,6 +54,8 @@ class FlowRegularizedModel(keras.Model):
         _expect_classifier(base_model)
         _expect_instance("regularizer", regularizer, GradientRegularizer)
         _expect_instance("attack", attack, Attack)
+        if attack is not None and attack.targeted:
+            raise ValueError("Expected an untargeted attack: training raises the labels' loss. Received targeted=True.")
         super().__init__(name=name, dtype=base_model.variable_dtype)
         self.base_model = base_model
         self.regularizer = regularizer

@@ -73,6 +73,8 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         ("random", fr.attacks.RandomFlow, {"epsilon": 0.5, "draws": 4}),
         ("spsa", fr.attacks.FlowSPSA, {"epsilon": 0.5, "queries": 30, "samples": 4}),
         ("square", fr.attacks.FlowSquare, {"epsilon": 0.5, "queries": 10}),
+        ("st_adv", fr.attacks.StAdv, {"steps": 6, "searches": 2}),
+        ("adef", fr.attacks.ADef, {"steps": 4}),
         ("grid", fr.attacks.RotationTranslation, {"angles": 2, "shifts": 2}),
         ("worst_of_k", fr.attacks.RotationTranslation, {"candidates": "random", "draws": 4}),
     )
@@ -80,7 +82,7 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         images, labels = models_test.data()
         base = network()
         compiled, graph = (
-            kind(base, loss=models_test.cross_entropy(), jit_compile=jit_compile, **options).run(images, labels)
+            kind(base, jit_compile=jit_compile, **{"loss": models_test.cross_entropy(), **options}).run(images, labels)
             for jit_compile in (True, False)
         )
         self.assertGreater(np.mean(compiled.success.numpy() == graph.success.numpy()), 0.95)

@@ -1,5 +1,6 @@
 """Attacks: searches of a threat model, as Keras layers."""
 
+from keras_flowreg.attacks.adef import ADef
 from keras_flowreg.attacks.auto_deform import AutoDeform
 from keras_flowreg.attacks.base import Attack, AttackResult
 from keras_flowreg.attacks.fgsm import FlowFGSM
@@ -9,8 +10,10 @@ from keras_flowreg.attacks.random_flow import RandomFlow
 from keras_flowreg.attacks.rotation_translation import RotationTranslation
 from keras_flowreg.attacks.spsa import FlowSPSA
 from keras_flowreg.attacks.square import FlowSquare
+from keras_flowreg.attacks.st_adv import StAdv
 
 __all__ = [
+    "ADef",
     "Attack",
     "AttackResult",
     "AutoDeform",
@@ -21,4 +24,5 @@ __all__ = [
     "FlowSquare",
     "RandomFlow",
     "RotationTranslation",
+    "StAdv",
 ]

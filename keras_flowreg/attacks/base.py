@@ -215,13 +215,13 @@ class Attack(keras.layers.Layer):
 
     def judge(self, examples, parameters):
         """Runs the model on T(x; θ): the `Candidate` for each example."""
-        return self._candidate(parameters, *self._evaluate(self.perturb(examples.images, parameters), examples.labels))
+        return self.candidate(parameters, *self._evaluate(self.perturb(examples.images, parameters), examples.labels))
 
     def judge_and_differentiate(self, examples, parameters):
         """`judge`, and ∂loss/∂θ for each example."""
         perturbed, pull_back = self.perturbation.linearize(examples.images, parameters)
         losses, success, upstream = self.differentiate(perturbed, examples.labels)
-        return self._candidate(parameters, losses, success), pull_back(upstream)
+        return self.candidate(parameters, losses, success), pull_back(upstream)
 
     def differentiate(self, images, labels):
         """Each image's loss, whether it is a success, and ∂loss/∂image."""
@@ -229,6 +229,17 @@ class Attack(keras.layers.Layer):
             tape.watch(images)
             losses, success = self._evaluate(tf.clip_by_value(images, *self.value_range), labels)
         return losses, success, tape.gradient(losses, images)
+
+    def assess(self, predictions, labels):
+        """Each prediction's loss, which the search raises, and whether it is a success."""
+        loss = resolve_loss(self.loss, self.model)
+        labels = expect_labels_in_range(labels, predictions, loss)
+        losses, correct = per_example_loss(loss, labels, predictions), is_correct(labels, predictions)
+        return (-losses, correct) if self.targeted else (losses, tf.logical_not(correct))
+
+    def candidate(self, parameters, losses, success):
+        """The `Candidate` that one run of the model has judged."""
+        return Candidate(parameters, success, losses, tf.ones_like(success, tf.int32))
 
     def iterate(self, step: Callable, steps, examples, best, state):
         """Searches on, step by step, among the examples that are not broken yet.
@@ -313,21 +324,14 @@ class Attack(keras.layers.Layer):
     def _keep_better(self, examples, best, candidate):
         return keep_better(best, candidate, examples.clean_loss, examples.stop_when_broken)
 
-    def _candidate(self, parameters, losses, success):
-        return Candidate(parameters, success, losses, tf.ones_like(success, tf.int32))
-
     def _evaluate(self, images, labels):
         """Each image's loss, which the search raises, and whether it is a success."""
-        predictions = self.model(images, training=False)
-        loss = resolve_loss(self.loss, self.model)
-        labels = expect_labels_in_range(labels, predictions, loss)
-        losses, correct = per_example_loss(loss, labels, predictions), is_correct(labels, predictions)
-        return (-losses, correct) if self.targeted else (losses, tf.logical_not(correct))
+        return self.assess(self.model(images, training=False), labels)
 
     def _run(self, images, labels, seed, stop_when_broken, compact):
         images = self._expect_in_range(expect_finite(images))
         losses, success = self._evaluate(images, labels)
-        clean = self._candidate(self.perturbation.identity(images), losses, success)
+        clean = self.candidate(self.perturbation.identity(images), losses, success)
         batch = tf.shape(images)[0]
         examples = Examples(images, labels, losses, tf.range(batch), batch, compact, stop_when_broken)
         found = self.search(examples, clean, seed)

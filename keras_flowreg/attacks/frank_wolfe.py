@@ -102,7 +102,7 @@ class FlowFrankWolfe(Attack):
             reach = step_size * tf.cast(step_scale(self.step_decay, count, self.steps), flow.dtype)
             move = tf.where(is_moved[..., tf.newaxis], tf.clip_by_value(farthest - flow, -reach, reach), 0)
             # Rounding may lead out of the ball by a hair.
-            return self._candidate(flow, losses, success), (self.ball.project(flow + move), velocity)
+            return self.candidate(flow, losses, success), (self.ball.project(flow + move), velocity)
 
         best, (flow, _) = self.iterate(step, self.steps, examples, best, (start, tf.zeros_like(examples.images)))
         return self.consider(examples, best, flow)

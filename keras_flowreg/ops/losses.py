@@ -18,10 +18,23 @@ class MarginLoss(keras.losses.Loss):
         super().__init__(name=name, **options)
 
     def call(self, y_true, y_pred):
-        is_label = _one_hot(tf.convert_to_tensor(y_true), y_pred)
-        label = tf.reduce_sum(tf.where(is_label, y_pred, tf.zeros_like(y_pred)), axis=1)
-        others = tf.where(is_label, tf.fill(tf.shape(y_pred), y_pred.dtype.min), y_pred)
+        label, others = split_predictions(y_true, y_pred)
         return tf.reduce_max(others, axis=1) - label
+
+
+def split_predictions(labels, predictions):
+    """Each example's prediction for its label, and those for the other classes.
+
+    Args:
+      labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
+      predictions: `[batch, classes]`.
+
+    Returns:
+      `(label, others)`: `[batch]`, and `[batch, classes]` with the least number of the dtype at the label.
+    """
+    is_label = _one_hot(tf.convert_to_tensor(labels), predictions)
+    label = tf.reduce_sum(tf.where(is_label, predictions, tf.zeros_like(predictions)), axis=1)
+    return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
 
 
 def resolve_loss(loss, model):

@@ -23,15 +23,20 @@ BOUNDED = (
     ("random", fr.attacks.RandomFlow, {"draws": 5}),
     ("spsa", fr.attacks.FlowSPSA, {"queries": 60, "samples": 4}),
     ("square", fr.attacks.FlowSquare, {"queries": 30}),
+    ("adef_bounded", fr.attacks.ADef, {"steps": 5, "loss": None}),
     ("auto_deform", fr.attacks.AutoDeform, {}),
 )
 UNBOUNDED = (
     ("grid", fr.attacks.RotationTranslation, {"candidates": "grid", "angles": 3, "shifts": 3}),
     ("worst_of_k", fr.attacks.RotationTranslation, {"candidates": "random", "draws": 5}),
+    ("st_adv", fr.attacks.StAdv, {"steps": 10, "searches": 2, "loss": None}),
+    ("adef", fr.attacks.ADef, {"steps": 5, "loss": None}),
 )
 ATTACKS = (*((name, kind, {"epsilon": EPSILON, **options}) for name, kind, options in BOUNDED), *UNBOUNDED)
 # Without the one that is slow to compile, for what its members are tested for.
 LIGHT = tuple(row for row in ATTACKS if row[1] is not fr.attacks.AutoDeform)
+# Those that are slow to compile, or seek the smallest flow and not the greatest loss.
+NOT_ASCENTS = (fr.attacks.AutoDeform, fr.attacks.ADef)
 # One of each class, for what does not depend on the options.
 CLASSES = tuple({row[1]: row for row in reversed(LIGHT)}.values())
 
@@ -82,13 +87,13 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(*ATTACKS)
     def test_targeted_margin(self, kind, options):
         targets = (np.argmax(self.model(self.images), axis=1) + 1) % models_test.CLASSES
-        result = kind(self.model, targeted=True, loss="margin", **options).run(self.images, targets)
+        result = kind(self.model, **{**options, "targeted": True, "loss": "margin"}).run(self.images, targets)
         self.assertAllEqual(result.success, np.argmax(self.model(result.images), axis=1) == targets)
         self.assertAllEqual(result.success, result.loss > 0)
         self.assertGreater(np.mean(result.loss - result.clean_loss), 0.01)
         self.assertFalse(any(result.clean_success))
 
-    @parameterized.named_parameters(*((n, k, o) for n, k, o in BOUNDED if k.uses_gradients and k is not fr.attacks.AutoDeform))
+    @parameterized.named_parameters(*((n, k, o) for n, k, o in BOUNDED if k.uses_gradients and k not in NOT_ASCENTS))
     def test_beats_random_flows(self, kind, options):
         attack = kind(self.model, EPSILON, **options)
         best_random = tf.reduce_max(
