@@ -1,6 +1,7 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
 from keras_flowreg import attacks, callbacks, layers, ops, perturbations
+from keras_flowreg.bounds import FirstOrderBounds, first_order_bounds
 from keras_flowreg.evaluation import evaluate_robustness
 from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
@@ -11,6 +12,7 @@ from keras_flowreg.report import RobustnessReport
 __version__ = "0.1.0"
 
 __all__ = [
+    "FirstOrderBounds",
     "FlowGradientRegularizer",
     "FlowRegularizedModel",
     "GradientRegularizer",
@@ -19,6 +21,7 @@ __all__ = [
     "attacks",
     "callbacks",
     "evaluate_robustness",
+    "first_order_bounds",
     "flow_gradients",
     "input_gradients",
     "layers",

@@ -43,7 +43,7 @@ def evaluate_robustness(
       attacks: `Attack` layers, or a dictionary of them by the name they have in the report; `None` for
         `AutoDeform`. One with a radius is run at each of `epsilons` (its own is not used); one without, such
         as `RotationTranslation`, once.
-      epsilons: the radii, in pixels, not negative.
+      epsilons: the radii, in pixels, not negative; or a dictionary of them by an attack's name.
       loss: of the model, where it is not compiled with one.
       examples: how many examples to use, from the first; `None` for all.
       value_range: the least and the greatest value of an image, for `AutoDeform` and the checks.
@@ -103,15 +103,16 @@ def _named(attacks, model, loss, value_range, seed):
 
 def _runs(attacks, epsilons):
     """`{Run: attack}`: each attack at each radius, or once if it has none."""
-    epsilons = sorted({expect_not_negative("epsilons", epsilon) for epsilon in epsilons})
-    if not epsilons and any(attack.epsilon is not None for attack in attacks.values()):
-        raise ValueError("Expected at least one of `epsilons` for attacks with a radius. Received none.")
     runs = {}
     for name, attack in attacks.items():
         if attack.epsilon is None:
             runs[Run(name, None)] = attack
-        else:
-            runs.update({Run(name, epsilon): attack.at(epsilon) for epsilon in epsilons})
+            continue
+        radii = epsilons.get(name, ()) if isinstance(epsilons, Mapping) else epsilons
+        radii = sorted({expect_not_negative("epsilons", epsilon) for epsilon in radii})
+        if not radii:
+            raise ValueError(f"Expected at least one of `epsilons` for {name}, which has a radius. Received none.")
+        runs.update({Run(name, epsilon): attack.at(epsilon) for epsilon in radii})
     return runs
 
 

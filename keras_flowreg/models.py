@@ -7,7 +7,7 @@ from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import expect_labels_in_range, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_finite
+from keras_flowreg.ops.validation import as_images, expect_finite, expect_not_negative
 from keras_flowreg.regularizers import GradientRegularizer
 
 
@@ -35,22 +35,25 @@ class FlowRegularizedModel(keras.Model):
       regularizer: a `GradientRegularizer`; `None` for plain training.
       attack: an `Attack`, whose adversarial images are trained on; `None` for clean ones. Without a loss of
         its own it attacks the one that is compiled.
+      clean_fraction: the part of each batch, rounded to whole examples from its first, that is not attacked.
       seed: of the regularizer's random starts.
 
     Attributes:
       base_model: the classifier.
       regularizer, attack: as given.
       penalty_weight: the weight of the penalty, a variable that begins as `regularizer.weight`.
+      attack_scale: what the attack's θ is multiplied by, a variable that begins as 1.
 
     Raises:
       TypeError: if `base_model` is not a Keras model, `regularizer` not a `GradientRegularizer`, or
         `attack` not an `Attack`.
-      ValueError: if `base_model` has several inputs or outputs, or the attack is targeted.
+      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or
+        `clean_fraction` is not from 0 to less than 1.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
 
-    def __init__(self, base_model, regularizer=None, attack=None, *, seed=0, name=None):
+    def __init__(self, base_model, regularizer=None, attack=None, *, clean_fraction=0.0, seed=0, name=None):
         _expect_classifier(base_model)
         _expect_instance("regularizer", regularizer, GradientRegularizer)
         _expect_instance("attack", attack, Attack)
@@ -61,17 +64,17 @@ class FlowRegularizedModel(keras.Model):
         self.regularizer = regularizer
         # The attack holds the base model too: untracked, its weights are not saved twice.
         object.__setattr__(self, "attack", attack)
+        self.clean_fraction = expect_not_negative("clean_fraction", clean_fraction)
+        if self.clean_fraction >= 1:
+            raise ValueError(f"Expected `clean_fraction` to be less than 1. Received {clean_fraction!r}.")
         self.seed = int(seed)
         self._total_tracker = keras.metrics.Mean(name="loss")
         self._task_tracker = keras.metrics.Mean(name="task_loss")
         self._penalty_tracker = keras.metrics.Mean(name="gradient_penalty")
         if regularizer is not None:
-            self.penalty_weight = self.add_weight(
-                name="penalty_weight",
-                shape=(),
-                initializer=keras.initializers.Constant(regularizer.weight),
-                trainable=False,
-            )
+            self.penalty_weight = self._add_number("penalty_weight", regularizer.weight)
+        if attack is not None:
+            self.attack_scale = self._add_number("attack_scale", 1.0)
         if base_model.built and getattr(base_model, "inputs", None):
             self.build(base_model.input_shape)
 
@@ -101,7 +104,7 @@ class FlowRegularizedModel(keras.Model):
     def train_step(self, data):
         images, labels, sample_weight = _unpack(data)
         if self.attack is not None:
-            images = self.attack(images, labels, seed=self._step_seed(), stop_when_broken=False)
+            images = self._attacked(images, labels)
         with tf.GradientTape() as tape:
             predictions, loss = self._predict_and_track(images, labels, sample_weight, training=True)
         try:
@@ -137,6 +140,7 @@ class FlowRegularizedModel(keras.Model):
             "base_model": keras.saving.serialize_keras_object(self.base_model),
             "regularizer": keras.saving.serialize_keras_object(self.regularizer),
             "attack": keras.saving.serialize_keras_object(self.attack),
+            "clean_fraction": self.clean_fraction,
             "seed": self.seed,
         }
 
@@ -149,6 +153,21 @@ class FlowRegularizedModel(keras.Model):
             config["attack"] = keras.layers.deserialize(config["attack"], custom_objects=custom_objects)
             config["attack"].model = config["base_model"]
         return cls(**config)
+
+    def _add_number(self, name, value):
+        """A variable that a schedule may set."""
+        return self.add_weight(
+            name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False
+        )
+
+    def _attacked(self, images, labels):
+        """The batch, with all but its clean fraction replaced by adversarial images."""
+        clean = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
+        chosen = images[clean:]
+        found = self.attack.run(chosen, labels[clean:], seed=self._step_seed(), stop_when_broken=False)
+        scale = tf.cast(self.attack_scale, found.parameters.dtype)
+        attacked = tf.concat([images[:clean], self.attack.perturb(chosen, scale * found.parameters)], axis=0)
+        return tf.ensure_shape(attacked, images.shape)
 
     def _predict_and_track(self, images, labels, sample_weight, training):
         """The predictions and this replica's total loss; its parts go into the logs."""

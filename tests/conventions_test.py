@@ -74,8 +74,9 @@ def attacks(model):
     for name in fr.attacks.__all__:
         kind = getattr(fr.attacks, name)
         if isinstance(kind, type) and issubclass(kind, keras.layers.Layer) and kind is not fr.attacks.Attack:
-            takes_radius = "epsilon" in inspect.signature(kind.__init__).parameters
-            yield kind(model, epsilon=0.1) if takes_radius else kind(model)
+            required = {"epsilon": 0.1, "perturbation": fr.perturbations.Flow()}
+            accepted = inspect.signature(kind.__init__).parameters
+            yield kind(model, **{key: value for key, value in required.items() if key in accepted})
 
 
 def configurables():

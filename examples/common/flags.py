@@ -41,7 +41,11 @@ def define_search_flags():
 def attack_names():
     """The attacks of the library, by class name."""
     kinds = {name: getattr(fr.attacks, name) for name in fr.attacks.__all__ if name != "Attack"}
-    return [name for name, kind in kinds.items() if issubclass(kind, fr.attacks.Attack)]
+    return [
+        name
+        for name, kind in kinds.items()
+        if issubclass(kind, fr.attacks.Attack) and "perturbation" not in _options(kind)[0]
+    ]
 
 
 def epsilons():
@@ -56,13 +60,20 @@ def build_attack(name, model, epsilon):
     options = {"epsilon": epsilon, "steps": args.steps, "norm": args.norm}
     if args.restarts > 1:
         options.update(restarts=args.restarts, random_start=True)
-    accepted = inspect.signature(kind.__init__).parameters
+    accepted = {name for options in _options(kind) for name in options}
     return kind(model, seed=args.seed, **{key: value for key, value in options.items() if key in accepted})
 
 
 def build_attacks(model):
     """The attacks of --attacks."""
     return [build_attack(name, model, max(epsilons())) for name in flags.FLAGS.attacks]
+
+
+def _options(kind):
+    """The options of an attack, its own first, then those of each class that it hands others on to."""
+    return [
+        inspect.signature(base.__init__).parameters for base in kind.__mro__ if issubclass(base, fr.attacks.Attack)
+    ]
 
 
 def _are_radii(values):

@@ -1,7 +1,8 @@
-"""How the examples train: stochastic gradient descent with momentum along a cosine, and a warmed-up penalty."""
+"""How the examples train: stochastic gradient descent with momentum, and a warmed-up penalty and attack."""
 
 import dataclasses
 import math
+from typing import Optional, Tuple
 
 import keras
 
@@ -14,27 +15,28 @@ class Schedule:
 
     Attributes:
       epochs: passes over the training examples.
-      learning_rate: at the start; it falls to zero along half a cosine.
+      learning_rate: at the start; it falls to zero along half a cosine, if there are no milestones.
+      milestones: epochs after each of which the learning rate is divided by ten.
       momentum: of the gradient descent.
       weight_decay: decoupled, each step; 0 for none.
-      clip_norm: the longest gradient of all weights together. The penalty of a few hard examples can be very
+      clip_norm: the longest gradient of all weights together; `None` for any. The penalty of a few hard examples can be very
         steep, and one such step can collapse the network to a constant.
-      warmup: the fraction of the epochs over which the penalty's weight rises.
+      warmup: the fraction of the epochs over which the penalty's weight and the attack's flows rise.
     """
 
     epochs: int = 10
     learning_rate: float = 0.05
+    milestones: Tuple[int, ...] = ()
     momentum: float = 0.9
     weight_decay: float = 0.0
-    clip_norm: float = 1.0
+    clip_norm: Optional[float] = 1.0
     warmup: float = 0.5
 
 
 def compile_model(model, dataset, schedule, batch_size):
     """Compiles a classifier with logits for `schedule` on a `datasets.Dataset`."""
-    steps = schedule.epochs * math.ceil(dataset.train_examples / batch_size)
     optimizer = keras.optimizers.SGD(
-        keras.optimizers.schedules.CosineDecay(schedule.learning_rate, steps),
+        _learning_rate(schedule, math.ceil(dataset.train_examples / batch_size)),
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay or None,
         global_clipnorm=schedule.clip_norm,
@@ -44,14 +46,25 @@ def compile_model(model, dataset, schedule, batch_size):
 
 
 def fit(model, dataset, schedule, callbacks=(), verbose="auto"):
-    """Trains a compiled `FlowRegularizedModel`, with the penalty's warm-up; returns Keras's `History`."""
-    callbacks = list(callbacks)
+    """Trains a compiled `FlowRegularizedModel`, with warm-ups; returns Keras's `History`."""
+    warmup, warmups = schedule.warmup * schedule.epochs, []
     if model.regularizer is not None:
-        callbacks.append(fr.callbacks.PenaltyWarmup(schedule.warmup * schedule.epochs))
+        warmups.append(fr.callbacks.PenaltyWarmup(warmup))
+    if model.attack is not None:
+        warmups.append(fr.callbacks.AttackWarmup(warmup))
     return model.fit(
         dataset.train,
         validation_data=dataset.validation,
         epochs=schedule.epochs,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *warmups],
         verbose=verbose,
     )
+
+
+def _learning_rate(schedule, steps_per_epoch):
+    schedules = keras.optimizers.schedules
+    if not schedule.milestones:
+        return schedules.CosineDecay(schedule.learning_rate, schedule.epochs * steps_per_epoch)
+    boundaries = [epoch * steps_per_epoch for epoch in schedule.milestones]
+    rates = [schedule.learning_rate / 10**drops for drops in range(len(boundaries) + 1)]
+    return schedules.PiecewiseConstantDecay(boundaries, rates)

@@ -4,8 +4,10 @@ from keras_flowreg.attacks.adef import ADef
 from keras_flowreg.attacks.auto_deform import AutoDeform
 from keras_flowreg.attacks.base import Attack, AttackResult
 from keras_flowreg.attacks.fgsm import FlowFGSM
+from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
-from keras_flowreg.attacks.pgd import FlowPGD
+from keras_flowreg.attacks.intensity_pgd import IntensityPGD
+from keras_flowreg.attacks.pgd import PGD
 from keras_flowreg.attacks.random_flow import RandomFlow
 from keras_flowreg.attacks.rotation_translation import RotationTranslation
 from keras_flowreg.attacks.spsa import FlowSPSA
@@ -22,6 +24,8 @@ __all__ = [
     "FlowPGD",
     "FlowSPSA",
     "FlowSquare",
+    "IntensityPGD",
+    "PGD",
     "RandomFlow",
     "RotationTranslation",
     "StAdv",

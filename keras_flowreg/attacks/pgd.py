@@ -1,4 +1,4 @@
-"""Projected gradient ascent inside a norm ball."""
+"""Projected gradient ascent inside a norm ball, over any perturbation."""
 
 import keras
 import tensorflow as tf
@@ -12,52 +12,45 @@ from keras_flowreg.attacks.steps import (
     random_or_zero_start,
     step_scale,
 )
-from keras_flowreg.ops.units import pixels_from_normalized
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
-from keras_flowreg.ops.warp import DERIVATIVE_RULES
-from keras_flowreg.perturbations import Flow, SmoothFlow
+from keras_flowreg.perturbations import Perturbation
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowPGD(Attack):
-    """Projected gradient ascent of the loss over a flow, one displacement for each pixel.
+class PGD(Attack):
+    """Projected gradient ascent of the loss over the parameters θ of a perturbation.
 
-        v ← momentum · v + ∂loss/∂f / mean |∂loss/∂f|
-        f ← project( f + step_size · steepest(v) )
+        v ← momentum · v + ∂loss/∂θ / mean |∂loss/∂θ|
+        θ ← project( θ + step_size · steepest(v) )
 
     from a random start in the ball, or from zero; in `restarts` runs. The clean image is the first candidate.
 
-    The loss is piecewise smooth in a flow, with a kink wherever a pixel is taken from a whole position, and
-    so has many local maxima between which this ascent cannot move. `FlowFrankWolfe` can, and is much stronger.
-
     Args:
       model: as `Attack`.
-      epsilon: the radius of the ball, in pixels.
+      perturbation: the `Perturbation` T(x; θ).
+      epsilon: the radius of the ball, in θ's units.
       steps: gradient steps in each run.
-      step_size: in pixels; `None` for 2.5 · epsilon / steps.
+      step_size: in θ's units; `None` for 2.5 · epsilon / steps.
       random_start: whether a run starts at a uniform draw from the ball; else at zero.
       restarts: how many runs; several need a random start.
       momentum: how much of the last direction a step keeps; 0 for none.
       step_decay: how the step size falls to zero over a run: `"constant"` (it does not), `"linear"` or
         `"cosine"`.
-      norm: `"linf"`: every component of every displacement is at most ε; `"pixel_l2"`: every displacement is
-        at most ε long; `"l2"`: the flow as one vector is at most ε long.
-      control_points, smoothing: of a smooth flow; see `perturbations.SmoothFlow`. Not with `"l2"`.
-      lattice: the warp's derivative at integer positions; see `ops.warp`. The central rule is the direction
-        in which the loss rises most, where the two sides differ.
+      norm: `"linf"`: every component of θ is at most ε; `"pixel_l2"`: every vector on θ's last axis is at most
+        ε long; `"l2"`: θ as one vector is at most ε long.
       **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
 
     Raises:
       ValueError, TypeError: if an argument is out of its range, or an option is unknown.
 
     Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018, for the
-    method; Dong et al., "Boosting adversarial attacks with momentum", 2018, for the momentum; Xia and Li, 2021,
-    for flows (see `from_paper`).
+    method; Dong et al., "Boosting adversarial attacks with momentum", 2018, for the momentum.
     """
 
     def __init__(
         self,
         model,
+        perturbation,
         epsilon,
         steps=20,
         step_size=None,
@@ -67,12 +60,12 @@ class FlowPGD(Attack):
         momentum=0.0,
         step_decay="constant",
         norm="linf",
-        control_points=None,
-        smoothing=0.0,
-        lattice="central",
         **options,
     ):
         super().__init__(model, **options)
+        if not isinstance(perturbation, Perturbation):
+            raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
+        self._perturbation = perturbation
         self.steps = expect_positive_integer("steps", steps)
         self.random_start = bool(random_start)
         self.restarts = expect_restarts(restarts, self.random_start)
@@ -83,34 +76,6 @@ class FlowPGD(Attack):
         self.step_size = step_size
         step_size = 2.5 * self.ball.epsilon / self.steps if step_size is None else step_size
         self._step = balls.get(norm, expect_not_negative("step_size", step_size))
-        self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
-        self.control_points = control_points
-        self.smoothing = smoothing
-        smooth = control_points is not None or smoothing != 0
-        if smooth and norm == "l2":
-            raise ValueError("Expected `norm` to be 'linf' or 'pixel_l2' for a smooth flow. Received 'l2'.")
-        self._perturbation = SmoothFlow(control_points, smoothing, lattice) if smooth else Flow(lattice)
-
-    @classmethod
-    def from_paper(cls, model, image_size, epsilon=0.01, steps=100, **options):
-        """The authors' multi-step attack: `steps` sign steps of ε / steps, from zero.
-
-        Args:
-          model: as `Attack`.
-          image_size: height and width of the images, in pixels.
-          epsilon: in normalized [-1, 1] coordinates.
-          steps: the authors' K.
-          **options: as `FlowPGD`.
-
-        Two things differ: the best iterate is kept (theirs is the last), and outside the image lies its
-        nearest edge pixel (theirs is black).
-
-        Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients",
-        2021, and its authors' published code.
-        """
-        radius = pixels_from_normalized(epsilon, image_size)
-        setting = {"random_start": False, "lattice": "forward", **options}
-        return cls(model, radius, steps, radius / expect_positive_integer("steps", steps), **setting)
 
     @property
     def perturbation(self):
@@ -127,19 +92,20 @@ class FlowPGD(Attack):
         """One run; its last iterate is judged too."""
 
         def step(count, examples, state):
-            flow, velocity = state
-            candidate, gradient = self.judge_and_differentiate(examples, flow)
+            parameters, velocity = state
+            candidate, gradient = self.judge_and_differentiate(examples, parameters)
             velocity = add_momentum(velocity, gradient, self.momentum) if self.momentum else gradient
-            ascent = tf.cast(step_scale(self.step_decay, count, self.steps), flow.dtype)
+            ascent = tf.cast(step_scale(self.step_decay, count, self.steps), parameters.dtype)
             ascent *= self._step.steepest_ascent(velocity)
-            return candidate, (self.ball.project(flow + ascent), velocity)
+            return candidate, (self.ball.project(parameters + ascent), velocity)
 
-        best, (flow, _) = self.iterate(step, self.steps, examples, best, (start, tf.zeros_like(start)))
-        return self.consider(examples, best, flow)
+        best, (parameters, _) = self.iterate(step, self.steps, examples, best, (start, tf.zeros_like(start)))
+        return self.consider(examples, best, parameters)
 
     def options(self):
         return {
             **super().options(),
+            "perturbation": self._perturbation,
             "epsilon": self.ball.epsilon,
             "steps": self.steps,
             "step_size": self.step_size,
@@ -148,7 +114,24 @@ class FlowPGD(Attack):
             "momentum": self.momentum,
             "step_decay": self.step_decay,
             "norm": self.norm,
-            "control_points": self.control_points,
-            "smoothing": self.smoothing,
-            "lattice": self.lattice,
         }
+
+    def settings(self):
+        settings = super().settings()
+        if "perturbation" in settings:
+            perturbation = settings["perturbation"]
+            settings["perturbation"] = {"kind": type(perturbation).__name__, **perturbation.get_config()}
+        return settings
+
+    def get_config(self):
+        config = super().get_config()
+        if "perturbation" in config:
+            config["perturbation"] = keras.saving.serialize_keras_object(config["perturbation"])
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        if "perturbation" in config:
+            perturbation = keras.saving.deserialize_keras_object(config["perturbation"])
+            config = {**config, "perturbation": perturbation}
+        return super().from_config(config)

@@ -19,6 +19,10 @@ class Additive(Perturbation):
     def apply(self, images, parameters):
         return images + parameters
 
+    def flow(self, images, parameters):
+        shape = tf.concat([tf.shape(images)[:3], [2]], axis=0)
+        return tf.ensure_shape(tf.zeros(shape, images.dtype), [*images.shape[:3], 2])
+
     def linearize(self, images, parameters):
         return self.apply(images, parameters), lambda upstream: upstream
 

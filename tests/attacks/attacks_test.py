@@ -17,6 +17,8 @@ BOUNDED = (
     ("pgd_pixel_l2", fr.attacks.FlowPGD, {"steps": 5, "norm": "pixel_l2"}),
     ("pgd_l2", fr.attacks.FlowPGD, {"steps": 5, "norm": "l2"}),
     ("pgd_smooth", fr.attacks.FlowPGD, {"steps": 5, "control_points": 4, "random_start": False}),
+    ("pgd_of_a_perturbation", fr.attacks.PGD, {"perturbation": fr.perturbations.Flow("forward"), "steps": 5}),
+    ("intensity_pgd", fr.attacks.IntensityPGD, {"steps": 5}),
     ("fgsm", fr.attacks.FlowFGSM, {}),
     ("frank_wolfe", fr.attacks.FlowFrankWolfe, {"steps": 5}),
     ("frank_wolfe_pixel_l2", fr.attacks.FlowFrankWolfe, {"steps": 3, "random_start": True, "norm": "pixel_l2"}),
@@ -64,8 +66,13 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(parameters, result.parameters)
         self.assertAllInRange(adversarial, 0.0, 1.0)
         if attack.epsilon is not None:
+            self.assertAllLessEqual(attack.ball.norm(result.parameters), EPSILON * (1 + 1e-5))
             self.assertAllLessEqual(attack.ball.norm(result.flow), EPSILON * (1 + 1e-5))
-        self.assertAllClose(adversarial, fr.ops.dense_image_warp(self.images, result.flow), atol=1e-5)
+        if kind is fr.attacks.IntensityPGD:
+            self.assertAllEqual(result.flow, tf.zeros_like(result.flow))
+            self.assertAllClose(adversarial, np.clip(self.images + result.parameters, 0, 1), atol=1e-6)
+        else:
+            self.assertAllClose(adversarial, fr.ops.dense_image_warp(self.images, result.flow), atol=1e-5)
         self.assertAllClose(result.loss, self.losses(adversarial), atol=1e-4)
         self.assertAllGreaterEqual(result.loss - result.clean_loss, 0)
         wrong = np.argmax(self.model(adversarial), axis=1) != self.labels
@@ -95,7 +102,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(*((n, k, o) for n, k, o in BOUNDED if k.uses_gradients and k not in NOT_ASCENTS))
     def test_beats_random_flows(self, kind, options):
-        attack = kind(self.model, EPSILON, **options)
+        attack = kind(self.model, epsilon=EPSILON, **options)
         best_random = tf.reduce_max(
             [
                 self.losses(fr.ops.dense_image_warp(self.images, attack.ball.sample([*self.images.shape[:3], 2], [s, 0])))
@@ -112,7 +119,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         first = kind(self.model, **options)(self.images, self.labels)
         self.assertAllEqual(kind(self.model, **options)(self.images, self.labels), first)
         gradient_free = not kind.uses_gradients and options.get("candidates") != "grid"
-        if options.get("random_start", kind is fr.attacks.FlowPGD) or gradient_free:
+        if options.get("random_start", issubclass(kind, fr.attacks.PGD)) or gradient_free:
             self.assertNotAllEqual(kind(self.model, seed=1, **options)(self.images, self.labels), first)
 
     @parameterized.named_parameters(*ATTACKS)
@@ -180,18 +187,18 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         copy = keras.layers.deserialize(keras.layers.serialize(attack))
         self.assertIs(type(copy), kind)
         for key, value in attack.get_config().items():
-            if key not in ("model", "loss"):
+            if key not in ("model", "loss", "perturbation"):
                 self.assertEqual(copy.get_config()[key], value, key)
         copy.model = self.model
         self.assertAllClose(copy(self.images, self.labels), attack(self.images, self.labels), atol=1e-6)
 
     @parameterized.named_parameters(*BOUNDED)
     def test_radius(self, kind, options):
-        attack = kind(self.model, EPSILON, **options)
+        attack = kind(self.model, epsilon=EPSILON, **options)
         self.assertAllClose(attack.at(0.0)(self.images, self.labels), self.images, atol=1e-6)
         self.assertEqual(attack.at(0.3).get_config(), {**attack.get_config(), "epsilon": 0.3})
         with self.assertRaisesRegex(ValueError, "Expected `epsilon`.*-0.1"):
-            kind(self.model, -0.1, **options)
+            kind(self.model, epsilon=-0.1, **options)
 
     @parameterized.named_parameters(*CLASSES)
     def test_bad_input(self, kind, options):

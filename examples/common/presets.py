@@ -1,0 +1,125 @@
+"""The studies that reproduce.py can run, by name."""
+
+import dataclasses
+
+import keras_flowreg as fr
+from common.study import Setting, Study
+from common.training import Schedule
+
+_PAPER_EPSILON = 0.01  # in normalized coordinates
+
+
+def _pixels(setting):
+    return fr.pixels_from_normalized(_PAPER_EPSILON, 32 if setting.dataset == "cifar10" else 28)
+
+
+def _few_attacks(model, setting):
+    """By gradient, and without."""
+    attacks = {
+        "FlowPGD": fr.attacks.FlowPGD(model, 0.1),
+        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
+        "RotationTranslation": fr.attacks.RotationTranslation(model, angles=7, shifts=3),
+    }
+    return attacks, dict.fromkeys(attacks, setting.epsilons)
+
+
+def _all_attacks(model, setting):
+    """Every attack, at one radius if it is slow."""
+    size = 32 if setting.dataset == "cifar10" else 28
+    attacks = {
+        "FlowFGSM": fr.attacks.FlowFGSM(model, 0.1),
+        "FlowPGD": fr.attacks.FlowPGD(model, 0.1),
+        "authors' K=100": fr.attacks.FlowPGD.from_paper(model, size),
+        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
+        "FlowSquare": fr.attacks.FlowSquare(model, 0.1, 200, loss="margin"),
+        "AutoDeform": fr.attacks.AutoDeform(model, 0.1),
+        "RotationTranslation": fr.attacks.RotationTranslation(model, angles=11, shifts=3),
+        "ADef": fr.attacks.ADef(model, steps=25),
+        "StAdv": fr.attacks.StAdv(model, steps=40, searches=3),
+    }
+    one_radius = dict.fromkeys(("FlowSquare", "AutoDeform"), [setting.epsilon])
+    return attacks, {**dict.fromkeys(attacks, setting.epsilons), "authors' K=100": [_pixels(setting)], **one_radius}
+
+
+def _authors_attack(model, setting):
+    """The authors' attack, and the strongest of ours."""
+    attacks = {
+        "authors' K=100": fr.attacks.FlowPGD.from_paper(model, 32),
+        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
+    }
+    return attacks, dict.fromkeys(attacks, setting.epsilons)
+
+
+def _methods(flow_weights, input_weights, beside_attack):
+    """Every method; the combination with one weight."""
+    return [
+        ("plain", {}),
+        *(("flow_gradient", {"weight": weight}) for weight in flow_weights),
+        *(("input_gradient", {"weight": weight}) for weight in input_weights),
+        ("deformation_training", {}),
+        ("intensity_training", {}),
+        ("flow_gradient+deformation_training", {"weight": beside_attack}),
+    ]
+
+
+_DIGITS = Setting("digits", "small_cnn", 0.5, None, 64, Schedule(epochs=16), (0.2, 0.4, 0.6), 0.4, 500)
+_MNIST = dataclasses.replace(_DIGITS, dataset="mnist", train_size=12_000, schedule=Schedule(epochs=8))
+_FASHION = dataclasses.replace(_MNIST, dataset="fashion_mnist", epsilons=(0.1, 0.2, 0.4), epsilon=0.2)
+_CIFAR = Setting(
+    "cifar10",
+    "vgg11",
+    0.25,
+    None,
+    128,
+    Schedule(epochs=8, learning_rate=0.1, weight_decay=5e-4),
+    (0.08, 0.155, 0.3),
+    0.155,
+    500,
+)
+_PAPER = dataclasses.replace(
+    _CIFAR,
+    width=1.0,
+    # Keras decays the weights apart from the momentum, which multiplies the authors' 5e-4 by ten.
+    schedule=Schedule(80, 0.01, (40, 60), 0.9, 5e-3, None, 0.0),
+    epsilons=(0.16,),
+    epsilon=0.16,
+    examples=10_000,
+)
+
+PRESETS = {
+    # Minutes: one data set, and few attacks.
+    "quick": Study({_DIGITS: _methods([20.0, 55.0], [5.0], 10.0)}, 1, _few_attacks),
+    # What docs/reproduction.md shows.
+    "cpu": Study(
+        {
+            _DIGITS: _methods([20.0, 55.0, 150.0], [2.0, 5.0, 15.0], 10.0),
+            _MNIST: _methods([20.0, 55.0, 150.0], [2.0, 5.0, 15.0], 10.0),
+            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0),
+            _CIFAR: _methods([0.3, 1.0, 3.0], [0.03, 0.1], 0.3),
+        },
+        3,
+        _all_attacks,
+    ),
+    # The authors' own setting.
+    "paper": Study(
+        {
+            _PAPER: [
+                ("plain", {}),
+                *(
+                    (
+                        "flow_gradient",
+                        {
+                            "weight": fr.weight_from_paper(weight, batch_size=128, image_size=32),
+                            "random_start": 0.16,
+                            "gradient_at": "identity",
+                            "lattice": "forward",
+                        },
+                    )
+                    for weight in (100, 200, 300)
+                ),
+            ]
+        },
+        1,
+        _authors_attack,
+    ),
+}

@@ -1,0 +1,236 @@
+"""What a reproduction study is made of: settings, the cells of their grid, and the run of one cell."""
+
+import dataclasses
+import json
+import os
+import time
+from typing import Tuple
+
+import keras
+import numpy as np
+
+import keras_flowreg as fr
+from common import architectures, datasets, recipes, training
+from keras_flowreg import compat
+
+VALIDATION_SIZE = 2000
+_CHECKPOINT_EXAMPLES = 512
+_BATCH_SIZE = 250  # of the attacks
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One network on one data set, and how it is trained and attacked.
+
+    Attributes:
+      dataset, architecture, width: as `datasets.load` and `architectures.build` take them.
+      train_size: training images; `None` for all but the validation images.
+      batch_size: in training.
+      schedule: how long and how fast to train.
+      epsilons: radii of the attacks, in pixels.
+      epsilon: the one of them at which methods are compared.
+      examples: how many validation images and how many test images are attacked, from the first.
+    """
+
+    dataset: str
+    architecture: str
+    width: float
+    train_size: int
+    batch_size: int
+    schedule: training.Schedule
+    epsilons: Tuple[float, ...]
+    epsilon: float
+    examples: int
+
+    @property
+    def name(self):
+        return f"{self.dataset}-{self.architecture}"
+
+    def load(self, batch_size, seed=0):
+        """The data set; the validation images are the same for every seed."""
+        return datasets.load(
+            self.dataset,
+            batch_size=batch_size,
+            validation_size=VALIDATION_SIZE if self.dataset != "digits" else VALIDATION_SIZE // 2,
+            train_size=self.train_size,
+            seed=seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training of the grid.
+
+    Attributes:
+      setting: the `Setting`.
+      method: one of `recipes.METHODS`.
+      overrides: `(field, value)` of the `recipes.Recipe` that differ from the method's own.
+      seed: of the weights, the order, the augmentation and the starts.
+    """
+
+    setting: Setting
+    method: str
+    overrides: Tuple[Tuple[str, object], ...] = ()
+    seed: int = 0
+
+    @property
+    def variant(self):
+        """The method with what is particular to it."""
+        return "-".join([self.method, *(f"{field}={_short(value)}" for field, value in self.overrides)])
+
+    @property
+    def name(self):
+        return f"{self.setting.name}-{self.variant}-seed{self.seed}"
+
+    @property
+    def recipe(self):
+        recipe = recipes.get(self.method, self.setting.dataset)
+        return dataclasses.replace(recipe, **{"schedule": self.setting.schedule, **dict(self.overrides)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A grid: every variant of every setting, seed by seed.
+
+    Attributes:
+      variants: `{setting: [(method, overrides), ...]}`.
+      seeds: how many.
+      attacks: takes a model and a `Setting`; returns `({name: attack}, {name: radii})`.
+    """
+
+    variants: dict
+    seeds: int
+    attacks: object
+
+    def cells(self, seeds=None):
+        """All cells, those of the first seed first; for another number of seeds, if there is one."""
+        return [
+            Cell(setting, method, tuple(overrides.items()), seed)
+            for seed in range(seeds or self.seeds)
+            for setting, variants in self.variants.items()
+            for method, overrides in variants
+        ]
+
+
+def run(cell, study, folder):
+    """Trains and attacks the model of one cell.
+
+    Args:
+      cell: the `Cell`.
+      study: the `Study` it belongs to.
+      folder: where partial results are, which a second run goes on from.
+
+    Returns:
+      What is known of it, as plain values.
+    """
+    os.makedirs(folder, exist_ok=True)
+    model, history = _trained(cell, folder)
+    dataset = cell.setting.load(_BATCH_SIZE)
+    attacks, epsilons = study.attacks(model, cell.setting)
+    reports = {}
+    for split in ("validation", "test"):
+        print(f"Attacking {split} images", flush=True)
+        reports[split] = fr.evaluate_robustness(
+            model,
+            getattr(dataset, split),
+            # Weights are chosen by one attack.
+            attacks if split == "test" else {"FlowFrankWolfe": attacks["FlowFrankWolfe"]},
+            epsilons,
+            examples=cell.setting.examples,
+            check=split == "test",
+            resume_from=os.path.join(folder, f"{split}.jsonl"),
+        )
+    return {
+        "name": cell.name,
+        "variant": cell.variant,
+        "setting": dataclasses.asdict(cell.setting),
+        "recipe": dataclasses.asdict(cell.recipe),
+        "seed": cell.seed,
+        "versions": compat.versions(),
+        "seconds": {
+            "training": sum(epoch["seconds"] for epoch in history),
+            "attacks": sum(run["seconds"] for report in reports.values() for run in report.measures.values()),
+        },
+        "history": history,
+        "chosen_epoch": int(np.argmax([epoch["val_robust_accuracy"] for epoch in history])) + 1,
+        "bounds": _bounds(model, dataset.test, cell.setting),
+        **{split: json.loads(report.to_json()) for split, report in reports.items()},
+    }
+
+
+def _trained(cell, folder):
+    """The model with the weights of its best epoch on validation images, and what each epoch logged."""
+    setting, best = cell.setting, os.path.join(folder, "best.weights.h5")
+    keras.utils.set_random_seed(cell.seed)
+    dataset = setting.load(setting.batch_size, cell.seed)
+    network = architectures.build(setting.architecture, dataset.image_shape, dataset.num_classes, setting.width)
+    model = cell.recipe.build(network, cell.seed)
+    training.compile_model(model, dataset, setting.schedule, setting.batch_size)
+    history_path = os.path.join(folder, "history.jsonl")
+    history = _read_history(history_path)
+    if len(history) < setting.schedule.epochs:
+        attack = fr.attacks.FlowPGD(model, setting.epsilon, 5, random_start=False)
+        validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(_BATCH_SIZE)
+        callbacks = [
+            keras.callbacks.BackupAndRestore(os.path.join(folder, "backup")),
+            fr.callbacks.RobustAccuracyMonitor(attack, validation),
+            keras.callbacks.ModelCheckpoint(
+                best,
+                monitor="val_robust_accuracy",
+                mode="max",
+                save_best_only=True,
+                save_weights_only=True,
+                # What a training that was interrupted had reached.
+                initial_value_threshold=max([epoch["val_robust_accuracy"] for epoch in history], default=None),
+            ),
+            History(history_path),
+        ]
+        training.fit(model, dataset, setting.schedule, callbacks, verbose=2)
+        history = _read_history(history_path)
+    model.load_weights(best)
+    return model, history
+
+
+class History(keras.callbacks.Callback):
+    """Writes what each epoch logged, and its seconds, as one line of JSON; an epoch that is repeated replaces it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self._start = path, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logged = {name: float(value) for name, value in (logs or {}).items()}
+        logged["seconds"] = time.perf_counter() - self._start
+        lines = [json.dumps(line) for line in [*_read_history(self.path)[:epoch], logged]]
+        write_text(self.path, "\n".join(lines) + "\n")
+
+
+def _read_history(path):
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _bounds(model, dataset, setting):
+    """Each example's first-order bounds, and by how much the strongest attack raises its loss."""
+    images, labels = next(iter(dataset))
+    bounds = fr.first_order_bounds(model, images, labels, setting.epsilon)
+    result = fr.attacks.FlowFrankWolfe(model, setting.epsilon).run(images, labels, stop_when_broken=False)
+    values = {"flow": bounds.flow, "input": bounds.input, "rise": result.loss - result.clean_loss}
+    attacked = ~result.clean_success.numpy()
+    return {name: [round(float(x), 5) for x in value.numpy()[attacked]] for name, value in values.items()}
+
+
+def write_text(path, text):
+    """Writes a file at once: a kill leaves the old one."""
+    with open(f"{path}.part", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.part", path)
+
+
+def _short(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)

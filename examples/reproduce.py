@@ -1,0 +1,72 @@
+r"""Puts the paper's claims to the test: trains and attacks a grid of methods, and writes the report.
+
+    python examples/reproduce.py --preset=quick --output=quick                # 15 minutes on 2 cores
+    python examples/reproduce.py --preset=cpu --output=docs/reproduction      # what docs/reproduction.md shows: hours
+    python examples/reproduce.py --preset=paper --output=paper                # the authors' setting, for one GPU
+
+Each cell (data set, network, method, weight, seed) writes one JSON file when it is done; start a killed study again,
+and it goes on at the epoch and the batch of attacked images that it had reached. --shard=2/4 runs the second quarter
+of the cells, so that four machines can share a study: collect their JSON files in one folder, and --report writes
+report.md and its figures from those that are there.
+"""
+
+import json
+import os
+
+from absl import app, flags
+from common import datasets, study, study_report
+from common.presets import PRESETS
+
+_PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
+_OUTPUT = flags.DEFINE_string("output", None, "a folder for the JSON files, the report and the figures", required=True)
+_SCRATCH = flags.DEFINE_string("scratch", None, "a folder for what is not done yet; by default in --output")
+_SHARD = flags.DEFINE_string("shard", "1/1", "which part of the cells: 2/4 is the second quarter")
+_DATASETS = flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
+_SEEDS = flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
+_REPORT = flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
+
+
+def _is_shard(text):
+    number, slash, count = text.partition("/")
+    return bool(slash) and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)
+
+
+flags.register_validator("shard", _is_shard, "Expected a part such as 2/4.")
+
+
+def cells():
+    """The cells that the flags ask for."""
+    chosen = PRESETS[_PRESET.value].cells(_SEEDS.value)
+    if _DATASETS.value:
+        chosen = [cell for cell in chosen if cell.setting.dataset in _DATASETS.value]
+    number, count = map(int, _SHARD.value.split("/"))
+    return chosen[number - 1 :: count]
+
+
+def result_path(cell):
+    return os.path.join(_OUTPUT.value, f"{cell.name}.json")
+
+
+def run_cells(chosen):
+    """Runs the cells that have no result yet."""
+    scratch = _SCRATCH.value or os.path.join(_OUTPUT.value, "scratch")
+    os.makedirs(_OUTPUT.value, exist_ok=True)
+    for number, cell in enumerate(chosen):
+        if os.path.exists(result_path(cell)):
+            continue
+        print(f"\n[{number + 1}/{len(chosen)}] {cell.name}", flush=True)
+        result = study.run(cell, PRESETS[_PRESET.value], os.path.join(scratch, cell.name))
+        study.write_text(result_path(cell), json.dumps(result, indent=1))
+
+
+def main(_):
+    if not _REPORT.value:
+        for dataset in {cell.setting.dataset: cell.setting for cell in cells()}.values():
+            dataset.load(1)  # A data set that is not there is an error at the start.
+        run_cells(cells())
+    path = study_report.write(_OUTPUT.value)
+    print(f"\nThe report is {path}")
+
+
+if __name__ == "__main__":
+    app.run(main)
