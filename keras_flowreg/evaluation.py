@@ -1,5 +1,6 @@
 """The robustness report: every attack at every radius, example by example, and how far to trust it."""
 
+import math
 import time
 import zlib
 from typing import Mapping
@@ -14,6 +15,8 @@ from keras_flowreg.journal import Journal
 from keras_flowreg.ops.losses import resolve_loss
 from keras_flowreg.ops.validation import expect_not_negative, expect_positive_integer
 from keras_flowreg.report import RobustnessReport, Run
+
+_BATCH_SIZE = 128  # for arrays
 
 
 def evaluate_robustness(
@@ -71,7 +74,7 @@ def evaluate_robustness(
     settings = _settings(model, loss, runs, examples, value_range, seed)
     journal = Journal(resume_from, settings)
     results = {run: [] for run in runs}
-    progress = keras.utils.Progbar(_size(dataset), unit_name="batch", verbose=verbose)
+    progress = keras.utils.Progbar(_size(dataset, examples, len(first[0])), unit_name="batch", verbose=verbose)
     for number, (images, labels) in enumerate(_batches(dataset, examples)):
         for run, attack in runs.items():
             results[run].append(_attacked(journal, run, number, attack, images, labels))
@@ -136,18 +139,21 @@ def _digest(arrays):
     return f"{checksum:08x}"
 
 
-def _size(dataset):
-    """How many batches there are, or `None`."""
+def _size(dataset, examples, batch_size):
+    """How many batches are used, or `None`."""
+    if isinstance(dataset, tuple):
+        dataset, batch_size = range(math.ceil(len(dataset[1]) / _BATCH_SIZE)), _BATCH_SIZE
     try:
-        return len(dataset) if not isinstance(dataset, tuple) else None
+        size = len(dataset)
     except TypeError:
         return None
+    return size if examples is None else min(size, math.ceil(examples / batch_size))
 
 
 def _batches(dataset, examples):
     """Batches of `(images, labels)`, as arrays, up to a number of examples."""
     if isinstance(dataset, tuple):
-        dataset = tf.data.Dataset.from_tensor_slices(dataset).batch(128)
+        dataset = tf.data.Dataset.from_tensor_slices(dataset).batch(_BATCH_SIZE)
     left = float("inf") if examples is None else examples
     for batch in dataset:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:

@@ -18,7 +18,7 @@ def _few_attacks(model, setting):
     attacks = {
         "FlowPGD": fr.attacks.FlowPGD(model, 0.1),
         "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
-        "RotationTranslation": fr.attacks.RotationTranslation(model, angles=7, shifts=3),
+        "RotationTranslation": fr.attacks.RotationTranslation(model, max_angle=15, max_shift=1, angles=7, shifts=3),
     }
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
@@ -33,7 +33,7 @@ def _all_attacks(model, setting):
         "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
         "FlowSquare": fr.attacks.FlowSquare(model, 0.1, 200, loss="margin"),
         "AutoDeform": fr.attacks.AutoDeform(model, 0.1),
-        "RotationTranslation": fr.attacks.RotationTranslation(model, angles=11, shifts=3),
+        "RotationTranslation": fr.attacks.RotationTranslation(model, max_angle=15, max_shift=1, angles=7, shifts=3),
         "ADef": fr.attacks.ADef(model, steps=25),
         "StAdv": fr.attacks.StAdv(model, steps=40, searches=3),
     }
@@ -57,8 +57,8 @@ def _methods(flow_weights, input_weights, beside_attack):
         *(("flow_gradient", {"weight": weight}) for weight in flow_weights),
         *(("input_gradient", {"weight": weight}) for weight in input_weights),
         ("deformation_training", {}),
-        ("intensity_training", {}),
         ("flow_gradient+deformation_training", {"weight": beside_attack}),
+        ("intensity_training", {}),
     ]
 
 
@@ -92,10 +92,10 @@ PRESETS = {
     # What docs/reproduction.md shows.
     "cpu": Study(
         {
-            _DIGITS: _methods([20.0, 55.0, 150.0], [2.0, 5.0, 15.0], 10.0),
-            _MNIST: _methods([20.0, 55.0, 150.0], [2.0, 5.0, 15.0], 10.0),
-            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0),
-            _CIFAR: _methods([0.3, 1.0, 3.0], [0.03, 0.1], 0.3),
+            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0], 10.0),
+            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0], 10.0),
+            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0], 3.0),
+            _CIFAR: _methods([0.3, 1.0, 3.0], [0.01, 0.03], 0.3),
         },
         3,
         _all_attacks,
