@@ -5,6 +5,7 @@ r"""The main job: the same network, trained plainly and with flow-gradient regul
 Prints one table and writes one picture.
 """
 
+import dataclasses
 import os
 import time
 
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from common import architectures, datasets, pictures, training
+from common import architectures, datasets, pictures, recipes, training
 from common.flags import (
     build_attack,
     build_attacks,
@@ -28,22 +29,22 @@ import keras_flowreg as fr
 define_dataset_flags()
 define_model_flags()
 define_attack_flags(["FlowFrankWolfe"])
-_WEIGHT = flags.DEFINE_float("weight", 55.0, "of the flow-gradient penalty", lower_bound=0)
-_RANDOM_START = flags.DEFINE_float("random_start", 0.25, "standard deviation in pixels", lower_bound=0)
-_EPOCHS = flags.DEFINE_integer("epochs", 16, "of each training", lower_bound=1)
+_METHODS = flags.DEFINE_multi_enum("methods", ["plain", "flow_gradient"], recipes.METHODS, "what to compare")
+_EPOCHS = flags.DEFINE_integer("epochs", None, "of each training, if not the recipe's", lower_bound=1)
 _PICTURE = flags.DEFINE_string("picture", "demo.png", "where to write the picture")
 _PICTURED_EPSILON = flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
 _MODELS = flags.DEFINE_string("models", None, "a folder to save the trained models in, for evaluate.py and attack.py")
 _PICTURED_EXAMPLES = 3
 
 
-def train(dataset, regularizer):
+def train(dataset, method):
     """Trains one model from the same weights; returns it and its seconds an epoch."""
     args = flags.FLAGS
     keras.utils.set_random_seed(args.seed)
     network = architectures.build(args.architecture, dataset.image_shape, dataset.num_classes, args.width)
-    model = fr.FlowRegularizedModel(network, regularizer, seed=args.seed)
-    schedule = training.Schedule(epochs=_EPOCHS.value)
+    recipe = recipes.get(method, args.dataset)
+    schedule = dataclasses.replace(recipe.schedule, **({"epochs": _EPOCHS.value} if _EPOCHS.value else {}))
+    model = recipe.build(network, args.seed)
     training.compile_model(model, dataset, schedule, args.batch_size)
     start = time.perf_counter()
     training.fit(model, dataset, schedule, verbose=2)
@@ -87,7 +88,7 @@ def pictured_examples(model, dataset):
 
 def draw(models, accuracies, dataset):
     """One picture: accuracy against ε, and digits with the flow that fools the plain model."""
-    examples = pictured_examples(models["plain"], dataset)
+    examples = pictured_examples(models[_METHODS.value[0]], dataset)
     figure, curve, panels = pictures.figure_grid(_PICTURED_EXAMPLES, 3)
     curve.set_title(f"{flags.FLAGS.dataset}: {attack_description()}")
     pictures.plot_robustness(curve, accuracies)
@@ -111,17 +112,13 @@ def main(_):
     os.makedirs(os.path.dirname(os.path.abspath(_PICTURE.value)), exist_ok=True)
     if _MODELS.value:
         os.makedirs(_MODELS.value, exist_ok=True)
-    regularizers = {
-        "plain": None,
-        "flow-gradient": fr.FlowGradientRegularizer(_WEIGHT.value, random_start=_RANDOM_START.value),
-    }
     models, seconds, accuracies = {}, {}, {}
-    for name, regularizer in regularizers.items():
+    for name in _METHODS.value:
         print(f"\nTraining: {name}", flush=True)
         dataset = datasets.load(
             args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed
         )
-        models[name], seconds[name] = train(dataset, regularizer)
+        models[name], seconds[name] = train(dataset, name)
         if _MODELS.value:
             models[name].save(os.path.join(_MODELS.value, f"{name}.keras"))
         print(f"Attacking: {name}", flush=True)

@@ -1,31 +1,43 @@
-r"""Trains a classifier with gradient regularization, and saves it.
+r"""Trains a classifier by one of several methods against deformations, and saves it.
 
-    python examples/train.py --dataset=digits --regularizer=flow --weight=55 --output=/tmp/digits.keras
-    python examples/train.py --dataset=cifar10 --architecture=vgg11 --width=1 --regularizer=flow --weight=4.4 \
-        --epochs=80 --batch_size=128 --learning_rate=0.01 --weight_decay=5e-4 --output=/tmp/cifar10.keras
+    python examples/train.py --dataset=digits --method=flow_gradient --output=/tmp/digits.keras
+    python examples/train.py --dataset=cifar10 --architecture=vgg11 --width=1 --batch_size=128 \
+        --method=flow_gradient+deformation_training --output=/tmp/cifar10.keras
+
+Each method has a recipe for each data set (see common/recipes.py); the other flags change what is in it.
 """
 
+import dataclasses
 import os
 
 import keras
 from absl import app, flags
-from common import architectures, datasets, training
+from common import architectures, datasets, recipes, training
 from common.flags import define_dataset_flags, define_model_flags
 
 import keras_flowreg as fr
+from keras_flowreg import regularizers
+from keras_flowreg.ops import warp
 
 define_dataset_flags()
 define_model_flags()
-_REGULARIZER = flags.DEFINE_enum("regularizer", "flow", ["none", "flow", "input"], "whose gradient is penalized")
-_WEIGHT = flags.DEFINE_float("weight", 55.0, "of the penalty", lower_bound=0)
-_RANDOM_START = flags.DEFINE_float("random_start", 0.25, "standard deviation, in pixels or values", lower_bound=0)
-_LATTICE = flags.DEFINE_enum(
-    "lattice", "two_sided", ["forward", "backward", "central", "two_sided"], "the warp's derivative at a pixel"
+_METHOD = flags.DEFINE_enum("method", "flow_gradient", recipes.METHODS, "what is trained against deformations with")
+_RECIPE_FLAGS = (
+    flags.DEFINE_float("weight", None, "of the penalty", lower_bound=0),
+    flags.DEFINE_float("random_start", None, "the penalty's, in pixels or values", lower_bound=0),
+    flags.DEFINE_enum("lattice", None, warp.LATTICE_RULES, "the warp's derivative at a pixel"),
+    flags.DEFINE_enum("gradient_norm", None, regularizers.NORMS, "of the penalized gradient"),
+    flags.DEFINE_enum("gradient_at", None, regularizers.GRADIENT_PLACES, "where it is taken"),
+    flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0),
+    flags.DEFINE_integer("attack_steps", None, "of the training attack", lower_bound=1),
+    flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0),
 )
-_EPOCHS = flags.DEFINE_integer("epochs", 16, "passes over the training examples", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.05, "at the start of the cosine", lower_bound=0)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.0, "of the gradient descent", lower_bound=0)
-_WARMUP = flags.DEFINE_float("warmup", 0.5, "fraction of the epochs over which the weight rises", 0, 1)
+_SCHEDULE_FLAGS = (
+    flags.DEFINE_integer("epochs", None, "passes over the training examples", lower_bound=1),
+    flags.DEFINE_float("learning_rate", None, "at the start", lower_bound=0),
+    flags.DEFINE_float("weight_decay", None, "of the gradient descent", lower_bound=0),
+    flags.DEFINE_float("warmup", None, "fraction of the epochs over which penalty and attack rise", 0, 1),
+)
 _VALIDATION_SIZE = flags.DEFINE_integer("validation_size", 1000, "training images held out", lower_bound=0)
 _TRAIN_SIZE = flags.DEFINE_integer("train_size", None, "training images to use; all by default", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "where to save the model, ending in .keras", required=True)
@@ -33,15 +45,17 @@ _LOG_DIR = flags.DEFINE_string("logs", None, "where to write TensorBoard's logs 
 flags.register_validator("output", lambda path: path.endswith(".keras"), "Expected a path that ends in .keras")
 
 
-def regularizer():
-    """The regularizer that the flags name; `None` for plain training."""
-    if _REGULARIZER.value == "none":
-        return None
-    if _REGULARIZER.value == "input":
-        return fr.InputGradientRegularizer(_WEIGHT.value, random_start=_RANDOM_START.value)
-    return fr.FlowGradientRegularizer(
-        _WEIGHT.value, random_start=_RANDOM_START.value, lattice=_LATTICE.value
-    )
+def recipe():
+    """The method's recipe, with what the flags change."""
+    chosen = recipes.get(_METHOD.value, flags.FLAGS.dataset)
+    schedule = dataclasses.replace(chosen.schedule, **_given(_SCHEDULE_FLAGS))
+    return dataclasses.replace(chosen, schedule=schedule, **_given(_RECIPE_FLAGS))
+
+
+def _given(holders):
+    """`{field: value}` of the flags that were given."""
+    fields = {"gradient_norm": "norm", "attack_steps": "steps"}
+    return {fields.get(holder.name, holder.name): holder.value for holder in holders if holder.value is not None}
 
 
 def callbacks(dataset):
@@ -72,15 +86,11 @@ def main(_):
         seed=args.seed,
     )
     network = architectures.build(args.architecture, dataset.image_shape, dataset.num_classes, args.width)
-    model = fr.FlowRegularizedModel(network, regularizer(), seed=args.seed)
-    schedule = training.Schedule(
-        epochs=_EPOCHS.value,
-        learning_rate=_LEARNING_RATE.value,
-        weight_decay=_WEIGHT_DECAY.value,
-        warmup=_WARMUP.value,
-    )
-    training.compile_model(model, dataset, schedule, args.batch_size)
-    training.fit(model, dataset, schedule, callbacks(dataset))
+    chosen = recipe()
+    print(f"Recipe: {chosen}")
+    model = chosen.build(network, args.seed)
+    training.compile_model(model, dataset, chosen.schedule, args.batch_size)
+    training.fit(model, dataset, chosen.schedule, callbacks(dataset))
     model.save(_OUTPUT.value)
     print(f"Saved {_OUTPUT.value}")
 

@@ -94,8 +94,61 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
             fr.callbacks.PenaltyWarmup(1, shape="steep")
         plain = models_test.network()
         plain.compile("sgd", models_test.cross_entropy())
-        with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with a regularizer"):
+        with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with `regularizer`, for PenaltyWarmup"):
             models_test.fit(plain, callbacks=[fr.callbacks.PenaltyWarmup(1)])
+
+
+class AttackWarmupTest(tf.test.TestCase):
+    def model(self):
+        base = models_test.network()
+        attack = fr.attacks.FlowPGD(base, epsilon=0.8, steps=2, random_start=False)
+        model = fr.FlowRegularizedModel(base, attack=attack)
+        model.compile(keras.optimizers.SGD(0.0), models_test.cross_entropy())
+        return model
+
+    def test_the_flows_that_are_trained_on_rise(self):
+        images, labels = models_test.data(16)
+        model = self.model()
+        flow = model.attack.run(images, labels, stop_when_broken=False).flow
+        history = models_test.fit(model, size=16, epochs=3, callbacks=[fr.callbacks.AttackWarmup(2)])
+        expected = [
+            models_test.cross_entropy()(labels, model.base_model(fr.ops.dense_image_warp(images, scale * flow)))
+            for scale in (0.0, 0.5, 1.0)
+        ]
+        self.assertAllClose(history["loss"], expected, rtol=1e-5)
+        self.assertLess(expected[0], expected[1])
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, "Expected `epochs`.*-1"):
+            fr.callbacks.AttackWarmup(-1)
+        with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with `attack`, for AttackWarmup"):
+            models_test.fit(models_test.regularized(), callbacks=[fr.callbacks.AttackWarmup(1)])
+
+
+class RobustAccuracyMonitorTest(tf.test.TestCase):
+    def test_other_callbacks_see_the_accuracy_under_the_attack(self):
+        images, labels = models_test.data(20)
+        model = models_test.regularized()
+        attack = fr.attacks.FlowPGD(model, 0.3, 3)
+        monitor = fr.callbacks.RobustAccuracyMonitor(attack, (images, labels), batch_size=8)
+        best = keras.callbacks.ModelCheckpoint(
+            os.path.join(self.get_temp_dir(), "best.weights.h5"),
+            monitor="val_robust_accuracy",
+            mode="max",
+            save_weights_only=True,
+            save_best_only=True,
+        )
+        history = models_test.fit(model, epochs=3, callbacks=[monitor, best])
+        left = [~attack.run(images[i : i + 8], labels[i : i + 8]).success.numpy() for i in (0, 8, 16)]
+        self.assertAllClose(history["val_robust_accuracy"][-1], np.mean(np.concatenate(left)))
+        self.assertEqual(best.best, max(history["val_robust_accuracy"]))
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(TypeError, "Expected `attack`.*'pgd'"):
+            fr.callbacks.RobustAccuracyMonitor("pgd", models_test.data())
+        attack = fr.attacks.RandomFlow(models_test.network(), 0.1)
+        with self.assertRaisesRegex(ValueError, "Expected `validation_data`.*ndarray"):
+            fr.callbacks.RobustAccuracyMonitor(attack, np.zeros([2, 4, 4, 1]))
 
 
 class FlowGradientMonitorTest(tf.test.TestCase):

@@ -23,7 +23,7 @@ FLOORS = (
     ("models",),
     ("layers",),
     ("attacks",),
-    ("regularizers",),
+    ("regularizers", "bounds"),
     ("gradients",),
     ("perturbations",),
     ("balls",),

@@ -265,6 +265,29 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(expected, cross_entropy()(labels, base(images)))
         self.assertAllClose(fit(model, size=16)["loss"], [expected], rtol=1e-5)
 
+    def test_a_part_of_each_batch_stays_clean(self):
+        images, labels = data(16)
+        base = network()
+        model = fr.FlowRegularizedModel(
+            base, attack=fr.attacks.FlowPGD(base, 0.5, 3, random_start=False), clean_fraction=0.25
+        )
+        model.compile(keras.optimizers.SGD(0.0), cross_entropy())
+        adversarial = model.attack(images[4:], labels[4:], stop_when_broken=False)
+        expected = cross_entropy()(labels, base(tf.concat([images[:4], adversarial], axis=0)))
+        self.assertAllClose(fit(model, size=16)["loss"], [expected], rtol=1e-5)
+
+    @parameterized.product(
+        regularizer=[fr.FlowGradientRegularizer, fr.InputGradientRegularizer],
+        attack=[fr.attacks.IntensityPGD, fr.attacks.FlowFrankWolfe, fr.attacks.ADef],
+    )
+    def test_any_regularizer_with_any_attack(self, regularizer, attack):
+        base = network()
+        model = fr.FlowRegularizedModel(base, regularizer(0.5), attack(base, 0.2, 2), clean_fraction=0.5)
+        model.compile(keras.optimizers.SGD(0.1), cross_entropy())
+        callbacks = [fr.callbacks.PenaltyWarmup(1), fr.callbacks.AttackWarmup(1)]
+        history = fit(model, size=40, epochs=4, callbacks=callbacks)
+        self.assertLess(history["task_loss"][-1], history["task_loss"][0])
+
     def test_adversarial_training_with_a_regularizer_and_a_dataset(self):
         base = network()
         attack = fr.attacks.FlowPGD(base, epsilon=0.3, steps=2)
@@ -292,6 +315,10 @@ class BadInputTest(tf.test.TestCase):
             fr.FlowRegularizedModel(network(), 4.4)
         with self.assertRaisesRegex(TypeError, "Expected `attack`.*Attack. Received 'pgd'"):
             fr.FlowRegularizedModel(network(), attack="pgd")
+        with self.assertRaisesRegex(ValueError, "Expected an untargeted attack"):
+            fr.FlowRegularizedModel(network(), attack=fr.attacks.FlowFGSM(network(), 0.1, targeted=True))
+        with self.assertRaisesRegex(ValueError, "Expected `clean_fraction` to be less than 1. Received 1"):
+            fr.FlowRegularizedModel(network(), clean_fraction=1)
 
     def test_images_and_labels(self):
         images, labels = data()

@@ -63,6 +63,7 @@ def _methods(flow_weights, input_weights, beside_attack):
 
 
 _DIGITS = Setting("digits", "small_cnn", 0.5, None, 64, Schedule(epochs=16), (0.2, 0.4, 0.6), 0.4, 500)
+_SMOKE = dataclasses.replace(_DIGITS, width=0.1, train_size=320, schedule=Schedule(epochs=2), epsilons=(0.4,), examples=40)
 _MNIST = dataclasses.replace(_DIGITS, dataset="mnist", train_size=12_000, schedule=Schedule(epochs=8))
 _FASHION = dataclasses.replace(_MNIST, dataset="fashion_mnist", epsilons=(0.1, 0.2, 0.4), epsilon=0.2)
 _CIFAR = Setting(
@@ -87,7 +88,9 @@ _PAPER = dataclasses.replace(
 )
 
 PRESETS = {
-    # Minutes: one data set, and few attacks.
+    # A minute or two: to see that everything runs.
+    "smoke": Study({_SMOKE: [("plain", {}), ("flow_gradient", {"weight": 5.0})]}, 1, _few_attacks),
+    # A quarter of an hour: one data set, and few attacks.
     "quick": Study({_DIGITS: _methods([20.0, 55.0], [5.0], 10.0)}, 1, _few_attacks),
     # What docs/reproduction.md shows.
     "cpu": Study(

@@ -172,7 +172,6 @@ def _trained(cell, folder):
         attack = fr.attacks.FlowPGD(model, setting.epsilon, 5, random_start=False)
         validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(_BATCH_SIZE)
         callbacks = [
-            keras.callbacks.BackupAndRestore(os.path.join(folder, "backup")),
             fr.callbacks.RobustAccuracyMonitor(attack, validation),
             keras.callbacks.ModelCheckpoint(
                 best,
@@ -184,6 +183,8 @@ def _trained(cell, folder):
                 initial_value_threshold=max([epoch["val_robust_accuracy"] for epoch in history], default=None),
             ),
             History(history_path),
+            # Last: an epoch counts as done when all else has its results.
+            keras.callbacks.BackupAndRestore(os.path.join(folder, "backup")),
         ]
         training.fit(model, dataset, setting.schedule, callbacks, verbose=2)
         history = _read_history(history_path)

@@ -21,6 +21,8 @@ def run(script, *arguments):
 
 
 class ScriptsTest(tf.test.TestCase):
+    RESULTS = ("digits-small_cnn-plain-seed0.json", "digits-small_cnn-flow_gradient-weight=5-seed0.json")
+
     def assert_succeeds(self, process):
         self.assertEqual(process.returncode, 0, process.stderr[-2000:])
         return process.stdout
@@ -29,6 +31,7 @@ class ScriptsTest(tf.test.TestCase):
         folder = self.get_temp_dir()
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
         train = ["train.py", "--epochs=2", "--train_size=600", "--width=0.2", "--validation_size=100"]
+        train += ["--method=flow_gradient+deformation_training", "--attack_steps=2", "--clean_fraction=0.5", "--weight=5"]
         self.assertIn("Saved", self.assert_succeeds(run(*train, f"--output={model}", f"--logs={logs}")))
         with open(os.path.join(logs, "history.csv"), newline="") as file:
             rows = list(csv.DictReader(file))
@@ -66,6 +69,20 @@ class ScriptsTest(tf.test.TestCase):
         tf.io.write_file(image, tf.io.encode_png(tf.cast(tf.random.uniform([28, 28, 1], 0, 255), tf.uint8)))
         self.assert_succeeds(run("attack.py", f"--model={model}", f"--image={image}", f"--picture={gallery}"))
 
+    def test_reproduce_in_shares(self):
+        folder = os.path.join(self.get_temp_dir(), "study")
+        study = ["reproduce.py", "--preset=smoke", f"--output={folder}"]
+        self.assert_succeeds(run(*study, "--shard=2/2"))
+        self.assertEqual(set(os.listdir(folder)) & {self.RESULTS[0]}, set())
+        output = self.assert_succeeds(run(*study))
+        self.assertNotIn("[2/2]", output)
+        self.assertContainsSubset([*self.RESULTS, "report.md", "curves.png"], os.listdir(folder))
+        with open(os.path.join(folder, "report.md"), encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"\*\*flow_gradient-weight=5\*\* \| 0\.\d+")
+        os.remove(os.path.join(folder, "report.md"))
+        self.assert_succeeds(run(*study, "--report"))
+        self.assertIn("report.md", os.listdir(folder))
+
     def test_demo_writes_its_picture(self):
         picture = os.path.join(self.get_temp_dir(), "demo.png")
         little = ["--epochs=1", "--width=0.2", "--examples=100", "--steps=2", "--epsilons=0.4"]
@@ -77,6 +94,8 @@ class ScriptsTest(tf.test.TestCase):
         for arguments, message in (
             (["train.py", "--dataset=imagenet", "--output=a.keras"], "digits|mnist"),
             (["train.py", "--output=model.h5"], "ends in .keras"),
+            (["train.py", "--method=magic", "--output=a.keras"], "plain|flow_gradient"),
+            (["reproduce.py", "--output=a", "--shard=5/4"], "Expected a part such as 2/4"),
             (["evaluate.py", "--model=missing.keras"], "missing.keras, which does not exist"),
             (["evaluate.py", "--model=a.keras", "--epsilons=-1"], "Expected numbers of pixels"),
         ):

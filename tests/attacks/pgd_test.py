@@ -1,0 +1,78 @@
+"""Tests of PGD over any perturbation, and over intensities."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from tests import models_test
+
+
+class PGDTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images, _ = models_test.data(6)
+        self.model = models_test.network()
+        self.model.compile("sgd", models_test.cross_entropy())
+        self.labels = np.argmax(self.model(self.images), axis=1)
+
+    def test_flow_pgd_is_pgd_over_flows(self):
+        ours = fr.attacks.PGD(self.model, fr.perturbations.Flow("forward"), 0.4, 4)(self.images, self.labels)
+        theirs = fr.attacks.FlowPGD(self.model, 0.4, 4, lattice="forward")(self.images, self.labels)
+        self.assertAllEqual(ours, theirs)
+
+    def test_a_users_own_perturbation(self):
+        class Brightness(fr.perturbations.Perturbation):
+            def parameter_shape(self, images):
+                return tf.stack([tf.shape(images)[0], 1, 1, 1])
+
+            def apply(self, images, parameters):
+                return images + parameters
+
+            def flow(self, images, parameters):
+                return tf.zeros(tf.concat([tf.shape(images)[:3], [2]], axis=0))
+
+        attack = fr.attacks.PGD(self.model, Brightness(), 0.1, 10, random_start=False, step_decay="linear")
+        result = attack.run(self.images, self.labels, stop_when_broken=False)
+        losses = [
+            fr.ops.per_example_loss(
+                models_test.cross_entropy(), self.labels, self.model(np.clip(self.images + shift, 0, 1))
+            )
+            for shift in np.linspace(-0.1, 0.1, 41)
+        ]
+        self.assertAllClose(result.loss, np.max(losses, axis=0), rtol=1e-3)
+
+    def test_not_a_perturbation(self):
+        with self.assertRaisesRegex(TypeError, "Expected `perturbation` to be a Perturbation. Received 'flow'"):
+            fr.attacks.PGD(self.model, "flow", 0.1)
+
+
+class IntensityPGDTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters("linf", "l2")
+    def test_worst_noise_of_a_linear_model(self, norm):
+        image = np.full([1, 4, 4, 1], 0.5, "float32")
+        inputs = keras.Input([4, 4, 1])
+        model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+        kernel = np.random.RandomState(0).randn(16).astype("float32")
+        model.set_weights([np.stack([kernel, 0 * kernel], axis=1), np.array([9.0, 0.0], "float32")])
+        attack = fr.attacks.IntensityPGD(model, 0.1, 5, norm=norm, random_start=False, loss="margin")
+        result = attack.run(image, np.array([0]))
+        direction = -np.sign(kernel) if norm == "linf" else -kernel / np.linalg.norm(kernel)
+        self.assertAllClose(result.parameters[0].numpy().ravel(), 0.1 * direction, atol=1e-5)
+        self.assertAllClose(result.images - image, result.parameters, atol=1e-6)
+
+    def test_images_stay_in_their_range(self):
+        images, _ = models_test.data(4)
+        model = models_test.network()
+        labels = np.argmax(model(images), axis=1)
+        adversarial = fr.attacks.IntensityPGD(model, 0.5, 3, loss="margin")(images, labels)
+        self.assertAllInRange(adversarial, 0.0, 1.0)
+
+    def test_bad_norm(self):
+        with self.assertRaisesRegex(ValueError, "Expected `norm`.*'pixel_l2'"):
+            fr.attacks.IntensityPGD(models_test.network(), 0.1, norm="pixel_l2")
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,103 @@
+"""Tests of a study's report on results that are made up, so that every choice and verdict is known."""
+
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+from common import study_report
+
+import keras_flowreg as fr
+from keras_flowreg.report import Run
+
+EXAMPLES = 200
+MEASURES = {"loss": 1.0, "median": 0.1, "largest": 0.4, "roughness": 0.1, "queries": 10.0, "seconds": 1.0}
+
+
+def first(count):
+    return np.arange(EXAMPLES) < count
+
+
+def report(clean, robust):
+    """`robust` examples hold against both attacks, and 10 more against the gradient."""
+    runs = {Run("FlowPGD", 0.4): first(robust + 10), Run("FlowFrankWolfe", 0.4): first(robust)}
+    made = fr.RobustnessReport({}, {}, EXAMPLES, first(clean), runs, dict.fromkeys(runs, MEASURES))
+    return json.loads(made.to_json())
+
+
+def result(method, weight, validation, test, seed=0):
+    return {
+        "name": f"digits-net-{method}-weight={weight:g}-seed{seed}",
+        "variant": f"{method}-weight={weight:g}",
+        "setting": {
+            "dataset": "digits",
+            "architecture": "net",
+            "width": 0.5,
+            "train_size": None,
+            "batch_size": 64,
+            "schedule": {"epochs": 1},
+            "epsilon": 0.4,
+            "examples": EXAMPLES,
+        },
+        "recipe": {"method": method, "weight": weight},
+        "seed": seed,
+        "history": [{"seconds": 2.0}],
+        "bounds": {"flow": [1.0, 2.0], "input": [4.0, 8.0], "rise": [0.5, 3.0]},
+        "validation": report(*validation),
+        "test": report(*test),
+    }
+
+
+class StudyReportTest(tf.test.TestCase):
+    def written(self, results):
+        folder = self.get_temp_dir()
+        for one in results:
+            with open(os.path.join(folder, f"{one['name']}.json"), "w") as file:
+                json.dump(one, file)
+        with open(study_report.write(folder), encoding="utf-8") as file:
+            text = file.read()
+        for picture in ("curves.png", "radii.png", "bounds.png"):
+            self.assertGreater(os.path.getsize(os.path.join(folder, picture)), 5_000)
+        return text
+
+    def test_choices_and_verdicts(self):
+        text = self.written(
+            [
+                result("plain", 0, (190, 20), (190, 20)),
+                # More robust on validation images, but it costs 6 points of clean accuracy there.
+                result("flow_gradient", 9, (178, 160), (190, 180)),
+                result("flow_gradient", 3, (182, 120), (180, 110)),
+                # Better on test images, which choose nothing.
+                result("flow_gradient", 1, (190, 60), (190, 170)),
+                result("input_gradient", 1, (185, 50), (185, 50)),
+                result("deformation_training", 0, (185, 110), (185, 140)),
+                result("flow_gradient+deformation_training", 1, (185, 120), (185, 141)),
+            ]
+        )
+        self.assertIn("**flow_gradient-weight=3**", text)
+        self.assertNotIn("**flow_gradient-weight=9**", text)
+        self.assertNotIn("**flow_gradient-weight=1**", text)
+
+        def verdict(claim):
+            return next(line for line in text.splitlines() if line.startswith(f"| {claim}") and "FrankWolfe" in line)
+
+        # 60 of 200 examples more: 30 points, ± 1.96 · sqrt(0.3 · 0.7 / 199).
+        self.assertIn("| +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
+        self.assertIn("| -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
+        self.assertIn("| +0.5 | -0.5 to +1.5 | open |", verdict("4."))
+        self.assertIn("| digits-net | flow_gradient | 1.750 | 1.500 | 6.000 | 4.0 | 50.0% | 0.0% |", text)
+
+    def test_seeds_are_averaged(self):
+        text = self.written(
+            [result("plain", 0, (190, 20), (190, robust), seed) for seed, robust in enumerate((20, 40, 60))]
+        )
+        self.assertRegex(text, r"\*\*plain-weight=0\*\* \| 0.950 .* \| 0.250 \| 0.200 \| 0.200 \(0.147–0.262\) \| 2.0 \|")
+        self.assertIn("| digits-net | 0.5 | all but validation | 64 | 1 | 200 | 0, 1, 2 |", text)
+
+    def test_no_results(self):
+        with self.assertRaisesRegex(ValueError, "Expected results of reproduce.py in .*Received none"):
+            study_report.write(self.get_temp_dir())
+
+
+if __name__ == "__main__":
+    tf.test.main()

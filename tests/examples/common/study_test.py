@@ -1,0 +1,96 @@
+"""Tests of a study: a cell that is killed and started again, and the grid."""
+
+import dataclasses
+import json
+import os
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from common import presets, study
+
+import keras_flowreg as fr
+
+
+def few_attacks(model, setting):
+    attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1, 2)}
+    return attacks, dict.fromkeys(attacks, setting.epsilons)
+
+
+def little_cell(method="flow_gradient", epochs=3, **overrides):
+    (setting,) = presets.PRESETS["smoke"].variants
+    schedule = dataclasses.replace(setting.schedule, epochs=epochs)
+    return study.Cell(dataclasses.replace(setting, schedule=schedule), method, tuple(overrides.items()))
+
+
+LITTLE = study.Study({}, 1, few_attacks)
+
+
+class RunTest(tf.test.TestCase):
+    def test_a_killed_cell_goes_on_at_its_epoch(self):
+        cell, folder = little_cell(weight=5.0), self.get_temp_dir()
+        write = study.History.on_epoch_end
+
+        def fail_in_the_last(callback, epoch, logs=None):
+            if epoch == 2:
+                raise InterruptedError("The machine went away.")
+            write(callback, epoch, logs)
+
+        with mock.patch.object(study.History, "on_epoch_end", fail_in_the_last):
+            with self.assertRaises(InterruptedError):
+                study.run(cell, LITTLE, folder)
+        with open(os.path.join(folder, "history.jsonl")) as file:
+            before = [json.loads(line) for line in file]
+        self.assertLen(before, 2)
+        result = study.run(cell, LITTLE, folder)
+        self.assertEqual(result["history"][:2], before)
+        self.assertLen(result["history"], 3)
+        # A third run has nothing left to train or attack, and says the same.
+        with mock.patch.object(study.training, "fit", side_effect=AssertionError("Trained again.")):
+            again = study.run(cell, LITTLE, folder)
+        self.assertEqual(again, result)
+        self.assertEqual(json.loads(json.dumps(result))["recipe"]["weight"], 5.0)
+
+    def test_what_a_result_holds(self):
+        result = study.run(little_cell("plain", epochs=1), LITTLE, self.get_temp_dir())
+        self.assertEqual(result["name"], "digits-small_cnn-plain-seed0")
+        self.assertEqual(result["chosen_epoch"], 1)
+        report = fr.RobustnessReport.from_json(json.dumps(result["test"]))
+        self.assertEqual(report.examples, 40)
+        self.assertLen(result["bounds"]["rise"], len(result["bounds"]["flow"]))
+        self.assertAllGreaterEqual(np.subtract(result["bounds"]["input"], result["bounds"]["flow"]), 0)
+
+    def test_the_best_epoch_is_kept(self):
+        folder = self.get_temp_dir()
+        robust = iter([0.2, 0.9, 0.4])
+
+        def log(callback, epoch, logs=None):
+            logs["val_robust_accuracy"] = next(robust)
+            callback.model.save_weights(os.path.join(folder, f"{epoch}.weights.h5"))
+
+        with mock.patch.object(fr.callbacks.RobustAccuracyMonitor, "on_epoch_end", log):
+            model, history = study._trained(little_cell(weight=5.0), folder)
+        self.assertEqual([epoch["val_robust_accuracy"] for epoch in history], [0.2, 0.9, 0.4])
+        kept = model.base_model.get_weights()
+        for epoch in (0, 1, 2):
+            model.load_weights(os.path.join(folder, f"{epoch}.weights.h5"))
+            same = all(np.array_equal(ours, theirs) for ours, theirs in zip(kept, model.base_model.get_weights()))
+            self.assertEqual(same, epoch == 1)
+
+
+class GridTest(tf.test.TestCase):
+    def test_names_are_unique_and_shares_make_the_whole(self):
+        for preset in presets.PRESETS.values():
+            names = [cell.name for cell in preset.cells()]
+            self.assertLen(set(names), len(names))
+            self.assertEqual(sorted(names[0::3] + names[1::3] + names[2::3]), sorted(names))
+
+    def test_the_papers_weights(self):
+        weights = [cell.recipe.weight for cell in presets.PRESETS["paper"].cells()]
+        self.assertAllClose(weights, [0, 1.467, 2.933, 4.4], atol=1e-3)
+        (setting,) = presets.PRESETS["paper"].variants
+        self.assertEqual((setting.schedule.epochs, setting.schedule.milestones), (80, (40, 60)))
+
+
+if __name__ == "__main__":
+    tf.test.main()
