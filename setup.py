@@ -59,6 +59,7 @@ EXTRAS = {
     "test": [
         "absl-py",
         "pytest",
+        "pytest-xdist",
         "tensorboard",
     ],
 }

@@ -56,7 +56,7 @@ def run_cells(chosen):
             continue
         print(f"\n[{number + 1}/{len(chosen)}] {cell.name}", flush=True)
         result = study.run(cell, PRESETS[_PRESET.value], os.path.join(scratch, cell.name))
-        study.write_text(result_path(cell), json.dumps(result, indent=1))
+        study.write_text(result_path(cell), json.dumps(result))
 
 
 def main(_):
