@@ -3,6 +3,7 @@
 from keras_flowreg import attacks, callbacks, layers, ops, perturbations
 from keras_flowreg.bounds import FirstOrderBounds, first_order_bounds
 from keras_flowreg.evaluation import evaluate_robustness
+from keras_flowreg.export import export
 from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
@@ -21,6 +22,7 @@ __all__ = [
     "attacks",
     "callbacks",
     "evaluate_robustness",
+    "export",
     "first_order_bounds",
     "flow_gradients",
     "input_gradients",

@@ -66,3 +66,20 @@ def jit_compile_on_this_machine():
     a replicated step (keras-team/keras#18145).
     """
     return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
+
+
+def tf_variables(variables):
+    """Keras variables as `tf.Variable`s, which Keras 3 wraps."""
+    return [variable.value if KERAS_3 else variable for variable in variables]
+
+
+def weight_losses(model):
+    """The losses of a model's weight regularizers, each as a function of no arguments."""
+    if KERAS_3:
+        return [_weight_loss(weight) for weight in model.trainable_variables if weight.regularizer is not None]
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return [loss for layer in layers for loss in layer._callable_losses]
+
+
+def _weight_loss(weight):
+    return lambda: weight.regularizer(weight)

@@ -2,7 +2,6 @@
 
 import math
 import time
-import zlib
 from typing import Mapping
 
 import keras
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from keras_flowreg import checks, compat
 from keras_flowreg.attacks import Attack, AutoDeform
-from keras_flowreg.journal import Journal
+from keras_flowreg.journal import Journal, digest
 from keras_flowreg.ops.losses import resolve_loss
 from keras_flowreg.ops.validation import expect_not_negative, expect_positive_integer
 from keras_flowreg.report import RobustnessReport, Run
@@ -122,21 +121,13 @@ def _runs(attacks, epsilons):
 def _settings(model, loss, runs, examples, value_range, seed):
     """All that decides the numbers."""
     return {
-        "weights": _digest(model.get_weights()),
+        "weights": digest(model.get_weights()),
         "loss": getattr(loss, "name", None) or getattr(loss, "__name__", str(loss)),
         "attacks": [{"attack": run.attack, **attack.settings()} for run, attack in runs.items()],
         "examples": examples,
         "value_range": [float(bound) for bound in value_range],
         "seed": int(seed),
     }
-
-
-def _digest(arrays):
-    """A checksum of arrays."""
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
-    return f"{checksum:08x}"
 
 
 def _size(dataset, examples, batch_size):
@@ -168,7 +159,7 @@ def _batches(dataset, examples):
 
 def _attacked(journal, run, number, attack, images, labels):
     """What comes of one attack on one batch: `{measure: [batch]}`, and the seconds; from the journal if there."""
-    data = _digest([images, labels])
+    data = digest([images, labels])
     record = journal.find(run, number, data)
     if record is None:
         start = time.perf_counter()

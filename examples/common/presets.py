@@ -5,6 +5,7 @@ import dataclasses
 import keras_flowreg as fr
 from common.study import Setting, Study
 from common.training import Schedule
+from keras_flowreg.ops.warp import LATTICE_RULES
 
 _PAPER_EPSILON = 0.01  # in normalized coordinates
 
@@ -39,6 +40,11 @@ def _all_attacks(model, setting):
     }
     one_radius = dict.fromkeys(("FlowSquare", "AutoDeform"), [setting.epsilon])
     return attacks, {**dict.fromkeys(attacks, setting.epsilons), "authors' K=100": [_pixels(setting)], **one_radius}
+
+
+def _strongest_attack(model, setting):
+    attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1)}
+    return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
 def _authors_attack(model, setting):
@@ -102,6 +108,21 @@ PRESETS = {
         },
         3,
         _all_attacks,
+    ),
+    # What the regularizer's defaults rest on: one choice changed at a time.
+    "ablation": Study(
+        {
+            _DIGITS: [
+                ("flow_gradient", {}),
+                *(("flow_gradient", {"random_start": 0.0, "lattice": lattice}) for lattice in LATTICE_RULES),
+                ("flow_gradient", {"gradient_at": "identity", "lattice": "two_sided"}),
+                *(("flow_gradient", {"random_start": start}) for start in (0.1, 0.5)),
+                *(("flow_gradient", {"norm": "l2", "weight": weight}) for weight in (15.0, 50.0, 150.0)),
+                *(("flow_gradient", {"norm": "l1", "weight": weight}) for weight in (1.2, 4.0, 12.0)),
+            ]
+        },
+        2,
+        _strongest_attack,
     ),
     # The authors' own setting.
     "paper": Study(

@@ -1,0 +1,130 @@
+"""What a classifier's users must know of it: its inputs, its training, and how robust it was measured to be."""
+
+import json
+import math
+
+from keras_flowreg import compat
+from keras_flowreg.models import FlowRegularizedModel
+
+SCHEMA_VERSION = 1
+
+
+def describe(model, *, inputs, outputs, report=None, recipe=None):
+    """Collects a model card.
+
+    Args:
+      model: the Keras model: a `FlowRegularizedModel` also tells how it was trained.
+      inputs, outputs: of what is exported, as plain values.
+      report: a `RobustnessReport` of the model, or `None`.
+      recipe: what else there is to say of its training, as plain values.
+
+    Returns:
+      A dictionary of plain values.
+
+    Raises:
+      TypeError: if `recipe` is not made of plain values.
+    """
+    card = {
+        "schema_version": SCHEMA_VERSION,
+        "name": _classifier(model).name,
+        "parameters": sum(math.prod(weight.shape) for weight in _classifier(model).trainable_variables),
+        "inputs": inputs,
+        "outputs": outputs,
+        "training": {**_training(model), **(recipe or {})},
+        "robustness": None if report is None else _robustness(report),
+        "versions": compat.versions(),
+    }
+    try:
+        return json.loads(json.dumps(card))
+    except TypeError as error:
+        raise TypeError(f"Expected `recipe` to be made of numbers, strings, lists and dictionaries: {error}.") from None
+
+
+def to_markdown(card):
+    """The card as text."""
+    parts = [
+        f"# {card['name']}\n",
+        f"An image classifier of {card['parameters']:,} parameters, as a TensorFlow SavedModel.\n",
+        "```python",
+        "classifier = hub.load(path)                             # tensorflow_hub",
+        f"{card['outputs']['kind']} = classifier(images)",
+        "layer = hub.KerasLayer(path, trainable=True)            # Keras 2; on Keras 3 keras.layers.TFSMLayer",
+        "```\n",
+        _section("Inputs", card["inputs"]),
+        _section("Outputs", card["outputs"]),
+        _section("Training", card["training"]),
+        _robustness_section(card["robustness"]),
+        _section("Versions", card["versions"]),
+    ]
+    return "\n".join(parts)
+
+
+def _classifier(model):
+    return model.base_model if isinstance(model, FlowRegularizedModel) else model
+
+
+def _training(model):
+    """How a `FlowRegularizedModel` was trained; nothing for another model."""
+    if not isinstance(model, FlowRegularizedModel):
+        return {}
+    regularizer, attack = model.regularizer, model.attack
+    return {
+        "regularizer": None if regularizer is None else _regularizer(regularizer),
+        "attack": None if attack is None else attack.settings(),
+        "clean_fraction": model.clean_fraction,
+    }
+
+
+def _regularizer(regularizer):
+    config = {key: value for key, value in regularizer.get_config().items() if key != "perturbation"}
+    return {"kind": type(regularizer).__name__, "perturbation": type(regularizer.perturbation).__name__, **config}
+
+
+def _robustness(report):
+    content = json.loads(report.to_json())
+    return {
+        "threat_model": "Displacements of pixels, in pixels; for an attack with a radius, of at most that radius in its norm.",
+        "examples": report.examples,
+        "trustworthy": report.trustworthy,
+        "findings": content["findings"],
+        "clean_accuracy": content["clean_accuracy"],
+        "robust_accuracy": [
+            {key: run[key] for key in ("attack", "epsilon", "accuracy")} for run in content["runs"]
+        ],
+        "worst_case": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content["worst_case"]],
+        "attacks": report.settings["attacks"],
+        "versions": report.versions,
+    }
+
+
+def _section(title, values):
+    lines = [f"- {key.replace('_', ' ')}: {_text(value)}" for key, value in values.items()]
+    return "\n".join([f"## {title}\n", *(lines or ["Not known."]), ""])
+
+
+def _text(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_text(entry)}" for key, entry in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _robustness_section(robustness):
+    if robustness is None:
+        return "## Robustness\n\nNot measured.\n"
+    lines = [
+        "## Robustness\n",
+        f"{robustness['threat_model']} On {robustness['examples']} examples, with 95 % Clopper–Pearson intervals:\n",
+        "| attack | ε (px) | accuracy | interval |",
+        "| --- | ---: | ---: | ---: |",
+        _row("clean", None, robustness["clean_accuracy"]),
+        *(_row(run["attack"], run["epsilon"], run["accuracy"]) for run in robustness["robust_accuracy"]),
+        *(_row("**worst case**", case["epsilon"], case["accuracy"]) for case in robustness["worst_case"]),
+        "",
+        *(f"- **{finding['check']}**: {finding['message']}" for finding in robustness["findings"]),
+    ]
+    return "\n".join(lines) + ("" if robustness["trustworthy"] else "\nNot to be trusted as it is: see above.\n")
+
+
+def _row(name, epsilon, accuracy):
+    radius = "" if epsilon is None else f"{epsilon:g}"
+    return f"| {name} | {radius} | {accuracy['value']:.3f} | {accuracy['low']:.3f}–{accuracy['high']:.3f} |"
