@@ -14,7 +14,7 @@ import json
 import os
 
 from absl import app, flags
-from common import datasets, study, study_report
+from common import datasets, recipes, study, study_report
 from common.presets import PRESETS
 
 _PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
@@ -22,6 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "a folder for the JSON files, the 
 _SCRATCH = flags.DEFINE_string("scratch", None, "a folder for what is not done yet; by default in --output")
 _SHARD = flags.DEFINE_string("shard", "1/1", "which part of the cells: 2/4 is the second quarter")
 _DATASETS = flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
+_METHODS = flags.DEFINE_multi_enum("method", None, recipes.METHODS, "only these; may be given several times")
 _SEEDS = flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
 _REPORT = flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
 
@@ -39,6 +40,8 @@ def cells():
     chosen = PRESETS[_PRESET.value].cells(_SEEDS.value)
     if _DATASETS.value:
         chosen = [cell for cell in chosen if cell.setting.dataset in _DATASETS.value]
+    if _METHODS.value:
+        chosen = [cell for cell in chosen if cell.method in _METHODS.value]
     number, count = map(int, _SHARD.value.split("/"))
     return chosen[number - 1 :: count]
 

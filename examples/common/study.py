@@ -152,7 +152,7 @@ def run(cell, study, folder):
             "attacks": sum(run["seconds"] for report in reports.values() for run in report.measures.values()),
         },
         "history": history,
-        "chosen_epoch": int(np.argmax([epoch["val_robust_accuracy"] for epoch in history])) + 1,
+        "chosen_epoch": int(np.argmax([epoch["val_score"] for epoch in history])) + 1,
         "bounds": _bounds(model, dataset.test, cell.setting),
         **{split: json.loads(report.to_json()) for split, report in reports.items()},
     }
@@ -173,14 +173,15 @@ def _trained(cell, folder):
         validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(_BATCH_SIZE)
         callbacks = [
             fr.callbacks.RobustAccuracyMonitor(attack, validation),
+            Score(setting.schedule),
             keras.callbacks.ModelCheckpoint(
                 best,
-                monitor="val_robust_accuracy",
+                monitor="val_score",
                 mode="max",
                 save_best_only=True,
                 save_weights_only=True,
                 # What a training that was interrupted had reached.
-                initial_value_threshold=max([epoch["val_robust_accuracy"] for epoch in history], default=None),
+                initial_value_threshold=max([epoch["val_score"] for epoch in history], default=None),
             ),
             History(history_path),
             # Last: an epoch counts as done when all else has its results.
@@ -190,6 +191,18 @@ def _trained(cell, folder):
         history = _read_history(history_path)
     model.load_weights(best)
     return model, history
+
+
+class Score(keras.callbacks.Callback):
+    """Logs by what a checkpoint is chosen, `val_score`: the mean of clean and robust accuracy, after the warm-up."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.first = schedule.warmup * schedule.epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        score = (logs["val_accuracy"] + logs["val_robust_accuracy"]) / 2
+        logs["val_score"] = score if epoch + 1 > self.first else 0.0
 
 
 class History(keras.callbacks.Callback):

@@ -143,8 +143,8 @@ def _introduction(settings):
         "version. Robust accuracy: classified correctly clean, and under the attack. ε is the largest component of a",
         "pixel's displacement, in pixels. Attacks start at the first test image. The interval is Clopper–Pearson's at",
         f"95 %. Weights were chosen by {_STRONGEST} on held-out training images: the most robust of those that cost no",
-        f"more than {CLEAN_COST:.0%} of clean accuracy there; test images chose nothing. Checkpoints were chosen so too,",
-        "by FlowPGD in 5 steps.\n",
+        f"more than {CLEAN_COST:.0%} of clean accuracy there; test images chose nothing. Of the epochs after the warm-up that",
+        "with the best mean of clean accuracy and accuracy under FlowPGD in 5 steps there was kept.\n",
         "| setting | width | training images | batch | epochs | attacked images | seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
