@@ -37,17 +37,17 @@ def versions():
     return {"keras_flowreg": package.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def minimize(optimizer, tape, loss, variables):
-    """Takes one optimizer step down `loss`, with the loss scaling that mixed precision asks of the optimizer.
+def gradients(optimizer, tape, loss, variables):
+    """The derivative of `loss` with respect to each variable, as the optimizer's `apply_gradients` takes them.
 
-    Keras 2 scales in `LossScaleOptimizer.minimize`; Keras 3 in `scale_loss`, and unscales when it applies.
+    With the loss scaling that mixed precision asks of the optimizer: Keras 2 scales and unscales in
+    `compute_gradients`; Keras 3 scales in `scale_loss`, and unscales when it applies.
     """
     if KERAS_3:
         with tape:
             loss = optimizer.scale_loss(loss)
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-    else:
-        optimizer.minimize(loss, variables, tape=tape)
+        return tape.gradient(loss, variables)
+    return [gradient for gradient, _ in optimizer.compute_gradients(loss, variables, tape)]
 
 
 def batch_normalization(**options):

@@ -105,16 +105,19 @@ class FlowRegularizedModel(keras.Model):
         images, labels, sample_weight = _unpack(data)
         if self.attack is not None:
             images = self._attacked(images, labels)
-        with tf.GradientTape() as tape:
-            predictions, loss = self._predict_and_track(images, labels, sample_weight, training=True)
-        try:
-            compat.minimize(self.optimizer, tape, loss, self.trainable_variables)
-        except LookupError as error:
-            raise ValueError(
-                "Expected every operation of the model to have a second derivative, which the exact gradient "
-                "penalty needs: construct the regularizer with method='finite_difference' for a model that has "
-                f"none. Received an operation without one: {error}"
-            ) from error
+
+        def step(penalized_steps):
+            return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
+
+        every = 1 if self.regularizer is None else self.regularizer.every
+        if every == 1:
+            predictions, gradients = step(1)
+        else:
+            # All derivatives are taken inside: TensorFlow's second derivative of a fused BatchNormalization is
+            # wrong through a condition.
+            is_due = tf.equal(tf.cast(self.optimizer.iterations, tf.int32) % every, 0)
+            predictions, gradients = tf.cond(is_due, lambda: step(every), lambda: step(0))
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     def test_step(self, data):
@@ -169,14 +172,36 @@ class FlowRegularizedModel(keras.Model):
         attacked = tf.concat([images[:clean], self.attack.perturb(chosen, scale * found.parameters)], axis=0)
         return tf.ensure_shape(attacked, images.shape)
 
-    def _predict_and_track(self, images, labels, sample_weight, training):
-        """The predictions and this replica's total loss; its parts go into the logs."""
-        predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training)
+    def _predict_and_differentiate(self, images, labels, sample_weight, penalized_steps):
+        """The predictions, and the derivative of this replica's total loss with respect to each weight."""
+        with tf.GradientTape() as tape:
+            predictions, loss = self._predict_and_track(images, labels, sample_weight, True, penalized_steps)
+        try:
+            return predictions, compat.gradients(self.optimizer, tape, loss, self.trainable_variables)
+        except LookupError as error:
+            raise ValueError(
+                "Expected every operation of the model to have a second derivative, which the exact gradient "
+                "penalty needs: construct the regularizer with method='finite_difference' for a model that has "
+                f"none. Received an operation without one: {error}"
+            ) from error
+
+    def _predict_and_track(self, images, labels, sample_weight, training, penalized_steps=1):
+        """The predictions and this replica's total loss; its parts go into the logs.
+
+        Args:
+          images, labels, sample_weight, training: as in Keras.
+          penalized_steps: for how many steps the penalty stands; 0 for no penalty.
+        """
+        if self.regularizer is None or not penalized_steps:
+            predictions, penalty = self(images, training=training), None
+        else:
+            predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training)
+        expect_labels_in_range(labels, predictions, resolve_loss(None, self))
         task_loss = self.compute_loss(images, labels, predictions, sample_weight)
         loss, examples, replicas = task_loss, tf.shape(images)[0], _replicas()
         if penalty is not None:
             # The replicas' gradients are added up.
-            weighted = tf.cast(self.penalty_weight, penalty.dtype) * penalty / replicas
+            weighted = tf.cast(self.penalty_weight * penalized_steps, penalty.dtype) * penalty / replicas
             loss += tf.cast(weighted, task_loss.dtype)
             self._penalty_tracker.update_state(penalty, sample_weight=examples)
         self._total_tracker.update_state(loss * replicas, sample_weight=examples)
@@ -184,24 +209,17 @@ class FlowRegularizedModel(keras.Model):
         return predictions, loss
 
     def _predict_with_penalty(self, images, labels, sample_weight, training):
-        """The predictions, and the penalty: `None` without a regularizer."""
-        loss = resolve_loss(None, self)
-        if self.regularizer is None:
-            predictions, penalty = self(images, training=training), None
-        else:
-            predictions, penalty = self.regularizer(
-                self,
-                images,
-                labels,
-                loss,
-                sample_weight=sample_weight,
-                training=training,
-                seed=self._step_seed() if training else None,
-                # Nothing is started from where nothing is penalized: weight 0 is plain training.
-                start_scale=tf.cast(self.penalty_weight > 0, tf.float32),
-            )
-        expect_labels_in_range(labels, predictions, loss)
-        return predictions, penalty
+        return self.regularizer(
+            self,
+            images,
+            labels,
+            resolve_loss(None, self),
+            sample_weight=sample_weight,
+            training=training,
+            seed=self._step_seed() if training else None,
+            # Nothing is started from where nothing is penalized: weight 0 is plain training.
+            start_scale=tf.cast(self.penalty_weight > 0, tf.float32),
+        )
 
     def _step_seed(self):
         """A seed for each step and replica, that a resumed training finds again."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import per_example_loss, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of, expect_positive
+from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of, expect_positive, expect_positive_integer
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
 
 NORMS = ("squared_l2", "l2", "l1")
@@ -51,9 +51,14 @@ class GradientRegularizer:
         θ and a step away, so that no operation needs a second derivative. The penalty's value is the same. On
         the lattice, where a warp has a kink, it is the slope of the side that the step goes to.
       step: of the finite difference: its largest component, in θ's units.
+      every: in a `FlowRegularizedModel`, the penalty is taken in each `every`-th training step, with `every` times
+        its weight, and there is no random start in the others.
+      fraction: the part of each training batch, from its first example, whose penalty is taken: an estimate of
+        that of all. The part and the rest are run apart, so that BatchNormalization sees two smaller batches.
 
     Raises:
-      ValueError: if the weight or the random start is negative or not finite, or an option is unknown.
+      ValueError: if the weight or the random start is negative or not finite, another number is out of its
+        range, or an option is unknown.
       TypeError: if `perturbation` is not a `Perturbation`.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients",
@@ -73,6 +78,8 @@ class GradientRegularizer:
         gradient="analytic",
         method="exact",
         step=0.01,
+        every=1,
+        fraction=1.0,
     ):
         if not isinstance(perturbation, Perturbation):
             raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
@@ -84,11 +91,15 @@ class GradientRegularizer:
         self.gradient = expect_one_of("gradient", gradient, GRADIENTS)
         self.method = expect_one_of("method", method, METHODS)
         self.step = expect_positive("step", step)
+        self.every = expect_positive_integer("every", every)
+        self.fraction = expect_positive("fraction", fraction)
+        if self.fraction > 1:
+            raise ValueError(f"Expected `fraction` to be at most 1. Received {fraction!r}.")
 
     def __call__(
         self, model, images, labels, loss=None, *, sample_weight=None, training=True, seed=None, start_scale=1.0
     ):
-        """Runs the model once, and computes the penalty.
+        """Runs the model once on each image, and computes the penalty.
 
         Args:
           model: a callable Keras model, images to predictions.
@@ -109,8 +120,22 @@ class GradientRegularizer:
           ValueError, TypeError: if images, labels or loss are not as above, or the predictions do not
             depend on the images.
         """
-        loss = resolve_loss(loss, model)
-        images, parameters = self._start(as_images(images), training, seed, start_scale)
+        images, labels, loss = as_images(images), tf.convert_to_tensor(labels), resolve_loss(loss, model)
+        if not training or self.fraction == 1:
+            return self._of_all(model, images, labels, loss, sample_weight, training, seed, start_scale)
+        count = _part(self.fraction, tf.shape(images)[0])
+        weights = None if sample_weight is None else sample_weight[:count]
+        predictions, penalty = self._of_all(
+            model, images[:count], labels[:count], loss, weights, training, seed, start_scale
+        )
+        # The rest is never empty, which BatchNormalization could not average.
+        first = tf.minimum(count, tf.shape(images)[0] - 1)
+        others = model(images[first:], training=training)
+        return tf.concat([predictions[:first], others], axis=0), penalty
+
+    def _of_all(self, model, images, labels, loss, sample_weight, training, seed, start_scale):
+        """The predictions and the penalty of a whole batch."""
+        images, parameters = self._start(images, training, seed, start_scale)
         perturbed, pullbacks = linearize(self._sides(parameters), images, parameters)
         predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, training)
 
@@ -177,6 +202,8 @@ class GradientRegularizer:
             "gradient": self.gradient,
             "method": self.method,
             "step": self.step,
+            "every": self.every,
+            "fraction": self.fraction,
         }
 
     @classmethod
@@ -196,7 +223,7 @@ class FlowGradientRegularizer(GradientRegularizer):
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or
         `"two_sided"`; see `ops.warp`.
       implementation: whose warp: `"native"`, `"tfa"` or `"auto"`.
-      **options: `gradient_at`, `norm`, `gradient`, `method` and `step`, as `GradientRegularizer`.
+      **options: `gradient_at`, `norm`, `gradient`, `method`, `step`, `every` and `fraction`, as `GradientRegularizer`.
 
     Raises:
       ValueError: if an option is out of its range or unknown.
@@ -240,6 +267,11 @@ class InputGradientRegularizer(GradientRegularizer):
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _part(fraction, batch):
+    """That fraction of a batch, in whole examples, and at least one."""
+    return tf.maximum(tf.cast(tf.round(fraction * tf.cast(batch, tf.float32)), tf.int32), 1)
 
 
 def _seed(seed):

@@ -265,6 +265,45 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(expected, cross_entropy()(labels, base(images)))
         self.assertAllClose(fit(model, size=16)["loss"], [expected], rtol=1e-5)
 
+    def test_penalty_in_every_second_step_with_twice_its_weight(self):
+        def weights_after(steps, **options):
+            model = regularized(network(keras.layers.BatchNormalization()), **options)
+            for regularizer_weight in steps:
+                model.penalty_weight.assign(regularizer_weight)
+                model.train_on_batch(*data(16))
+            return model.base_model.get_weights()
+
+        # The first and the third have twice the weight, the second and the fourth none.
+        expected = weights_after([2.0, 0.0, 2.0, 0.0])
+        actual = weights_after([1.0] * 4, every=2)
+        for ours, theirs in zip(actual, expected):
+            self.assertAllClose(ours, theirs, atol=1e-6)
+        self.assertNotAllClose(actual[0], weights_after([1.0] * 4)[0], atol=1e-4)
+
+    def test_the_logged_penalty_is_that_of_the_steps_that_have_one(self):
+        model = regularized(every=3, optimizer=keras.optimizers.SGD(0.0))
+        images, labels = data()
+        penalties = [model.regularizer(model, images[i : i + 16], labels[i : i + 16])[1] for i in (0, 16, 32)]
+        self.assertAllClose(fit(model)["gradient_penalty"], [penalties[0]], rtol=1e-5)
+        self.assertAllClose(
+            model.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"], np.mean(penalties), rtol=1e-5
+        )
+
+    def test_nothing_is_traced_again_between_steps_with_and_without_a_penalty(self):
+        traces = []
+
+        class Counted(fr.FlowRegularizedModel):
+            def train_step(self, batch):
+                traces.append(1)
+                return super().train_step(batch)
+
+        model = Counted(network(), fr.FlowGradientRegularizer(1.0, every=2, fraction=0.5))
+        model.compile("sgd", cross_entropy())
+        fit(model, size=40)
+        once = len(traces)
+        fit(model, size=40, epochs=3)
+        self.assertLen(traces, once)
+
     def test_a_part_of_each_batch_stays_clean(self):
         images, labels = data(16)
         base = network()

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import oracle
+from tests import models_test, oracle
 
 HEIGHT, WIDTH, CLASSES = 4, 6, 3
 RULES = ("forward", "backward", "central")
@@ -340,6 +340,45 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             fr.FlowGradientRegularizer(1.0, method="finite_difference", step=0)
         with self.assertRaisesRegex(TypeError, "Expected `perturbation`"):
             fr.GradientRegularizer("flow", 1.0)
+
+
+
+class FractionTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters((0.25, 4), (0.5, 8), (0.01, 1), (1.0, 16))
+    def test_penalty_of_the_first_part(self, fraction, count):
+        images, labels = models_test.data(16)
+        model, loss = models_test.network(), models_test.cross_entropy()
+        weights = np.arange(16, dtype="float32")
+        predictions, penalty = fr.FlowGradientRegularizer(1.0, fraction=fraction)(
+            model, images, labels, loss, sample_weight=weights
+        )
+        whole = fr.FlowGradientRegularizer(1.0)
+        _, expected = whole(model, images[:count], labels[:count], loss, sample_weight=weights[:count])
+        self.assertAllClose(penalty, expected)
+        self.assertAllClose(predictions, model(images), atol=1e-6)
+        # Outside training it is that of all.
+        _, measured = fr.FlowGradientRegularizer(1.0, fraction=fraction)(model, images, labels, loss, training=False)
+        self.assertAllClose(measured, whole(model, images, labels, loss, training=False)[1])
+
+    def test_a_batch_of_one_has_no_rest(self):
+        images, labels = models_test.data(1)
+        model = models_test.network(keras.layers.BatchNormalization())
+        regularizer = fr.FlowGradientRegularizer(1.0, fraction=0.5)
+        predictions, penalty = regularizer(model, images, labels, models_test.cross_entropy())
+        self.assertEqual(predictions.shape, (1, models_test.CLASSES))
+        self.assertGreater(penalty, 0)
+        for weight in model.get_weights():
+            self.assertAllEqual(np.isfinite(weight), np.ones_like(weight, bool))
+
+    def test_bad_options(self):
+        for options, message in (
+            ({"every": 0}, "Expected `every`.*0"),
+            ({"every": 1.5}, "Expected `every`.*1.5"),
+            ({"fraction": 0}, "Expected `fraction`.*0"),
+            ({"fraction": 1.5}, "Expected `fraction` to be at most 1. Received 1.5"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                fr.FlowGradientRegularizer(1.0, **options)
 
 
 if __name__ == "__main__":

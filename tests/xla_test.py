@@ -42,6 +42,15 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(ours, theirs, atol=1e-4)
         self.assertNotAllClose(compiled.base_model.get_weights()[0], network().get_weights()[0], atol=2e-3)
 
+    @parameterized.parameters({"every": 2}, {"fraction": 0.5}, {"method": "finite_difference"})
+    def test_cheaper_training_steps(self, **options):
+        graph, expected = trained(network(), False, **options)
+        compiled, logs = trained(network(), True, **options)
+        for name, values in expected.items():
+            self.assertAllClose(logs[name], values, rtol=1e-3, atol=1e-4)
+        for ours, theirs in zip(compiled.base_model.get_weights(), graph.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=5e-4)
+
     def test_training_step_with_max_pooling(self):
         # XLA's second derivative of max pooling is less precise than the graph's.
         graph, expected = trained(network(keras.layers.MaxPooling2D), False)
