@@ -1,12 +1,14 @@
-r"""Times one training step: plain, and flow-regularized in each way that computes the same penalty.
+r"""Times one training step: plain, flow-regularized in several ways, and on deformed images.
 
     python benchmarks/step_time.py --architecture=vgg11 --batch_size=128
 
 The variants take turns in one process, so that a machine whose speed drifts does not favour one. The time is
-that of the fastest step: what it costs when nothing else runs. Peak memory is measured in a process of its own
-for each variant.
+that of the fastest round of four steps, a step: what it costs when nothing else runs. Peak memory is measured in a
+process of its own for each variant. The authors' step in PyTorch is timed where PyTorch is installed (see peers/).
 """
 
+import functools
+import importlib.util
 import os
 import pathlib
 import resource
@@ -21,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("", "examples")]
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("", "examples", "benchmarks/peers")]
 
 import keras_flowreg as fr  # noqa: E402
 from common import architectures  # noqa: E402
@@ -31,10 +33,14 @@ _ARCHITECTURE = flags.DEFINE_enum("architecture", "vgg11", architectures.NAMES, 
 _WIDTH = flags.DEFINE_float("width", 1.0, "multiplies the network's channels")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "images a step", lower_bound=1)
 _IMAGE_SHAPE = flags.DEFINE_multi_integer("image_shape", [32, 32, 3], "height, width, channels")
-_ROUNDS = flags.DEFINE_integer("rounds", 10, "timed steps of each variant", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "timed rounds of each variant", lower_bound=1)
 _RANDOM_START = flags.DEFINE_float("random_start", 0.155, "standard deviation in pixels", lower_bound=0)
 _JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "whether to compile with XLA")
-_ONLY = flags.DEFINE_enum("only", None, ["plain", "analytic", "tape", "tfa_tape"], "print this variant's memory")
+_PEERS = flags.DEFINE_bool("peers", True, "whether to time PyTorch too")
+_ONLY = flags.DEFINE_string("only", None, "print this variant's memory")
+_STEPS_A_ROUND = 4
+_CLASSES = 10
+_LAMBDA = 300  # the authors'
 
 
 class TfaFlow(fr.perturbations.Perturbation):
@@ -47,36 +53,69 @@ class TfaFlow(fr.perturbations.Perturbation):
         return compat.tfa_dense_image_warp()(images, parameters)
 
 
-def regularizers():
-    """The regularizer of each variant; `None` for plain training."""
-    options = {"weight": 4.4, "random_start": _RANDOM_START.value}
-    variants = {
+def variants():
+    """`{name: a function that makes the step}`."""
+    weight = fr.weight_from_paper(_LAMBDA, batch_size=_BATCH_SIZE.value, image_size=_IMAGE_SHAPE.value[0])
+    flow = functools.partial(fr.FlowGradientRegularizer, weight, random_start=_RANDOM_START.value)
+    regularizers = {
         "plain": None,
-        "analytic": fr.FlowGradientRegularizer(**options),
-        "tape": fr.FlowGradientRegularizer(gradient="tape", **options),
+        "analytic": flow(),
+        "tape": flow(gradient="tape"),
+        "finite_difference": flow(method="finite_difference"),
+        "every=4": flow(every=4),
+        "fraction=1/4": flow(fraction=0.25),
     }
     if compat.tfa_dense_image_warp() is not None:
-        variants["tfa_tape"] = fr.GradientRegularizer(TfaFlow(), **options)
-    return variants
+        regularizers["tfa_tape"] = fr.GradientRegularizer(TfaFlow(), weight, random_start=_RANDOM_START.value)
+    makers = {name: functools.partial(keras_step, regularizer) for name, regularizer in regularizers.items()}
+    makers["deformation training, 5 steps"] = functools.partial(keras_step, None, attack_steps=5)
+    if _PEERS.value and importlib.util.find_spec("torch"):
+        makers["PyTorch plain"] = functools.partial(torch_step, 0)
+        makers["PyTorch flow gradient"] = functools.partial(torch_step, _LAMBDA)
+    return makers
 
 
-def training_step(regularizer):
-    """A function that takes one step on one batch of noise, and waits for it."""
+def network():
     keras.utils.set_random_seed(0)
-    model = architectures.build(_ARCHITECTURE.value, tuple(_IMAGE_SHAPE.value), 10, width=_WIDTH.value)
-    if regularizer is not None:
+    return architectures.build(_ARCHITECTURE.value, tuple(_IMAGE_SHAPE.value), _CLASSES, width=_WIDTH.value)
+
+
+def batch():
+    """Images of noise, and labels."""
+    images = np.random.RandomState(0).rand(_BATCH_SIZE.value, *_IMAGE_SHAPE.value).astype("float32")
+    return images, np.random.RandomState(1).randint(0, _CLASSES, _BATCH_SIZE.value)
+
+
+def keras_step(regularizer, attack_steps=0):
+    """A function that takes one step, and waits for it."""
+    model = network()
+    if attack_steps:
+        model = fr.FlowRegularizedModel(model, attack=fr.attacks.FlowPGD(model, _RANDOM_START.value, attack_steps))
+    elif regularizer is not None:
         model = fr.FlowRegularizedModel(model, regularizer)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=_JIT_COMPILE.value)
-    images = np.random.rand(_BATCH_SIZE.value, *_IMAGE_SHAPE.value).astype("float32")
-    labels = np.random.randint(0, 10, _BATCH_SIZE.value)
-    return lambda: model.train_on_batch(images, labels)
+    return functools.partial(model.train_on_batch, *batch())
+
+
+def torch_step(weight):
+    """The same of the authors' step in PyTorch."""
+    import torch
+    import torch_network
+    import torch_step
+
+    images, labels = batch()
+    start = fr.normalized_from_pixels(_RANDOM_START.value, _IMAGE_SHAPE.value[0])
+    peer = torch_network.from_keras(network())
+    return torch_step.training_step(peer, torch_network.to_torch(images), torch.tensor(labels), weight, start)
 
 
 def seconds(step):
+    """Of one step, on average over a round."""
     start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
+    for _ in range(_STEPS_A_ROUND):
+        step()
+    return (time.perf_counter() - start) / _STEPS_A_ROUND
 
 
 def peak_memory(variant):
@@ -87,14 +126,14 @@ def peak_memory(variant):
 
 def main(_):
     if _ONLY.value:
-        step = training_step(regularizers()[_ONLY.value])
+        step = variants()[_ONLY.value]()
         for _ in range(3):
             step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     # Before this process grows: a child's peak begins at its parent's.
-    memory = {name: peak_memory(name) for name in regularizers()}
-    steps = {name: training_step(regularizer) for name, regularizer in regularizers().items()}
+    memory = {name: peak_memory(name) for name in variants()}
+    steps = {name: make() for name, make in variants().items()}
     for step in steps.values():
         step()
     rounds = [{name: seconds(step) for name, step in steps.items()} for _ in range(_ROUNDS.value)]
