@@ -85,7 +85,7 @@ class StudyReportTest(tf.test.TestCase):
         self.assertIn("| +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
         self.assertIn("| -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
         self.assertIn("| +0.5 | -0.5 to +1.5 | open |", verdict("4."))
-        self.assertIn("| digits-net | flow_gradient | 1.750 | 1.500 | 6.000 | 4.0 | 50.0% | 0.0% |", text)
+        self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
     def test_seeds_are_averaged(self):
         text = self.written(
