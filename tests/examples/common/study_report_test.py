@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -93,6 +95,16 @@ class StudyReportTest(tf.test.TestCase):
         )
         self.assertRegex(text, r"\*\*plain-weight=0\*\* \| 0.950 .* \| 0.250 \| 0.200 \| 0.200 \(0.147–0.262\) \| 2.0 \|")
         self.assertIn("| digits-net | 0.5 | all but validation | 64 | 1 | 200 | 0, 1, 2 |", text)
+
+    def test_the_committed_report_is_of_the_committed_results(self):
+        committed = pathlib.Path(study_report.__file__).resolve().parents[2] / "docs" / "reproduction"
+        if not committed.exists():
+            self.skipTest("The documents are not here.")
+        folder = self.get_temp_dir()
+        for path in committed.glob("*.json"):
+            shutil.copy(path, folder)
+        written = pathlib.Path(study_report.write(folder)).read_text(encoding="utf-8")
+        self.assertEqual(written, (committed / "report.md").read_text(encoding="utf-8"))
 
     def test_no_results(self):
         with self.assertRaisesRegex(ValueError, "Expected results of reproduce.py in .*Received none"):
