@@ -236,7 +236,7 @@ def _bounds(model, dataset, setting):
     result = fr.attacks.FlowFrankWolfe(model, setting.epsilon).run(images, labels, stop_when_broken=False)
     values = {"flow": bounds.flow, "input": bounds.input, "rise": result.loss - result.clean_loss}
     attacked = ~result.clean_success.numpy()
-    return {name: [round(float(x), 5) for x in value.numpy()[attacked]] for name, value in values.items()}
+    return {name: [float(f"{x:.4g}") for x in value.numpy()[attacked]] for name, value in values.items()}
 
 
 def write_text(path, text):

@@ -40,10 +40,6 @@ class Variant:
         self.name, self.method, self.setting = first["variant"], first["recipe"]["method"], first["setting"]
         self.reports = {seed: _report(result, "test") for seed, result in self.results.items()}
 
-    @property
-    def seconds_per_epoch(self):
-        return np.mean([epoch["seconds"] for result in self.results.values() for epoch in result["history"]])
-
     def clean(self):
         """`[examples]`: the part of the seeds that classify each correctly."""
         return np.mean([report.correct for report in self.reports.values()], axis=0)
@@ -217,12 +213,12 @@ def _difference(better, worse):
 
 def _table(name, variants, chosen):
     runs = variants[0].runs()
-    headers = ["method", "clean", *(str(run) for run in runs), "worst case", "s/epoch"]
+    headers = ["method", "clean", *(str(run) for run in runs), "worst case"]
     lines = [f"### {name}\n", "| " + " | ".join(headers) + " |", "| --- " + "| ---: " * (len(headers) - 1) + "|"]
     for variant in variants:
         label = f"**{variant.name}**" if any(variant is one for one in chosen) else variant.name
         cells = [_percent(variant.clean()), *(_cell(variant, run) for run in runs), _percent(variant.worst())]
-        lines.append("| " + " | ".join([label, *cells, f"{variant.seconds_per_epoch:.1f}"]) + " |")
+        lines.append("| " + " | ".join([label, *cells]) + " |")
     notes = f"\nBold: the weight that was chosen. The worst case is over all attacks up to {variants[0].setting['epsilon']:g} px."
     if any(run.attack in ("ADef", "StAdv") for run in runs):
         notes += " In brackets, of attacks of no fixed size: the median pixel's displacement, and the roughness."
@@ -255,9 +251,10 @@ def _bounds_table(chosen):
         for method, variant in variants.items():
             bounds = variant.bounds()
             medians = [f"{np.median(bounds[key]):.2g}" for key in ("rise", "flow", "input")]
-            ratio = np.median(bounds["input"] / np.maximum(bounds["flow"], 1e-9))
+            steep = bounds["flow"] > 0
+            ratio = f"{np.median(bounds['input'][steep] / bounds['flow'][steep]):.1f}" if steep.any() else ""
             above = [f"{np.mean(bounds['rise'] > bounds[key]):.1%}" for key in ("flow", "input")]
-            lines.append("| " + " | ".join([name, method, *medians, f"{ratio:.1f}", *above]) + " |")
+            lines.append("| " + " | ".join([name, method, *medians, ratio, *above]) + " |")
     return "\n".join(lines) + "\n"
 
 

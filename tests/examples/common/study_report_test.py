@@ -43,7 +43,6 @@ def result(method, weight, validation, test, seed=0):
         },
         "recipe": {"method": method, "weight": weight},
         "seed": seed,
-        "history": [{"seconds": 2.0}],
         "bounds": {"flow": [1.0, 2.0], "input": [4.0, 8.0], "rise": [0.5, 3.0]},
         "validation": report(*validation),
         "test": report(*test),
@@ -93,7 +92,7 @@ class StudyReportTest(tf.test.TestCase):
         text = self.written(
             [result("plain", 0, (190, 20), (190, robust), seed) for seed, robust in enumerate((20, 40, 60))]
         )
-        self.assertRegex(text, r"\*\*plain-weight=0\*\* \| 0.950 .* \| 0.250 \| 0.200 \| 0.200 \(0.147–0.262\) \| 2.0 \|")
+        self.assertRegex(text, r"\*\*plain-weight=0\*\* \| 0.950 .* \| 0.250 \| 0.200 \| 0.200 \(0.147–0.262\) \|")
         self.assertIn("| digits-net | 0.5 | all but validation | 64 | 1 | 200 | 0, 1, 2 |", text)
 
     def test_the_committed_report_is_of_the_committed_results(self):
