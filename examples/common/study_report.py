@@ -271,7 +271,7 @@ def _draw_curves(settings, path):
         epsilon = variants[0].setting["epsilon"]
         axes.set(xlabel="clean accuracy", ylabel=f"worst case up to {epsilon:g} px", title=name)
         axes.grid(alpha=0.3)
-    panels[0][0].legend(fontsize=7)
+        axes.legend(fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
