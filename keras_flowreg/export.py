@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat, model_card
 from keras_flowreg.journal import digest
-from keras_flowreg.models import FlowRegularizedModel
+from keras_flowreg.models import classifier_of
 
 CARD_NAMES = ("model_card.json", "model_card.md")
 
@@ -61,7 +61,7 @@ def export(
     path = os.path.abspath(os.fspath(path))
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"Expected a new `path`, or overwrite=True. Received {path}, which exists.")
-    classifier = model.base_model if isinstance(model, FlowRegularizedModel) else model
+    classifier = classifier_of(model)
     _expect_report_of(model, classifier, report)
     image_shape = _image_shape(classifier, image_shape)
     card = model_card.describe(

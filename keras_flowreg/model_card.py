@@ -4,7 +4,7 @@ import json
 import math
 
 from keras_flowreg import compat
-from keras_flowreg.models import FlowRegularizedModel
+from keras_flowreg.models import FlowRegularizedModel, classifier_of
 
 SCHEMA_VERSION = 1
 
@@ -26,8 +26,8 @@ def describe(model, *, inputs, outputs, report=None, recipe=None):
     """
     card = {
         "schema_version": SCHEMA_VERSION,
-        "name": _classifier(model).name,
-        "parameters": sum(math.prod(weight.shape) for weight in _classifier(model).trainable_variables),
+        "name": classifier_of(model).name,
+        "parameters": sum(math.prod(weight.shape) for weight in classifier_of(model).trainable_variables),
         "inputs": inputs,
         "outputs": outputs,
         "training": {**_training(model), **(recipe or {})},
@@ -57,10 +57,6 @@ def to_markdown(card):
         _section("Versions", card["versions"]),
     ]
     return "\n".join(parts)
-
-
-def _classifier(model):
-    return model.base_model if isinstance(model, FlowRegularizedModel) else model
 
 
 def _training(model):

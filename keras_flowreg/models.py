@@ -228,6 +228,11 @@ class FlowRegularizedModel(keras.Model):
         return random.fold_in(tf.stack([self.seed, step]), replica)
 
 
+def classifier_of(model):
+    """The classifier itself: the base model of a `FlowRegularizedModel`, or the model."""
+    return model.base_model if isinstance(model, FlowRegularizedModel) else model
+
+
 def _unpack(data):
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if labels is None:

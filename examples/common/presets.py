@@ -7,11 +7,7 @@ from common.study import Setting, Study
 from common.training import Schedule
 from keras_flowreg.ops.warp import LATTICE_RULES
 
-_PAPER_EPSILON = 0.01  # in normalized coordinates
-
-
-def _pixels(setting):
-    return fr.pixels_from_normalized(_PAPER_EPSILON, 32 if setting.dataset == "cifar10" else 28)
+_PAPER_EPSILON = fr.pixels_from_normalized(0.01, 32)
 
 
 def _few_attacks(model, setting):
@@ -39,7 +35,8 @@ def _all_attacks(model, setting):
         "StAdv": fr.attacks.StAdv(model, steps=40, searches=3),
     }
     one_radius = dict.fromkeys(("FlowSquare", "AutoDeform"), [setting.epsilon])
-    return attacks, {**dict.fromkeys(attacks, setting.epsilons), "authors' K=100": [_pixels(setting)], **one_radius}
+    authors_radius = {"authors' K=100": [attacks["authors' K=100"].epsilon]}
+    return attacks, {**dict.fromkeys(attacks, setting.epsilons), **authors_radius, **one_radius}
 
 
 def _strongest_attack(model, setting):
@@ -88,8 +85,8 @@ _PAPER = dataclasses.replace(
     width=1.0,
     # Keras decays the weights apart from the momentum, which multiplies the authors' 5e-4 by ten.
     schedule=Schedule(80, 0.01, (40, 60), 0.9, 5e-3, None, 0.0),
-    epsilons=(0.16,),
-    epsilon=0.16,
+    epsilons=(_PAPER_EPSILON,),
+    epsilon=_PAPER_EPSILON,
     examples=10_000,
 )
 
@@ -134,7 +131,7 @@ PRESETS = {
                         "flow_gradient",
                         {
                             "weight": fr.weight_from_paper(weight, batch_size=128, image_size=32),
-                            "random_start": 0.16,
+                            "random_start": _PAPER_EPSILON,
                             "gradient_at": "identity",
                             "lattice": "forward",
                         },

@@ -78,7 +78,7 @@ class Recipe:
         return kind(network, self.epsilon, self.steps, seed=seed)
 
 
-# Chosen on held-out training images: docs/reproduction.md says how.
+# The flow gradient's weights for digits and CIFAR-10 were chosen on held-out training images; the others are a start.
 _SCHEDULES = {
     "digits": training.Schedule(epochs=16),
     "mnist": training.Schedule(epochs=8),

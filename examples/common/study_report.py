@@ -1,6 +1,7 @@
 """The report of a study, from the JSON files of its cells: tables, verdicts on the claims, and figures."""
 
 import collections
+import contextlib
 import glob
 import json
 import os
@@ -260,52 +261,57 @@ def _bounds_table(chosen):
 
 def _draw_curves(settings, path):
     """Robust against clean accuracy: one line a method, along its weights."""
-    figure, panels = plt.subplots(
-        1, len(settings), figsize=(4.6 * len(settings), 4), layout="constrained", squeeze=False
-    )
-    for axes, (name, variants) in zip(panels[0], settings.items()):
-        for method, color in _COLORS.items():
-            points = [(np.mean(v.clean()), np.mean(v.worst())) for v in variants if v.method == method]
-            if points:
-                axes.plot(*zip(*points), marker="o", color=color, label=method.replace("_", " "))
-        epsilon = variants[0].setting["epsilon"]
-        axes.set(xlabel="clean accuracy", ylabel=f"worst case up to {epsilon:g} px", title=name)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with _panels(settings, path) as panels:
+        for axes, variants in panels:
+            for method, color in _COLORS.items():
+                points = [(np.mean(v.clean()), np.mean(v.worst())) for v in variants if v.method == method]
+                if points:
+                    axes.plot(*zip(*points), marker="o", color=color, label=method.replace("_", " "))
+            epsilon = variants[0].setting["epsilon"]
+            axes.set(xlabel="clean accuracy", ylabel=f"worst case up to {epsilon:g} px")
 
 
 def _draw_radii(chosen, path):
     """Accuracy under the strongest attack against ε, for each method's chosen weight."""
-    figure, panels = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 4), layout="constrained", squeeze=False)
-    for axes, (name, variants) in zip(panels[0], chosen.items()):
-        for method, variant in variants.items():
-            runs = [run for run in variant.runs() if run.attack == _STRONGEST]
-            radii = [0, *(run.epsilon for run in runs)]
-            values = [np.mean(variant.clean()), *(np.mean(variant.robust(*run)) for run in runs)]
-            axes.plot(radii, values, marker="o", color=_COLORS[method], label=variant.name.replace("_", " "))
-        axes.set(xlabel="ε (pixels)", ylabel=f"accuracy under {_STRONGEST}", ylim=(0, 1.02), title=name)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with _panels(chosen, path) as panels:
+        for axes, variants in panels:
+            for method, variant in variants.items():
+                runs = [run for run in variant.runs() if run.attack == _STRONGEST]
+                radii = [0, *(run.epsilon for run in runs)]
+                values = [np.mean(variant.clean()), *(np.mean(variant.robust(*run)) for run in runs)]
+                axes.plot(radii, values, marker="o", color=_COLORS[method], label=variant.name.replace("_", " "))
+            axes.set(xlabel="ε (pixels)", ylabel=f"accuracy under {_STRONGEST}", ylim=(0, 1.02))
 
 
 def _draw_bounds(chosen, path):
     """How near the measured rise comes to each bound, before and after regularization."""
-    figure, panels = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 4), layout="constrained", squeeze=False)
-    for axes, (name, variants) in zip(panels[0], chosen.items()):
-        for method in ("plain", "flow_gradient"):
-            if method in variants:
-                bounds = variants[method].bounds()
-                for kind, style in (("flow", "-"), ("input", ":")):
-                    ratios = np.sort(bounds["rise"] / np.maximum(bounds[kind], 1e-9))
-                    label = f"{method.replace('_', ' ')}: {kind} bound"
-                    parts = np.arange(1, len(ratios) + 1) / len(ratios)
-                    axes.semilogx(ratios, parts, style, color=_COLORS[method], label=label)
-        axes.axvline(1, color="gray", linewidth=1)
-        axes.set(xlabel="measured rise / bound", ylabel="part of the images", title=name, xlim=(0.1, 1e5), ylim=(0, 1))
+    with _panels(chosen, path) as panels:
+        for axes, variants in panels:
+            for method in ("plain", "flow_gradient"):
+                if method in variants:
+                    _draw_ratios(axes, method, variants[method].bounds())
+            axes.axvline(1, color="gray", linewidth=1)
+            axes.set(xlabel="measured rise / bound", ylabel="part of the images", xlim=(0.1, 1e5), ylim=(0, 1))
+
+
+def _draw_ratios(axes, method, bounds):
+    """The part of the images below each ratio of the measured rise to a bound."""
+    for kind, style in (("flow", "-"), ("input", ":")):
+        ratios = np.sort(bounds["rise"] / np.maximum(bounds[kind], 1e-9))
+        parts = np.arange(1, len(ratios) + 1) / len(ratios)
+        label = f"{method.replace('_', ' ')}: {kind} bound"
+        axes.semilogx(ratios, parts, style, color=_COLORS[method], label=label)
+
+
+@contextlib.contextmanager
+def _panels(settings, path):
+    """Gives a panel and the value of each setting, and saves the figure that they make."""
+    figure, panels = plt.subplots(
+        1, len(settings), figsize=(4.6 * len(settings), 4), layout="constrained", squeeze=False
+    )
+    yield list(zip(panels[0], settings.values()))
+    for axes, name in zip(panels[0], settings):
+        axes.set_title(name)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=110)
