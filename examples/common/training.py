@@ -7,6 +7,10 @@ from typing import Optional, Tuple
 import keras
 
 import keras_flowreg as fr
+from keras_flowreg import compat
+
+# Keras 3 makes another one at the end of each epoch, and does not use it.
+_ITERATORS_PER_EPOCH = 2 if compat.KERAS_3 else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +23,8 @@ class Schedule:
       milestones: epochs after each of which the learning rate is divided by ten.
       momentum: of the gradient descent.
       weight_decay: decoupled, each step; 0 for none.
-      clip_norm: the longest gradient of all weights together; `None` for any. The penalty of a few hard examples can be very
-        steep, and one such step can collapse the network to a constant.
+      clip_norm: the longest gradient of all weights together; `None` for any. The penalty of a few hard
+        examples can be very steep, and one such step can collapse the network to a constant.
       warmup: the fraction of the epochs over which the penalty's weight and the attack's flows rise.
     """
 
@@ -56,9 +60,25 @@ def fit(model, dataset, schedule, callbacks=(), verbose="auto"):
         dataset.train,
         validation_data=dataset.validation,
         epochs=schedule.epochs,
-        callbacks=[*callbacks, *warmups],
+        callbacks=[*callbacks, *warmups, _OrderOfExamples(dataset.train)],
         verbose=verbose,
     )
+
+
+class _OrderOfExamples(keras.callbacks.Callback):
+    """Gives a training that `BackupAndRestore` resumes the order of examples that it would have had.
+
+    How a data set is shuffled and augmented depends on how often it was iterated over. Put it after that callback.
+    """
+
+    def __init__(self, examples):
+        super().__init__()
+        self._examples = examples
+
+    def on_train_begin(self, logs=None):
+        epochs_done = self.model.optimizer.iterations.numpy() // len(self._examples)
+        for _ in range(epochs_done * _ITERATORS_PER_EPOCH):
+            iter(self._examples)
 
 
 def _learning_rate(schedule, steps_per_epoch):

@@ -1,0 +1,86 @@
+"""Flags of the scripts that train: which data set, network and recipe."""
+
+import dataclasses
+
+from absl import flags
+
+from common import architectures, datasets, recipes, training
+from common.flags import define_dataset_flags, define_model_flags
+from keras_flowreg import regularizers
+from keras_flowreg.ops import warp
+
+_RECIPE_FLAGS = (
+    "weight",
+    "random_start",
+    "lattice",
+    "gradient_norm",
+    "gradient_at",
+    "penalty_method",
+    "every",
+    "fraction",
+    "epsilon",
+    "attack_steps",
+    "clean_fraction",
+)
+_SCHEDULE_FLAGS = ("epochs", "learning_rate", "weight_decay", "warmup")
+_FIELDS = {"gradient_norm": "norm", "attack_steps": "steps"}  # of a recipe, where the flag has another name
+
+
+def define_training_flags():
+    """Those of data sets and models, --method, what changes its recipe, --validation_size, --train_size, --output."""
+    define_dataset_flags()
+    define_model_flags()
+    flags.DEFINE_enum("method", "flow_gradient", recipes.METHODS, "what is trained against deformations with")
+    flags.DEFINE_float("weight", None, "of the penalty", lower_bound=0)
+    flags.DEFINE_float("random_start", None, "the penalty's, in pixels or values", lower_bound=0)
+    flags.DEFINE_enum("lattice", None, warp.LATTICE_RULES, "the warp's derivative at a pixel")
+    flags.DEFINE_enum("gradient_norm", None, regularizers.NORMS, "of the penalized gradient")
+    flags.DEFINE_enum("gradient_at", None, regularizers.GRADIENT_PLACES, "where it is taken")
+    flags.DEFINE_enum("penalty_method", None, regularizers.METHODS, "how it is differentiated")
+    flags.DEFINE_integer("every", None, "take the penalty in each so many-th step", lower_bound=1)
+    flags.DEFINE_float("fraction", None, "the part of a batch whose penalty is taken", lower_bound=0, upper_bound=1)
+    flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0)
+    flags.DEFINE_integer("attack_steps", None, "of the training attack", lower_bound=1)
+    flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)
+    flags.DEFINE_integer("epochs", None, "passes over the training examples", lower_bound=1)
+    flags.DEFINE_float("learning_rate", None, "at the start", lower_bound=0)
+    flags.DEFINE_float("weight_decay", None, "of the gradient descent", lower_bound=0)
+    flags.DEFINE_float("warmup", None, "fraction of the epochs over which penalty and attack rise", 0, 1)
+    flags.DEFINE_integer("validation_size", 1000, "training images held out", lower_bound=0)
+    flags.DEFINE_integer("train_size", None, "training images to use; all by default", lower_bound=1)
+    flags.DEFINE_string("output", None, "where to save the model, ending in .keras", required=True)
+    flags.register_validator("output", lambda path: path.endswith(".keras"), "Expected a path that ends in .keras")
+
+
+def load_dataset():
+    """The data set of the flags."""
+    args = flags.FLAGS
+    return datasets.load(
+        args.dataset,
+        batch_size=args.batch_size,
+        data_dir=args.data_dir,
+        validation_size=args.validation_size,
+        train_size=args.train_size,
+        seed=args.seed,
+    )
+
+
+def recipe():
+    """The recipe of --method, with what the flags change."""
+    chosen = recipes.get(flags.FLAGS.method, flags.FLAGS.dataset)
+    schedule = dataclasses.replace(chosen.schedule, **_given(_SCHEDULE_FLAGS))
+    return dataclasses.replace(chosen, schedule=schedule, **_given(_RECIPE_FLAGS))
+
+
+def build_model(dataset, chosen_recipe):
+    """The network of the flags, compiled to be trained on a `datasets.Dataset` by a recipe."""
+    args = flags.FLAGS
+    network = architectures.build(args.architecture, dataset.image_shape, dataset.num_classes, args.width)
+    model = chosen_recipe.build(network, args.seed)
+    training.compile_model(model, dataset, chosen_recipe.schedule, args.batch_size)
+    return model
+
+
+def _given(names):
+    """`{field: value}` of the flags that were given."""
+    return {_FIELDS.get(name, name): flags.FLAGS[name].value for name in names if flags.FLAGS[name].value is not None}
