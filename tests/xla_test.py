@@ -1,5 +1,7 @@
 """Tests that XLA gives the graph's numbers."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,16 @@ def network(pooling=keras.layers.AveragePooling2D):
     keras.utils.set_random_seed(1)  # of the layers made here
     layers = keras.layers
     return models_test.network(layers.BatchNormalization(), pooling(2), layers.DepthwiseConv2D(2), layers.ReLU())
+
+
+class Counted(keras.layers.Layer):
+    """Hands its input on, and counts how often Python asks it to: when a graph is traced."""
+
+    traces = 0
+
+    def call(self, inputs):
+        Counted.traces += 1
+        return inputs
 
 
 def trained(base, jit_compile, **regularizer_options):
@@ -98,10 +110,53 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(np.mean(compiled.loss), np.mean(graph.loss), rtol=1e-2)
         self.assertAllClose(np.mean(compiled.queries), np.mean(graph.queries), rtol=0.1)
 
+    @parameterized.parameters(("float32", False), ("mixed_float16", True))
+    def test_one_trace_for_a_whole_fit(self, policy, attacked):
+        keras.mixed_precision.set_global_policy(policy)
+        self.addCleanup(keras.mixed_precision.set_global_policy, "float32")
+
+        def traces(size, epochs):
+            Counted.traces = 0
+            base = models_test.network(Counted())
+            attack = fr.attacks.FlowPGD(base, 0.3, 2) if attacked else None
+            model = fr.FlowRegularizedModel(base, fr.FlowGradientRegularizer(1.0, random_start=0.2), attack)
+            model.compile(keras.optimizers.SGD(0.02), models_test.cross_entropy(), jit_compile=True)
+            logs = models_test.fit(model, size=size, epochs=epochs, callbacks=[fr.callbacks.PenaltyWarmup(1)])
+            self.assertAllInRange(logs["loss"], 0.1, 10)
+            return Counted.traces
+
+        # 40 images in batches of 16: the last batch of each epoch is smaller.
+        self.assertEqual(traces(size=40, epochs=3), traces(size=16, epochs=1))
+
+    def test_one_trace_of_an_attack(self):
+        images, labels = models_test.data()
+        Counted.traces = 0
+        base = models_test.network(Counted())
+        attack = fr.attacks.FlowPGD(base, 0.3, 2, loss=models_test.cross_entropy(), jit_compile=True)
+        attack(images, labels)
+        traces = Counted.traces
+        for size in (len(images), 8, 5):
+            attack(images[:size], labels[:size])
+        self.assertEqual(Counted.traces, traces)
+
     def test_automatic_choice(self):
         model = models_test.regularized()
         self.assertEqual(bool(model.jit_compile), bool(tf.config.list_physical_devices("GPU")))
         self.assertEqual(compat.jit_compile_on_this_machine(), bool(tf.config.list_physical_devices("GPU")))
+
+    @parameterized.parameters(
+        ("float32", keras.layers.MaxPooling2D, True),
+        ("mixed_float16", keras.layers.AveragePooling2D, True),
+        ("mixed_float16", keras.layers.MaxPooling2D, False),
+    )
+    def test_automatic_choice_where_there_is_a_gpu(self, policy, pooling, expected):
+        keras.mixed_precision.set_global_policy(policy)
+        self.addCleanup(keras.mixed_precision.set_global_policy, "float32")
+        with mock.patch.object(compat, "jit_compile_on_this_machine", return_value=True):
+            self.assertEqual(models_test.regularized(network(pooling)).jit_compile, expected)
+            plain = fr.FlowRegularizedModel(network(pooling))
+            plain.compile("sgd", models_test.cross_entropy())
+            self.assertTrue(plain.jit_compile)
 
 
 if __name__ == "__main__":

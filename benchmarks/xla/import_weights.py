@@ -1,0 +1,50 @@
+r"""Brings the weights that train_program.py left back into Keras models, for examples/reproduce.py to attack.
+
+    python benchmarks/xla/import_weights.py --preset=paper --runs=runs --scratch=paper/scratch
+    python examples/reproduce.py --preset=paper --output=paper --examples=1000
+
+--runs holds a folder for each cell, named as export_training.py named it; a cell that was not trained is left out, and
+reproduce.py would train it.
+"""
+
+import os
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+from absl import app, flags
+
+sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "examples")]
+
+from common import presets, study  # noqa: E402
+
+_PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds", lower_bound=1)
+_RUNS = flags.DEFINE_string("runs", None, "the folder of the trainings", required=True)
+_SCRATCH = flags.DEFINE_string("scratch", None, "the study's folder for what is not done yet", required=True)
+
+
+def import_run(cell, run, folder):
+    """Writes the weights and the history of one training as the study keeps them."""
+    epochs = len((run / study.HISTORY).read_text().splitlines())
+    if epochs < cell.setting.schedule.epochs:
+        raise app.UsageError(f"Expected {cell.setting.schedule.epochs} epochs in {run}. Received {epochs}: train on.")
+    model = study.build_model(cell, cell.setting.load(cell.setting.batch_size))
+    with np.load(run / f"state{epochs}.npz") as state:
+        model.base_model.set_weights([state[f"weight_{n}"] for n in range(len(model.base_model.weights))])
+    os.makedirs(folder, exist_ok=True)
+    model.save_weights(os.path.join(folder, study.BEST_WEIGHTS))
+    shutil.copy(run / study.HISTORY, os.path.join(folder, study.HISTORY))
+
+
+def main(_):
+    for cell in presets.PRESETS[_PRESET.value].cells(_SEEDS.value):
+        run = pathlib.Path(_RUNS.value) / cell.name
+        if (run / study.HISTORY).exists():
+            import_run(cell, run, os.path.join(_SCRATCH.value, cell.name))
+            print(f"Imported {cell.name}")
+
+
+if __name__ == "__main__":
+    app.run(main)

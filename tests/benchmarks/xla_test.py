@@ -1,0 +1,165 @@
+"""Tests that exported XLA programs are the steps that TensorFlow takes, and train a model that Keras loads."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import unittest
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_flowreg import compat
+from tests import models_test
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+XLA = ROOT / "benchmarks" / "xla"
+NAME = "digits-small_cnn-flow_gradient-weight=5-seed0"
+sys.path.insert(0, str(XLA))
+
+import exporting  # noqa: E402
+from augmentation import cropped_and_mirrored  # noqa: E402
+
+needs_jax = unittest.skipIf(importlib.util.find_spec("jax") is None, "JAX runs the programs, and is not installed.")
+
+
+def run(script, *arguments):
+    process = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    if process.returncode:
+        raise AssertionError(process.stderr[-3000:])
+    return process.stdout
+
+
+def regularized_model():
+    model = models_test.regularized(weight=2.0, random_start=0.3, optimizer=keras.optimizers.SGD(0.02, momentum=0.9))
+    return model, (lambda images, labels: dict(model.train_step((images, labels))))
+
+
+def write(function, model, batch, folder):
+    inputs = {name: tf.TensorSpec(array.shape, array.dtype) for name, array in batch.items()}
+    exporting.write_program(function, inputs, exporting.build_variables(model, batch["images"].shape), folder)
+
+
+def a_batch():
+    images, labels = models_test.data()
+    return {"images": np.asarray(images), "labels": np.asarray(labels)}
+
+
+class ExportingTest(tf.test.TestCase):
+    def test_a_program_says_which_output_is_which_variable(self):
+        model, step = regularized_model()
+        batch, folder = a_batch(), self.get_temp_dir()
+        write(step, model, batch, folder)
+        program = json.loads(pathlib.Path(folder, "program.json").read_text())
+        weights = {f"weight_{n}" for n in range(len(model.base_model.weights))}
+        self.assertContainsSubset(weights, program["state"])
+        self.assertContainsSubset(weights, program["new_state"].values())
+        self.assertEqual(program["outputs"], sorted(["accuracy", "gradient_penalty", "loss", "task_loss"]))
+        with np.load(os.path.join(folder, "state.npz")) as state:
+            self.assertAllEqual(state["weight_0"], model.base_model.get_weights()[0])
+            self.assertAllEqual(state["metric_0"], 0)
+
+    def test_values_that_are_compiled_in_are_an_error(self):
+        with self.assertRaisesRegex(exporting.CompileTimeConstants, "takes 1 inputs.* takes 0"):
+            exporting.write_program(
+                lambda size: {"zeros": tf.zeros([size])}, {"size": tf.TensorSpec([], tf.int32)}, {}, self.get_temp_dir()
+            )
+
+    @unittest.skipIf(compat.tfa_dense_image_warp() is None, "TensorFlow Addons is not installed.")
+    def test_xla_compiles_the_flow_into_a_tape_through_tfas_warp(self):
+        def slope_of_the_penalty(flow):
+            with tf.GradientTape() as outer:
+                outer.watch(flow)
+                with tf.GradientTape() as inner:
+                    inner.watch(flow)
+                    value = tf.reduce_sum(compat.tfa_dense_image_warp()(tf.ones([1, 4, 4, 1]), flow) ** 3)
+                penalty = tf.reduce_sum(inner.gradient(value, flow) ** 2)
+            return {"slope": outer.gradient(penalty, flow)}
+
+        with self.assertRaises(exporting.CompileTimeConstants):
+            flow = tf.TensorSpec([1, 4, 4, 2], tf.float32)
+            exporting.write_program(slope_of_the_penalty, {"flow": flow}, {}, self.get_temp_dir())
+
+
+@needs_jax
+class RunnerTest(tf.test.TestCase):
+    def test_three_steps_end_in_keras_weights(self):
+        from program import Program
+
+        model, step = regularized_model()
+        batch, folder = a_batch(), self.get_temp_dir()
+        write(step, model, batch, folder)
+        program = Program(folder)
+        for _ in range(3):
+            program.reset("metric")
+            outputs = program(**batch)
+            model.reset_metrics()
+            expected = model.train_on_batch(batch["images"], batch["labels"], return_dict=True)
+        for name, value in expected.items():
+            self.assertAllClose(np.asarray(outputs[name]), value, rtol=1e-4)
+        for n, weight in enumerate(model.base_model.get_weights()):
+            self.assertAllClose(np.asarray(program.state[f"weight_{n}"]), weight, atol=1e-5)
+
+    def test_time_steps(self):
+        folder = self.get_temp_dir()
+        network = ["--architecture=small_cnn", "--width=0.1", "--batch_size=4", "--image_shape=8", "--image_shape=8"]
+        run("benchmarks/xla/export_steps.py", *network, "--image_shape=1", f"--output={folder}")
+        table = run(
+            "benchmarks/xla/time_steps.py", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64"
+        )
+        rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table.splitlines() if "|" in line}
+        for name in ("plain", "analytic", "tape", "attack_step"):
+            self.assertLess(float(rows[name][-1]), 1e-3, name)
+        self.assertGreater(float(rows["analytic"][3]), 1.5)
+        self.assertAllClose(float(rows["analytic"][2]), float(rows["tape"][2]), rtol=0.2)
+
+    def test_train_without_tensorflow_and_attack_with_it(self):
+        folder = pathlib.Path(self.get_temp_dir())
+        programs, runs, whole, output = (folder / name for name in ("programs", "runs", "whole", "output"))
+        run("benchmarks/xla/export_training.py", "--preset=smoke", f"--output={programs}", "--part=200")
+        self.assertLen(list((programs / "data-digits").glob("*.npz")), 2)
+        train = ["benchmarks/xla/train_program.py", f"--program={programs / NAME}", f"--data={programs / 'data-digits'}"]
+        run(*train, f"--output={whole / NAME}")
+        run(*train, f"--output={runs / NAME}", "--epochs=1")
+        self.assertIn("epoch 2/2", run(*train, f"--output={runs / NAME}"))
+        with np.load(whole / NAME / "state2.npz") as expected, np.load(runs / NAME / "state2.npz") as found:
+            for variable in expected:
+                self.assertAllEqual(found[variable], expected[variable])
+
+        study = ["--preset=smoke", f"--scratch={output / 'scratch'}"]
+        run("benchmarks/xla/import_weights.py", *study, f"--runs={runs}")
+        run("examples/reproduce.py", *study, f"--output={output}", "--examples=10", "--method=flow_gradient")
+        result = json.loads((output / f"{NAME}.json").read_text())
+        self.assertEqual(result["chosen_epoch"], 2)
+        self.assertEqual(result["test"]["examples"], 10)
+        history = [json.loads(line) for line in (runs / NAME / "history.jsonl").read_text().splitlines()]
+        self.assertEqual(result["history"], history)
+
+
+class AugmentationTest(tf.test.TestCase):
+    def test_every_image_is_a_crop_of_its_padded_self(self):
+        images = np.random.RandomState(0).randint(1, 256, [64, 6, 6, 1]).astype("uint8")
+        padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
+        found = cropped_and_mirrored(tf.constant(images), tf.constant([1, 2]), 2, True).numpy()
+        offsets = set()
+        for image, original in zip(found, padded):
+            crops = {
+                (y, x, way): original[y : y + 6, x : x + 6][:, ::way] for y in range(5) for x in range(5) for way in (1, -1)
+            }
+            (offset,) = [key for key, crop in crops.items() if np.array_equal(crop, image)]
+            offsets.add(offset)
+        for axis, values in enumerate(({0, 1, 2, 3, 4}, {0, 1, 2, 3, 4}, {1, -1})):
+            self.assertEqual({offset[axis] for offset in offsets}, values)
+
+    def test_nothing_to_do(self):
+        images = tf.constant(np.random.RandomState(0).randint(0, 256, [3, 4, 4, 3]).astype("uint8"))
+        self.assertAllEqual(cropped_and_mirrored(images, tf.constant([1, 2]), 0, False), images)
+
+
+if __name__ == "__main__":
+    tf.test.main()
