@@ -10,6 +10,7 @@ of the cells, so that four machines can share a study: collect their JSON files 
 report.md and its figures from those that are there.
 """
 
+import dataclasses
 import json
 import os
 
@@ -24,6 +25,7 @@ _SHARD = flags.DEFINE_string("shard", "1/1", "which part of the cells: 2/4 is th
 _DATASETS = flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
 _METHODS = flags.DEFINE_multi_enum("method", None, recipes.METHODS, "only these; may be given several times")
 _SEEDS = flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
+_EXAMPLES = flags.DEFINE_integer("examples", None, "images to attack, if not the study's own number", lower_bound=1)
 _REPORT = flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
 
 
@@ -42,8 +44,14 @@ def cells():
         chosen = [cell for cell in chosen if cell.setting.dataset in _DATASETS.value]
     if _METHODS.value:
         chosen = [cell for cell in chosen if cell.method in _METHODS.value]
+    if _EXAMPLES.value:
+        chosen = [_with_examples(cell, _EXAMPLES.value) for cell in chosen]
     number, count = map(int, _SHARD.value.split("/"))
     return chosen[number - 1 :: count]
+
+
+def _with_examples(cell, examples):
+    return dataclasses.replace(cell, setting=dataclasses.replace(cell.setting, examples=examples))
 
 
 def result_path(cell):

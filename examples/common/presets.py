@@ -53,20 +53,37 @@ def _authors_attack(model, setting):
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
-def _methods(flow_weights, input_weights, beside_attack):
-    """Every method; the combination with one weight."""
+def _gradients(flow_weights, input_weights):
+    """Plain training, and each penalty at its weights."""
     return [
         ("plain", {}),
         *(("flow_gradient", {"weight": weight}) for weight in flow_weights),
         *(("input_gradient", {"weight": weight}) for weight in input_weights),
+    ]
+
+
+def _methods(flow_weights, input_weights, beside_attack):
+    """Every method; the combination with one weight."""
+    return [
+        *_gradients(flow_weights, input_weights),
         ("deformation_training", {}),
         ("flow_gradient+deformation_training", {"weight": beside_attack}),
         ("intensity_training", {}),
     ]
 
 
+# Penalties that cost less than the exact one in every step.
+_CHEAPER = [
+    ("flow_gradient", {"every": 2}),
+    ("flow_gradient", {"every": 4}),
+    ("flow_gradient", {"fraction": 0.25}),
+    ("flow_gradient", {"penalty_method": "finite_difference"}),
+]
+
 _DIGITS = Setting("digits", "small_cnn", 0.5, None, 64, Schedule(epochs=16), (0.2, 0.4, 0.6), 0.4, 500)
-_SMOKE = dataclasses.replace(_DIGITS, width=0.1, train_size=320, schedule=Schedule(epochs=2), epsilons=(0.4,), examples=40)
+_SMOKE = dataclasses.replace(
+    _DIGITS, width=0.1, train_size=320, schedule=Schedule(epochs=2), epsilons=(0.4,), examples=40
+)
 _MNIST = dataclasses.replace(_DIGITS, dataset="mnist", train_size=12_000, schedule=Schedule(epochs=8))
 _FASHION = dataclasses.replace(_MNIST, dataset="fashion_mnist", epsilons=(0.1, 0.2, 0.4), epsilon=0.2)
 _CIFAR = Setting(
@@ -79,6 +96,18 @@ _CIFAR = Setting(
     (0.08, 0.155, 0.3),
     0.155,
     500,
+)
+# The small network on colour images, and the deep one with BatchNormalization on grey ones.
+_CIFAR_SMALL = dataclasses.replace(
+    _FASHION, dataset="cifar10", schedule=Schedule(epochs=12), epsilons=_CIFAR.epsilons, epsilon=_CIFAR.epsilon
+)
+_FASHION_DEEP = dataclasses.replace(
+    _CIFAR,
+    dataset="fashion_mnist",
+    train_size=12_000,
+    schedule=dataclasses.replace(_CIFAR.schedule, epochs=12),
+    epsilons=_FASHION.epsilons,
+    epsilon=_FASHION.epsilon,
 )
 _PAPER = dataclasses.replace(
     _CIFAR,
@@ -94,19 +123,22 @@ PRESETS = {
     # A minute or two: to see that everything runs.
     "smoke": Study({_SMOKE: [("plain", {}), ("flow_gradient", {"weight": 5.0})]}, 1, _few_attacks),
     # A quarter of an hour: one data set, and few attacks.
-    "quick": Study({_DIGITS: _methods([20.0, 55.0], [5.0], 10.0)}, 1, _few_attacks),
+    "quick": Study({_DIGITS: _methods([20.0, 55.0], [10.0], 10.0)}, 1, _few_attacks),
     # What docs/reproduction.md shows.
     "cpu": Study(
         {
-            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0], 10.0),
-            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0], 10.0),
-            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0], 3.0),
-            _CIFAR: _methods([0.3, 0.6, 1.0], [0.003, 0.01], 0.3),
+            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
+            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
+            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0),
+            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3),
+            # Whether it is the images or the network that decides between the two gradients.
+            _CIFAR_SMALL: _gradients([0.3, 1.0, 3.0], [0.01, 0.03, 0.1]),
+            _FASHION_DEEP: _gradients([1.0, 3.0, 10.0], [0.1, 0.3, 1.0]),
         },
         3,
         _all_attacks,
     ),
-    # What the regularizer's defaults rest on: one choice changed at a time.
+    # What the regularizer's defaults and the guide to cheaper penalties rest on: one choice changed at a time.
     "ablation": Study(
         {
             _DIGITS: [
@@ -116,7 +148,9 @@ PRESETS = {
                 *(("flow_gradient", {"random_start": start}) for start in (0.1, 0.5)),
                 *(("flow_gradient", {"norm": "l2", "weight": weight}) for weight in (15.0, 50.0, 150.0)),
                 *(("flow_gradient", {"norm": "l1", "weight": weight}) for weight in (1.2, 4.0, 12.0)),
-            ]
+                *_CHEAPER,
+            ],
+            _FASHION: [("flow_gradient", {}), *_CHEAPER],
         },
         2,
         _strongest_attack,

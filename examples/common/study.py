@@ -14,6 +14,8 @@ from common import architectures, datasets, recipes, training
 from keras_flowreg import compat
 
 VALIDATION_SIZE = 2000
+# What a training leaves in its folder.
+BEST_WEIGHTS, HISTORY = "best.weights.h5", "history.jsonl"
 _CHECKPOINT_EXAMPLES = 512
 _BATCH_SIZE = 250  # of the attacks
 
@@ -46,13 +48,14 @@ class Setting:
     def name(self):
         return f"{self.dataset}-{self.architecture}"
 
-    def load(self, batch_size, seed=0):
+    def load(self, batch_size, seed=0, augment=None):
         """The data set; the validation images are the same for every seed."""
         return datasets.load(
             self.dataset,
             batch_size=batch_size,
             validation_size=VALIDATION_SIZE if self.dataset != "digits" else VALIDATION_SIZE // 2,
             train_size=self.train_size,
+            augment=augment,
             seed=seed,
         )
 
@@ -152,21 +155,28 @@ def run(cell, study, folder):
             "attacks": sum(run["seconds"] for report in reports.values() for run in report.measures.values()),
         },
         "history": history,
-        "chosen_epoch": int(np.argmax([epoch["val_score"] for epoch in history])) + 1,
+        "chosen_epoch": _chosen_epoch(history),
         "bounds": _bounds(model, dataset.test, cell.setting),
         **{split: json.loads(report.to_json()) for split, report in reports.items()},
     }
 
 
-def _trained(cell, folder):
-    """The model with the weights of its best epoch on validation images, and what each epoch logged."""
-    setting, best = cell.setting, os.path.join(folder, "best.weights.h5")
+def build_model(cell, dataset):
+    """The compiled model of a cell, before training."""
+    setting = cell.setting
     keras.utils.set_random_seed(cell.seed)
-    dataset = setting.load(setting.batch_size, cell.seed)
     network = architectures.build(setting.architecture, dataset.image_shape, dataset.num_classes, setting.width)
     model = cell.recipe.build(network, cell.seed)
     training.compile_model(model, dataset, setting.schedule, setting.batch_size)
-    history_path = os.path.join(folder, "history.jsonl")
+    return model
+
+
+def _trained(cell, folder):
+    """The model with the weights of its best epoch on validation images, and what each epoch logged."""
+    setting, best = cell.setting, os.path.join(folder, BEST_WEIGHTS)
+    dataset = setting.load(setting.batch_size, cell.seed)
+    model = build_model(cell, dataset)
+    history_path = os.path.join(folder, HISTORY)
     history = _read_history(history_path)
     if len(history) < setting.schedule.epochs:
         attack = fr.attacks.FlowPGD(model, setting.epsilon, 5, random_start=False)
@@ -191,6 +201,12 @@ def _trained(cell, folder):
         history = _read_history(history_path)
     model.load_weights(best)
     return model, history
+
+
+def _chosen_epoch(history):
+    """The best on validation images; the last, of a training that looked at none."""
+    scores = [epoch["val_score"] for epoch in history if "val_score" in epoch]
+    return int(np.argmax(scores)) + 1 if scores else len(history)
 
 
 class Score(keras.callbacks.Callback):

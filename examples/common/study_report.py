@@ -3,8 +3,11 @@
 import collections
 import contextlib
 import glob
+import itertools
 import json
+import math
 import os
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +21,7 @@ CLEAN_COST = 0.05
 _STRONGEST = "FlowFrankWolfe"
 _AUTHORS = "authors' K=100"
 _Z = 1.96
+_COLUMNS = 3
 _COLORS = {
     "plain": "black",
     "flow_gradient": "tab:blue",
@@ -26,6 +30,8 @@ _COLORS = {
     "intensity_training": "tab:red",
     "flow_gradient+deformation_training": "tab:purple",
 }
+# Of changes to a method; not the blues.
+_OTHER_COLORS = plt.get_cmap("tab20").colors[2:]
 
 
 class Variant:
@@ -40,6 +46,11 @@ class Variant:
         first = results[0]
         self.name, self.method, self.setting = first["variant"], first["recipe"]["method"], first["setting"]
         self.reports = {seed: _report(result, "test") for seed, result in self.results.items()}
+
+    @property
+    def family(self):
+        """The name without the weight: what a curve connects."""
+        return re.sub("-weight=[^-]*", "", self.name)
 
     def clean(self):
         """`[examples]`: the part of the seeds that classify each correctly."""
@@ -87,7 +98,7 @@ def write(folder):
     _draw_curves(settings, os.path.join(folder, "curves.png"))
     _draw_radii(chosen, os.path.join(folder, "radii.png"))
     _draw_bounds(chosen, os.path.join(folder, "bounds.png"))
-    parts = [_introduction(settings), _claims(chosen), "## Results\n"]
+    parts = [_introduction(settings), *_claims(chosen), *_choices(settings), "## Results\n"]
     parts += ["![Robust against clean accuracy](curves.png)\n\n![Robust accuracy by radius](radii.png)\n"]
     parts += [_table(name, variants, chosen[name].values()) for name, variants in settings.items()]
     parts += [_bounds_table(chosen)]
@@ -140,7 +151,8 @@ def _introduction(settings):
         "version. Robust accuracy: classified correctly clean, and under the attack. ε is the largest component of a",
         "pixel's displacement, in pixels. Attacks start at the first test image. The interval is Clopper–Pearson's at",
         f"95 %. Weights were chosen by {_STRONGEST} on held-out training images: the most robust of those that cost no",
-        f"more than {CLEAN_COST:.0%} of clean accuracy there; test images chose nothing. Of the epochs after the warm-up that",
+        f"more than {CLEAN_COST:.0%} of clean accuracy there; test images chose nothing. "
+        "Of the epochs after the warm-up that",
         "with the best mean of clean accuracy and accuracy under FlowPGD in 5 steps there was kept.\n",
         "| setting | width | training images | batch | epochs | attacked images | seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -157,14 +169,8 @@ def _introduction(settings):
 
 
 def _claims(chosen):
-    """The four claims, with the difference that speaks for or against each."""
-    lines = [
-        "## The claims\n",
-        "Differences of robust accuracy in points, with 95 % intervals over the attacked images (paired). A claim",
-        "holds where the whole interval is above zero, fails where it is below, and is open otherwise.\n",
-        "| claim | setting | attack | difference | interval | |",
-        "| --- | --- | --- | ---: | ---: | --- |",
-    ]
+    """The four claims, with the difference that speaks for or against each; nothing, where there is none."""
+    rows = []
     for claim, better, worse, attacks in (
         ("flow gradient over plain training", "flow_gradient", ["plain"], _seen),
         ("1. flow gradient over input gradient", "flow_gradient", ["input_gradient"], _seen),
@@ -183,17 +189,55 @@ def _claims(chosen):
                 for run in attacks(variants[better]):
                     rivals = [variants[method].robust(*run) for method in worse]
                     rival = max(rivals, key=np.mean)
-                    lines.append(f"| {claim} | {name} | {run} | {_difference(variants[better].robust(*run), rival)} |")
-    return "\n".join(lines) + "\n"
+                    rows.append(f"| {claim} | {name} | {run} | {_difference(variants[better].robust(*run), rival)} |")
+    return _section(
+        [
+            "## The claims\n",
+            "Differences of robust accuracy in points, with 95 % intervals over the attacked images (paired). A claim",
+            "holds where the whole interval is above zero, fails where it is below, and is open otherwise.\n",
+            "| claim | setting | attack | difference | interval | |",
+            "| --- | --- | --- | ---: | ---: | --- |",
+        ],
+        rows,
+    )
+
+
+def _choices(settings):
+    """What each change to a method's own recipe does; nothing, where no cell has that recipe unchanged."""
+    rows = []
+    for name, variants in settings.items():
+        for own in (variant for variant in variants if variant.name == variant.method):
+            run = Run(_STRONGEST, own.setting["epsilon"])
+            for changed in variants:
+                if changed.method == own.method and changed is not own:
+                    change = changed.name.removeprefix(f"{own.name}-")
+                    differences = (
+                        _difference(changed.clean(), own.clean(), verdicts=None),
+                        _difference(changed.robust(*run), own.robust(*run), ("better", "worse", "alike")),
+                    )
+                    rows.append(f"| {name} | {own.name} | {change} | {' | '.join(differences)} |")
+    return _section(
+        [
+            "## The choices\n",
+            "What a change to a method's own recipe does to clean accuracy and to robust accuracy at the setting's ε",
+            f"({_STRONGEST}): differences in points, with 95 % intervals over the attacked images (paired).\n",
+            "| setting | method | change | clean | interval | robust | interval | |",
+            "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        ],
+        rows,
+    )
+
+
+def _section(head, rows):
+    """A list of one text, or of none where there are no rows."""
+    return ["\n".join([*head, *rows]) + "\n"] if rows else []
 
 
 def _seen(variant):
     """Flows within the radius: the authors' attack and the strongest."""
     epsilon = variant.setting["epsilon"]
-    wanted = [(_AUTHORS, None), (_STRONGEST, epsilon), ("AutoDeform", epsilon)]
-    return [
-        run for run in variant.runs() for attack, radius in wanted if run.attack == attack and radius in (None, run.epsilon)
-    ]
+    wanted = ((_STRONGEST, epsilon), ("AutoDeform", epsilon))
+    return [run for run in variant.runs() if run.attack == _AUTHORS or run in wanted]
 
 
 def _unseen(variant):
@@ -203,13 +247,15 @@ def _unseen(variant):
     return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
 
 
-def _difference(better, worse):
-    """Mean, interval and verdict, as cells of a table."""
+def _difference(better, worse, verdicts=("holds", "fails", "open")):
+    """Mean, interval and verdict, if there are verdicts, as cells of a table."""
     differences = better - worse
     mean = np.mean(differences)
     error = _Z * np.std(differences, ddof=1) / np.sqrt(len(differences))
-    verdict = "holds" if mean - error > 0 else "fails" if mean + error < 0 else "open"
-    return f"{100 * mean:+.1f} | {100 * (mean - error):+.1f} to {100 * (mean + error):+.1f} | {verdict}"
+    cells = [f"{100 * mean:+.1f}", f"{100 * (mean - error):+.1f} to {100 * (mean + error):+.1f}"]
+    if verdicts:
+        cells.append(verdicts[0] if mean - error > 0 else verdicts[1] if mean + error < 0 else verdicts[2])
+    return " | ".join(cells)
 
 
 def _table(name, variants, chosen):
@@ -220,7 +266,8 @@ def _table(name, variants, chosen):
         label = f"**{variant.name}**" if any(variant is one for one in chosen) else variant.name
         cells = [_percent(variant.clean()), *(_cell(variant, run) for run in runs), _percent(variant.worst())]
         lines.append("| " + " | ".join([label, *cells]) + " |")
-    notes = f"\nBold: the weight that was chosen. The worst case is over all attacks up to {variants[0].setting['epsilon']:g} px."
+    epsilon = variants[0].setting["epsilon"]
+    notes = f"\nBold: the weight that was chosen. The worst case is over all attacks up to {epsilon:g} px."
     if any(run.attack in ("ADef", "StAdv") for run in runs):
         notes += " In brackets, of attacks of no fixed size: the median pixel's displacement, and the roughness."
     return "\n".join(lines) + "\n" + notes + "\n"
@@ -263,10 +310,11 @@ def _draw_curves(settings, path):
     """Robust against clean accuracy: one line a method, along its weights."""
     with _panels(settings, path) as panels:
         for axes, variants in panels:
-            for method, color in _COLORS.items():
-                points = [(np.mean(v.clean()), np.mean(v.worst())) for v in variants if v.method == method]
-                if points:
-                    axes.plot(*zip(*points), marker="o", color=color, label=method.replace("_", " "))
+            others = itertools.cycle(_OTHER_COLORS)
+            for family in dict.fromkeys(variant.family for variant in variants):
+                points = [(np.mean(v.clean()), np.mean(v.worst())) for v in variants if v.family == family]
+                color = _COLORS.get(family) or next(others)
+                axes.plot(*zip(*points), marker="o", color=color, label=family.replace("_", " "))
             epsilon = variants[0].setting["epsilon"]
             axes.set(xlabel="clean accuracy", ylabel=f"worst case up to {epsilon:g} px")
 
@@ -306,11 +354,14 @@ def _draw_ratios(axes, method, bounds):
 @contextlib.contextmanager
 def _panels(settings, path):
     """Gives a panel and the value of each setting, and saves the figure that they make."""
-    figure, panels = plt.subplots(
-        1, len(settings), figsize=(4.6 * len(settings), 4), layout="constrained", squeeze=False
-    )
-    yield list(zip(panels[0], settings.values()))
-    for axes, name in zip(panels[0], settings):
+    columns = min(len(settings), _COLUMNS)
+    rows = math.ceil(len(settings) / columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(4.6 * columns, 4 * rows), layout="constrained", squeeze=False)
+    panels = panels.ravel()
+    yield list(zip(panels, settings.values()))
+    for axes in panels[len(settings) :]:
+        axes.remove()
+    for axes, name in zip(panels, settings):
         axes.set_title(name)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
