@@ -62,6 +62,11 @@ EXTRAS = {
         "pytest-xdist",
         "tensorboard",
     ],
+    # Runs the programs of benchmarks/xla.
+    "xla": [
+        "absl-py",
+        "jax; python_version >= '3.11'",
+    ],
 }
 
 setup(

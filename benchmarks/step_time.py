@@ -53,11 +53,11 @@ class TfaFlow(fr.perturbations.Perturbation):
         return compat.tfa_dense_image_warp()(images, parameters)
 
 
-def variants():
-    """`{name: a function that makes the step}`."""
+def regularizers():
+    """`{name: regularizer}`, with the authors' weight."""
     weight = fr.weight_from_paper(_LAMBDA, batch_size=_BATCH_SIZE.value, image_size=_IMAGE_SHAPE.value[0])
     flow = functools.partial(fr.FlowGradientRegularizer, weight, random_start=_RANDOM_START.value)
-    regularizers = {
+    found = {
         "plain": None,
         "analytic": flow(),
         "tape": flow(gradient="tape"),
@@ -66,8 +66,13 @@ def variants():
         "fraction=1/4": flow(fraction=0.25),
     }
     if compat.tfa_dense_image_warp() is not None:
-        regularizers["tfa_tape"] = fr.GradientRegularizer(TfaFlow(), weight, random_start=_RANDOM_START.value)
-    makers = {name: functools.partial(keras_step, regularizer) for name, regularizer in regularizers.items()}
+        found["tfa_tape"] = fr.GradientRegularizer(TfaFlow(), weight, random_start=_RANDOM_START.value)
+    return found
+
+
+def variants():
+    """`{name: a function that makes the step}`."""
+    makers = {name: functools.partial(keras_step, regularizer) for name, regularizer in regularizers().items()}
     makers["deformation training, 5 steps"] = functools.partial(keras_step, None, attack_steps=5)
     if _PEERS.value and importlib.util.find_spec("torch"):
         makers["PyTorch plain"] = functools.partial(torch_step, 0)
@@ -86,8 +91,8 @@ def batch():
     return images, np.random.RandomState(1).randint(0, _CLASSES, _BATCH_SIZE.value)
 
 
-def keras_step(regularizer, attack_steps=0):
-    """A function that takes one step, and waits for it."""
+def compiled_model(regularizer, attack_steps=0):
+    """The network, to be trained so."""
     model = network()
     if attack_steps:
         model = fr.FlowRegularizedModel(model, attack=fr.attacks.FlowPGD(model, _RANDOM_START.value, attack_steps))
@@ -95,7 +100,12 @@ def keras_step(regularizer, attack_steps=0):
         model = fr.FlowRegularizedModel(model, regularizer)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=_JIT_COMPILE.value)
-    return functools.partial(model.train_on_batch, *batch())
+    return model
+
+
+def keras_step(regularizer, attack_steps=0):
+    """A function that takes one step, and waits for it."""
+    return functools.partial(compiled_model(regularizer, attack_steps).train_on_batch, *batch())
 
 
 def torch_step(weight):

@@ -79,7 +79,8 @@ def _regularizer(regularizer):
 def _robustness(report):
     content = json.loads(report.to_json())
     return {
-        "threat_model": "Displacements of pixels, in pixels; for an attack with a radius, of at most that radius in its norm.",
+        "threat_model": "Displacements of pixels, in pixels; under an attack with a radius, no longer than that in its "
+        "norm.",
         "examples": report.examples,
         "trustworthy": report.trustworthy,
         "findings": content["findings"],

@@ -8,7 +8,7 @@ from keras_flowreg.attacks import Attack
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import expect_labels_in_range, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_finite, expect_not_negative
-from keras_flowreg.regularizers import GradientRegularizer
+from keras_flowreg.regularizers import GradientRegularizer, whole_examples
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -88,10 +88,13 @@ class FlowRegularizedModel(keras.Model):
         Args:
           *args, **kwargs: as `keras.Model.compile`.
           jit_compile: whether to compile the steps with XLA; `"auto"`: where there is a GPU and no
-            distribution strategy, since XLA's convolutions are slow on a CPU.
+            distribution strategy, since XLA's convolutions are slow on a CPU, and no max pooling in half
+            precision under a penalty, since XLA has no second derivative of that.
         """
         if jit_compile == "auto":
-            jit_compile = compat.jit_compile_on_this_machine()
+            jit_compile = compat.jit_compile_on_this_machine() and not (
+                self.regularizer is not None and _pools_in_half_precision(self.base_model)
+            )
         super().compile(*args, jit_compile=jit_compile, **kwargs)
         if self.attack is not None and self.attack.loss is None:
             self.attack.loss = resolve_loss(None, self)
@@ -165,7 +168,7 @@ class FlowRegularizedModel(keras.Model):
 
     def _attacked(self, images, labels):
         """The batch, with all but its clean fraction replaced by adversarial images."""
-        clean = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
+        clean = whole_examples(self.clean_fraction, images)
         chosen = images[clean:]
         found = self.attack.run(chosen, labels[clean:], seed=self._step_seed(), stop_when_broken=False)
         scale = tf.cast(self.attack_scale, found.parameters.dtype)
@@ -231,6 +234,12 @@ class FlowRegularizedModel(keras.Model):
 def classifier_of(model):
     """The classifier itself: the base model of a `FlowRegularizedModel`, or the model."""
     return model.base_model if isinstance(model, FlowRegularizedModel) else model
+
+
+def _pools_in_half_precision(model):
+    kinds = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    return any(isinstance(layer, kinds) and layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
 
 
 def _unpack(data):

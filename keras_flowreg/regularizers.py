@@ -14,7 +14,13 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import per_example_loss, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of, expect_positive, expect_positive_integer
+from keras_flowreg.ops.validation import (
+    as_images,
+    expect_not_negative,
+    expect_one_of,
+    expect_positive,
+    expect_positive_integer,
+)
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
 
 NORMS = ("squared_l2", "l2", "l1")
@@ -123,7 +129,7 @@ class GradientRegularizer:
         images, labels, loss = as_images(images), tf.convert_to_tensor(labels), resolve_loss(loss, model)
         if not training or self.fraction == 1:
             return self._of_all(model, images, labels, loss, sample_weight, training, seed, start_scale)
-        count = _part(self.fraction, tf.shape(images)[0])
+        count = tf.maximum(whole_examples(self.fraction, images), 1)
         weights = None if sample_weight is None else sample_weight[:count]
         predictions, penalty = self._of_all(
             model, images[:count], labels[:count], loss, weights, training, seed, start_scale
@@ -151,7 +157,8 @@ class GradientRegularizer:
         penalties = tf.add_n(penalties) / len(penalties)
         if sample_weight is not None:
             penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
-        return predictions, tf.reduce_mean(penalties)
+        # A replica may get no examples of a last batch: its mean is 0.
+        return predictions, tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype))
 
     def _start(self, images, training, seed, scale):
         """The images and the θ that the gradient is taken at; `None` for the identity."""
@@ -269,9 +276,9 @@ class InputGradientRegularizer(GradientRegularizer):
         return cls(**config)
 
 
-def _part(fraction, batch):
-    """That fraction of a batch, in whole examples, and at least one."""
-    return tf.maximum(tf.cast(tf.round(fraction * tf.cast(batch, tf.float32)), tf.int32), 1)
+def whole_examples(fraction, images):
+    """That fraction of a batch, rounded to whole examples."""
+    return tf.cast(tf.round(fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
 
 
 def _seed(seed):

@@ -274,6 +274,13 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             parts = [penalty(slice(start, start + 2), reduction) for start in (0, 2, 4)]
             self.assertAllClose(tf.reduce_mean(parts), whole, rtol=1e-5)
 
+    def test_no_examples_have_no_penalty(self):
+        model, _ = linear_model(3)
+        images, labels, _ = batch(3, size=2)
+        for regularizer in (fr.FlowGradientRegularizer(1.0), fr.InputGradientRegularizer(1.0)):
+            _, penalty = regularizer(model, images[:0], labels[:0], cross_entropy(), training=False)
+            self.assertAllEqual(penalty, 0.0)
+
     def test_sample_weight_multiplies_each_examples_penalty(self):
         model, _ = linear_model(1)
         images, labels, _ = batch(1, size=4)

@@ -89,6 +89,11 @@ def load(name, *, batch_size=128, data_dir=None, augment=None, validation_size=0
     )
 
 
+def augmentation(name):
+    """By how many pixels a data set's training images are padded and cropped, and whether they are mirrored."""
+    return _CROP_PADDING if name in _AUGMENTED else 0, name in _FLIPPED
+
+
 def _check_at_least(argument, value, minimum):
     if value < minimum:
         raise ValueError(f"Expected `{argument}` to be at least {minimum}. Received: {argument}={value}")

@@ -8,8 +8,8 @@ from keras_flowreg.attacks.base import Attack
 from keras_flowreg.attacks.steps import (
     STEP_DECAYS,
     add_momentum,
+    best_of_restarts,
     expect_restarts,
-    random_or_zero_start,
     step_scale,
 )
 from keras_flowreg.ops.reach import displacements_within, farthest_displacements
@@ -82,11 +82,7 @@ class FlowFrankWolfe(Attack):
         return Flow()
 
     def search(self, examples, clean, seed):
-        def run(restart, best):
-            return restart + 1, self._ascend(examples, random_or_zero_start(self, examples, seed, restart), best)
-
-        _, best = tf.while_loop(lambda restart, best: restart < self.restarts, run, (0, clean), parallel_iterations=1)
-        return best
+        return best_of_restarts(self, self._ascend, examples, clean, seed)
 
     def _ascend(self, examples, start, best):
         """One run; its last iterate is judged too."""

@@ -25,7 +25,30 @@ def add_momentum(velocity, gradient, momentum):
     return momentum * velocity + tf.math.divide_no_nan(gradient, size)
 
 
-def random_or_zero_start(attack, examples, seed, restart):
+def best_of_restarts(attack, ascend, examples, best, seed):
+    """The best `Candidate` after each run of a search.
+
+    Args:
+      attack: the `Attack`, with `restarts`, `random_start` and `ball`.
+      ascend: one run: takes (`Examples`, where it starts, the best `Candidate` so far), and returns the best.
+      examples, best, seed: as `Attack.search` takes them.
+    """
+
+    def run(restart, best):
+        return restart + 1, ascend(examples, _start(attack, examples, seed, restart), best)
+
+    _, best = tf.while_loop(lambda restart, best: restart < attack.restarts, run, (0, best), parallel_iterations=1)
+    return best
+
+
+def expect_restarts(restarts, random_start):
+    """Checks how many runs there are."""
+    if expect_positive_integer("restarts", restarts) > 1 and not random_start:
+        raise ValueError("Expected `random_start=True` for several restarts. Received False: all would be alike.")
+    return int(restarts)
+
+
+def _start(attack, examples, seed, restart):
     """Where a run starts: a uniform draw from the ball, or zero."""
     identity = attack.perturbation.identity(examples.images)
     if not attack.random_start:
@@ -36,10 +59,3 @@ def random_or_zero_start(attack, examples, seed, restart):
         return tf.cast(attack.ball.sample(tf.concat([[batch], tf.shape(identity)[1:]], 0), seed), identity.dtype)
 
     return tf.ensure_shape(examples.draw(sample), identity.shape)
-
-
-def expect_restarts(restarts, random_start):
-    """Checks how many runs there are."""
-    if expect_positive_integer("restarts", restarts) > 1 and not random_start:
-        raise ValueError("Expected `random_start=True` for several restarts. Received False: all would be alike.")
-    return int(restarts)

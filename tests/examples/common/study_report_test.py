@@ -88,6 +88,19 @@ class StudyReportTest(tf.test.TestCase):
         self.assertIn("| +0.5 | -0.5 to +1.5 | open |", verdict("4."))
         self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
+    def test_what_changes_to_a_recipe_do(self):
+        own = result("flow_gradient", 5, (190, 90), (190, 100))
+        changes = {"": own, "-norm=l1": result("flow_gradient", 5, (190, 90), (188, 40))}
+        changes["-every=2"] = result("flow_gradient", 5, (190, 90), (190, 101))
+        text = self.written(
+            [{**made, "name": f"digits{change}", "variant": f"flow_gradient{change}"} for change, made in changes.items()]
+        )
+        self.assertNotIn("The claims", text)
+        self.assertIn(
+            "| digits-net | flow_gradient | norm=l1 | -1.0 | -2.4 to +0.4 | -30.0 | -36.4 to -23.6 | worse |", text
+        )
+        self.assertRegex(text, r"\| every=2 \| \+0.0 \| .* \| \+0.5 \| -0.5 to \+1.5 \| alike \|")
+
     def test_seeds_are_averaged(self):
         text = self.written(
             [result("plain", 0, (190, 20), (190, robust), seed) for seed, robust in enumerate((20, 40, 60))]
@@ -99,11 +112,13 @@ class StudyReportTest(tf.test.TestCase):
         committed = pathlib.Path(study_report.__file__).resolve().parents[2] / "docs" / "reproduction"
         if not committed.exists():
             self.skipTest("The documents are not here.")
-        folder = self.get_temp_dir()
-        for path in committed.glob("*.json"):
-            shutil.copy(path, folder)
-        written = pathlib.Path(study_report.write(folder)).read_text(encoding="utf-8")
-        self.assertEqual(written, (committed / "report.md").read_text(encoding="utf-8"))
+        for results in (committed, committed / "ablation"):
+            folder = os.path.join(self.get_temp_dir(), results.name)
+            os.makedirs(folder)
+            for path in results.glob("*.json"):
+                shutil.copy(path, folder)
+            written = pathlib.Path(study_report.write(folder)).read_text(encoding="utf-8")
+            self.assertEqual(written, (results / "report.md").read_text(encoding="utf-8"))
 
     def test_no_results(self):
         with self.assertRaisesRegex(ValueError, "Expected results of reproduce.py in .*Received none"):
