@@ -41,8 +41,10 @@ def train(dataset, method):
     """Trains one model from the same weights; returns it and its seconds an epoch."""
     args = flags.FLAGS
     keras.utils.set_random_seed(args.seed)
-    network = architectures.build(args.architecture, dataset.image_shape, dataset.num_classes, args.width)
     recipe = recipes.get(method, args.dataset)
+    network = architectures.build(
+        args.architecture, dataset.image_shape, dataset.num_classes, args.width, recipe.activation
+    )
     schedule = dataclasses.replace(recipe.schedule, **({"epochs": _EPOCHS.value} if _EPOCHS.value else {}))
     model = recipe.build(network, args.seed)
     training.compile_model(model, dataset, schedule, args.batch_size)

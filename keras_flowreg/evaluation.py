@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_flowreg import checks, compat
 from keras_flowreg.attacks import Attack, AutoDeform
 from keras_flowreg.journal import Journal, digest
-from keras_flowreg.ops.losses import resolve_loss
+from keras_flowreg.ops.losses import name_of, resolve_loss
 from keras_flowreg.ops.validation import expect_not_negative, expect_positive_integer
 from keras_flowreg.report import RobustnessReport, Run
 
@@ -122,7 +122,7 @@ def _settings(model, loss, runs, examples, value_range, seed):
     """All that decides the numbers."""
     return {
         "weights": digest(model.get_weights()),
-        "loss": getattr(loss, "name", None) or getattr(loss, "__name__", str(loss)),
+        "loss": name_of(loss),
         "attacks": [{"attack": run.attack, **attack.settings()} for run, attack in runs.items()],
         "examples": examples,
         "value_range": [float(bound) for bound in value_range],

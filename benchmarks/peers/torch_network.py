@@ -8,7 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-_ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU}
+_ACTIVATIONS = {
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "swish": nn.SiLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+}
 
 
 class SamePadding(nn.Module):

@@ -1,7 +1,6 @@
 """Convolutional classifiers for small images, built from tables of layers.
 
-All end in logits, with ReLU activations and He-normal weights (He et al., Delving Deep into Rectifiers,
-2015).
+All end in logits, and have He-normal weights (He et al., Delving Deep into Rectifiers, 2015).
 """
 
 import keras
@@ -31,9 +30,11 @@ _SMALLEST_SIDES = {
     "resnet18": 5,
 }
 NAMES = tuple(_SMALLEST_SIDES)
+# The first has kinks, the others are smooth.
+ACTIVATIONS = ("relu", "swish", "gelu", "softplus")
 
 
-def build(name, input_shape, num_classes, width=1.0):
+def build(name, input_shape, num_classes, width=1.0, activation="relu"):
     """Builds a classifier.
 
     Args:
@@ -42,32 +43,36 @@ def build(name, input_shape, num_classes, width=1.0):
       num_classes: number of logits.
       width: multiplies the channels of every convolution and the units of every hidden dense layer; each
         keeps at least one.
+      activation: of every hidden layer, one of `ACTIVATIONS`.
 
     Returns:
       A functional `keras.Model` named `name`, from images to logits `[batch, num_classes]`.
 
     Raises:
       ValueError: if the name is unknown, the input too small for every layer to see more than one pixel,
-        `num_classes` less than 2 or `width` not positive.
+        `num_classes` less than 2, `width` not positive or the activation unknown.
     """
-    _check_arguments(name, input_shape, num_classes, width)
+    _check_arguments(name, input_shape, num_classes, width, activation)
+
+    def activate(x):
+        return layers.Activation(activation)(x)
 
     def scale(channels):
         return max(1, round(width * channels))
 
     inputs = keras.Input(input_shape, name="images")
     if name in _VGG_STAGES:
-        features = _vgg(inputs, _VGG_STAGES[name], scale)
+        features = _vgg(inputs, _VGG_STAGES[name], scale, activate)
     elif name in _RESNET_STAGES:
-        features = _resnet(inputs, _RESNET_STAGES[name], scale)
+        features = _resnet(inputs, _RESNET_STAGES[name], scale, activate)
     elif name == "lenet5":
-        features = _lenet5(inputs, scale)
+        features = _lenet5(inputs, scale, activate)
     else:
-        features = _small_cnn(inputs, scale)
+        features = _small_cnn(inputs, scale, activate)
     return keras.Model(inputs, _dense(features, num_classes, name="logits"), name=name)
 
 
-def _check_arguments(name, input_shape, num_classes, width):
+def _check_arguments(name, input_shape, num_classes, width, activation):
     if name not in NAMES:
         raise ValueError(f"Expected `name` to be one of {', '.join(NAMES)}. Received: name={name!r}")
     if len(input_shape) != 3:
@@ -84,37 +89,41 @@ def _check_arguments(name, input_shape, num_classes, width):
         raise ValueError(f"Expected `num_classes` to be at least 2. Received: num_classes={num_classes}")
     if width <= 0:
         raise ValueError(f"Expected `width` to be positive. Received: width={width}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"Expected `activation` to be one of {', '.join(ACTIVATIONS)}. Received: activation={activation!r}"
+        )
 
 
-def _small_cnn(x, scale):
+def _small_cnn(x, scale, activate):
     """A small network: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018.
 
     Deviation from their MNIST network: 256 hidden units for 1024.
     """
     for channels in (32, 64):
-        x = layers.ReLU()(_convolution(x, scale(channels), 5))
+        x = activate(_convolution(x, scale(channels), 5))
         x = layers.MaxPooling2D()(x)
-    return layers.ReLU()(_dense(layers.Flatten()(x), scale(256)))
+    return activate(_dense(layers.Flatten()(x), scale(256)))
 
 
-def _lenet5(x, scale):
+def _lenet5(x, scale, activate):
     """LeNet-5: LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998.
 
-    Deviations: ReLU for scaled tanh, max pooling for trainable subsampling, a full table of connections in
+    Deviations: `activation` for scaled tanh, max pooling for trainable subsampling, a full table of connections in
     the second convolution, a dense layer for the radial basis functions. Images below 32x32 are zero-padded
     by 2, as the paper pads its digits from 28x28.
     """
     first_padding = "same" if min(x.shape[1:3]) < 32 else "valid"
     for channels, padding in ((6, first_padding), (16, "valid")):
-        x = layers.ReLU()(_convolution(x, scale(channels), 5, padding=padding))
+        x = activate(_convolution(x, scale(channels), 5, padding=padding))
         x = layers.MaxPooling2D()(x)
     x = layers.Flatten()(x)
     for units in (120, 84):
-        x = layers.ReLU()(_dense(x, scale(units)))
+        x = activate(_dense(x, scale(units)))
     return x
 
 
-def _vgg(x, stages, scale):
+def _vgg(x, stages, scale, activate):
     """VGG: Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2015.
 
     As is usual on CIFAR: BatchNormalization after each convolution, and one dense layer after the 512
@@ -123,32 +132,32 @@ def _vgg(x, stages, scale):
     """
     for convolutions, channels in stages:
         for _ in range(convolutions):
-            x = layers.ReLU()(_normalize(_convolution(x, scale(channels), 3)))
+            x = activate(_normalize(_convolution(x, scale(channels), 3)))
         x = layers.MaxPooling2D(padding="same")(x)
     return layers.GlobalAveragePooling2D()(x)
 
 
-def _resnet(x, stages, scale):
+def _resnet(x, stages, scale, activate):
     """ResNet for CIFAR: He et al., Deep Residual Learning for Image Recognition, 2016.
 
     ResNet-8 and ResNet-20 have the paper's 6n+2 layers; ResNet-18 has the stages of its ImageNet network, and
     a 3x3 convolution without pooling for its stem. Deviation: where the shape changes, the shortcut is a 1x1
     convolution with BatchNormalization (the paper's option B) for zero-padding (its option A, used on CIFAR).
     """
-    x = layers.ReLU()(_normalize(_convolution(x, scale(stages[0][1]), 3, use_bias=False)))
+    x = activate(_normalize(_convolution(x, scale(stages[0][1]), 3, use_bias=False)))
     for stage, (blocks, channels) in enumerate(stages):
         for block in range(blocks):
-            x = _residual_block(x, scale(channels), strides=2 if stage > 0 and block == 0 else 1)
+            x = _residual_block(x, scale(channels), 2 if stage > 0 and block == 0 else 1, activate)
     return layers.GlobalAveragePooling2D()(x)
 
 
-def _residual_block(x, channels, strides):
+def _residual_block(x, channels, strides, activate):
     shortcut = x
     if strides > 1:
         shortcut = _normalize(_convolution(x, channels, 1, strides=strides, use_bias=False))
-    x = layers.ReLU()(_normalize(_convolution(x, channels, 3, strides=strides, use_bias=False)))
+    x = activate(_normalize(_convolution(x, channels, 3, strides=strides, use_bias=False)))
     x = _normalize(_convolution(x, channels, 3, use_bias=False))
-    return layers.ReLU()(layers.add([x, shortcut]))
+    return activate(layers.add([x, shortcut]))
 
 
 def _convolution(x, channels, size, strides=1, padding="same", use_bias=True):

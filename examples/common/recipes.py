@@ -32,6 +32,7 @@ class Recipe:
       epsilon: radius of the training attack: in pixels, or in values for `intensity_training`.
       steps: of the training attack.
       clean_fraction: the part of each batch that is not attacked.
+      activation: of the network's hidden layers, one of `architectures.ACTIVATIONS`.
       schedule: how long and how fast.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     epsilon: float = 0.0
     steps: int = 3
     clean_fraction: float = 0.0
+    activation: str = "relu"
     schedule: training.Schedule = training.Schedule()
 
     @property

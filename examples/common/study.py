@@ -165,8 +165,11 @@ def build_model(cell, dataset):
     """The compiled model of a cell, before training."""
     setting = cell.setting
     keras.utils.set_random_seed(cell.seed)
-    network = architectures.build(setting.architecture, dataset.image_shape, dataset.num_classes, setting.width)
-    model = cell.recipe.build(network, cell.seed)
+    recipe = cell.recipe
+    network = architectures.build(
+        setting.architecture, dataset.image_shape, dataset.num_classes, setting.width, recipe.activation
+    )
+    model = recipe.build(network, cell.seed)
     training.compile_model(model, dataset, setting.schedule, setting.batch_size)
     return model
 

@@ -21,6 +21,7 @@ _RECIPE_FLAGS = (
     "epsilon",
     "attack_steps",
     "clean_fraction",
+    "activation",
 )
 _SCHEDULE_FLAGS = ("epochs", "learning_rate", "weight_decay", "warmup")
 _FIELDS = {"gradient_norm": "norm", "attack_steps": "steps"}  # of a recipe, where the flag has another name
@@ -42,6 +43,7 @@ def define_training_flags():
     flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0)
     flags.DEFINE_integer("attack_steps", None, "of the training attack", lower_bound=1)
     flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)
+    flags.DEFINE_enum("activation", None, architectures.ACTIVATIONS, "of the network's hidden layers")
     flags.DEFINE_integer("epochs", None, "passes over the training examples", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "at the start", lower_bound=0)
     flags.DEFINE_float("weight_decay", None, "of the gradient descent", lower_bound=0)
@@ -75,7 +77,9 @@ def recipe():
 def build_model(dataset, chosen_recipe):
     """The network of the flags, compiled to be trained on a `datasets.Dataset` by a recipe."""
     args = flags.FLAGS
-    network = architectures.build(args.architecture, dataset.image_shape, dataset.num_classes, args.width)
+    network = architectures.build(
+        args.architecture, dataset.image_shape, dataset.num_classes, args.width, chosen_recipe.activation
+    )
     model = chosen_recipe.build(network, args.seed)
     training.compile_model(model, dataset, chosen_recipe.schedule, args.batch_size)
     return model

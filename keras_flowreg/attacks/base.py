@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
-from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, per_example_loss, resolve_loss
+from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, name_of, per_example_loss, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_finite
 
 
@@ -290,7 +290,7 @@ class Attack(keras.layers.Layer):
         """Every option, as plain values: what to write beside a number that the attack gave."""
         loss = resolve_loss(self.loss, self.model)
         options = {key: value for key, value in self.options().items() if key not in ("name", "jit_compile")}
-        return {**options, "kind": type(self).__name__, "loss": getattr(loss, "name", None) or loss.__name__}
+        return {**options, "kind": type(self).__name__, "loss": name_of(loss)}
 
     def options(self):
         """The arguments that this attack was made with, but for the model. A subclass adds its own."""

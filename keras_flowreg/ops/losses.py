@@ -108,12 +108,17 @@ def is_correct(labels, predictions):
     return tf.argmax(predictions, axis=1) == _classes(labels)
 
 
+def name_of(loss):
+    """What a loss is called: its name, that of its function, or that of its class."""
+    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or type(loss).__name__
+
+
 def expect_labels_in_range(labels, predictions, loss):
     """Returns `labels`, with a run-time check of class indices against the number of predictions.
 
     Only the labels of a sparse or a margin loss are class indices; others are returned as they are.
     """
-    takes_indices = "sparse" in _name(loss) or (isinstance(loss, MarginLoss) and not _are_one_hot(labels))
+    takes_indices = "sparse" in name_of(loss).lower() or (isinstance(loss, MarginLoss) and not _are_one_hot(labels))
     if not takes_indices or predictions.shape.rank is None:
         return labels
     classes = predictions.shape[-1]
@@ -136,7 +141,3 @@ def _classes(labels):
 def _one_hot(labels, predictions):
     """bool `[batch, classes]`."""
     return tf.one_hot(_classes(labels), tf.shape(predictions)[1], True, False, dtype=tf.bool)
-
-
-def _name(loss):
-    return str(getattr(loss, "name", None) or getattr(loss, "__name__", "")).lower()

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg.ops import per_example_loss
-from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, resolve_loss
+from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, name_of, resolve_loss
 
 LOGITS = np.array([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]], "float32")
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
@@ -53,6 +53,15 @@ class ResolveLossTest(tf.test.TestCase):
         for compiled in ("mse", ["mse"]):
             model.compile(loss=compiled)
             self.assertAllClose(resolve_loss(None, model)(tf.ones([2, 3]), tf.zeros([2, 3])), [1.0, 1.0])
+
+    def test_names(self):
+        class Unnamed(keras.losses.Loss):
+            def call(self, y_true, y_pred):
+                return tf.reduce_sum(y_pred, axis=-1)
+
+        self.assertEqual(name_of(keras.losses.MeanSquaredError(name="mine")), "mine")
+        self.assertEqual(name_of(per_example_loss), "per_example_loss")
+        self.assertIn(name_of(Unnamed()), ("Unnamed", "unnamed"))  # Keras 3 names it itself.
 
     def test_several_losses_are_an_error(self):
         with self.assertRaisesRegex(ValueError, "Expected one loss.*Received 2"):

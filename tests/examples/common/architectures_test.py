@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+HIDDEN_LAYERS = {"small_cnn": 3, "lenet5": 4, "vgg11": 8, "resnet8": 7}
+
 
 def count(weights):
     return sum(math.prod(weight.shape) for weight in weights)
@@ -58,6 +60,13 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllInRange(logits, -1e3, 1e3)
         self.assertEqual(model.layers[-1].activation, keras.activations.linear)
 
+    @parameterized.product(name=("small_cnn", "lenet5", "vgg11", "resnet8"), activation=architectures.ACTIVATIONS)
+    def test_activation_of_every_hidden_layer(self, name, activation):
+        model = architectures.build(name, (32, 32, 3), 10, 0.1, activation)
+        activations = {layer.activation for layer in layers_of(model, keras.layers.Activation)}
+        self.assertEqual(activations, {keras.activations.get(activation)})
+        self.assertLen(layers_of(model, keras.layers.Activation), HIDDEN_LAYERS[name])
+
     @parameterized.parameters((0.5, [32, 64, 128, 128, 256, 256, 256, 256]), (0.001, [1] * 8))
     def test_width_multiplies_channels(self, width, channels):
         model = architectures.build("vgg11", (28, 28, 1), 10, width=width)
@@ -90,7 +99,7 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         model = architectures.build("resnet8", (8, 8, 1), 10)
         end_of_branch = layers_of(model, keras.layers.BatchNormalization)[2]
         end_of_branch.gamma.assign(tf.zeros_like(end_of_branch.gamma))
-        stem, block = (layers_of(model, keras.layers.ReLU)[index] for index in (0, 2))
+        stem, block = (layers_of(model, keras.layers.Activation)[index] for index in (0, 2))
         images = np.random.RandomState(0).uniform(size=(2, 8, 8, 1)).astype("float32")
         before, after = keras.Model(model.input, [stem.output, block.output])(images)
         self.assertGreater(np.max(before), 0.1)
@@ -125,6 +134,7 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         (dict(num_classes=1), "Expected `num_classes` to be at least 2. Received: num_classes=1"),
         (dict(width=0), "Expected `width` to be positive. Received: width=0"),
         (dict(width=-0.5), "Expected `width` to be positive. Received: width=-0.5"),
+        (dict(activation="tanh"), "Expected `activation` to be one of relu, .*Received: activation='tanh'"),
     )
     def test_errors(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
