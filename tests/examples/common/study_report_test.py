@@ -71,6 +71,11 @@ class StudyReportTest(tf.test.TestCase):
                 # Better on test images, which choose nothing.
                 result("flow_gradient", 1, (190, 60), (190, 170)),
                 result("input_gradient", 1, (185, 50), (185, 50)),
+                {
+                    **result("flow_gradient", 3, (190, 130), (190, 120)),
+                    "name": "digits-smooth",
+                    "variant": "flow_gradient-weight=3-activation=swish",
+                },
                 result("deformation_training", 0, (185, 110), (185, 140)),
                 result("flow_gradient+deformation_training", 1, (185, 120), (185, 141)),
             ]
@@ -83,9 +88,11 @@ class StudyReportTest(tf.test.TestCase):
             return next(line for line in text.splitlines() if line.startswith(f"| {claim}") and "FrankWolfe" in line)
 
         # 60 of 200 examples more: 30 points, ± 1.96 · sqrt(0.3 · 0.7 / 199).
-        self.assertIn("| +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
-        self.assertIn("| -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
-        self.assertIn("| +0.5 | -0.5 to +1.5 | open |", verdict("4."))
+        self.assertIn("| -2.5 | +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
+        self.assertIn("| -2.5 | -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
+        # 10 of 200 more, of clean and of robust examples: ± 1.96 · sqrt(0.05 · 0.95 / 199).
+        self.assertIn("| +5.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("flow gradient with swish over ReLU"))
+        self.assertIn("| +0.0 | +0.5 | -0.5 to +1.5 | open |", verdict("4."))
         self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
     def test_what_changes_to_a_recipe_do(self):
