@@ -73,10 +73,11 @@ def _methods(flow_weights, input_weights, beside_attack):
 
 
 def _smooth(*flow_weights):
-    """A network with a smooth activation, trained plainly and with the flow gradient."""
+    """A network with a smooth activation."""
     return [
         ("plain", {"activation": "swish"}),
         *(("flow_gradient", {"weight": weight, "activation": "swish"}) for weight in flow_weights),
+        ("deformation_training", {"activation": "swish"}),
     ]
 
 

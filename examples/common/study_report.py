@@ -29,6 +29,7 @@ _COLORS = {
     "flow_gradient-activation=swish": "tab:cyan",
     "input_gradient": "tab:orange",
     "deformation_training": "tab:green",
+    "deformation_training-activation=swish": "tab:olive",
     "intensity_training": "tab:red",
     "flow_gradient+deformation_training": "tab:purple",
 }
@@ -186,6 +187,18 @@ def _claims(chosen):
             "flow_gradient-activation=swish",
             ["flow_gradient"],
             _seen,
+        ),
+        (
+            "2. with swish: flow gradient over deformation training",
+            "flow_gradient-activation=swish",
+            ["deformation_training-activation=swish"],
+            _seen,
+        ),
+        (
+            "3. the same, unseen attacks",
+            "flow_gradient-activation=swish",
+            ["deformation_training-activation=swish"],
+            _unseen,
         ),
         (
             "4. both together over either",
