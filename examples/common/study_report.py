@@ -189,13 +189,13 @@ def _claims(chosen):
             _seen,
         ),
         (
-            "2. with swish: flow gradient over deformation training",
+            "2. with swish, flow gradient over deformation training",
             "flow_gradient-activation=swish",
             ["deformation_training-activation=swish"],
             _seen,
         ),
         (
-            "3. the same, unseen attacks",
+            "3. with swish, unseen attacks",
             "flow_gradient-activation=swish",
             ["deformation_training-activation=swish"],
             _unseen,
