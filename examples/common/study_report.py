@@ -173,40 +173,58 @@ def _introduction(settings):
     return "\n".join(lines) + "\n"
 
 
+def _seen(variant):
+    """Flows within the radius: the authors' attack and the strongest."""
+    epsilon = variant.setting["epsilon"]
+    wanted = ((_STRONGEST, epsilon), ("AutoDeform", epsilon))
+    return [run for run in variant.runs() if run.attack == _AUTHORS or run in wanted]
+
+
+def _unseen(variant):
+    """Attacks of another kind than the training's."""
+    epsilon = variant.setting["epsilon"]
+    wanted = ("RotationTranslation", "StAdv", "FlowSquare", _STRONGEST)
+    return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
+
+
+# A claim, the family that it puts above others, those, and the attacks that decide.
+_CLAIMS = (
+    ("flow gradient over plain training", "flow_gradient", ["plain"], _seen),
+    ("1. flow gradient over input gradient", "flow_gradient", ["input_gradient"], _seen),
+    ("2. flow gradient over adversarial training", "flow_gradient", ["intensity_training"], _seen),
+    ("2. flow gradient over deformation training", "flow_gradient", ["deformation_training"], _seen),
+    ("3. the same, unseen attacks", "flow_gradient", ["deformation_training"], _unseen),
+    (
+        "flow gradient with swish over ReLU",
+        "flow_gradient-activation=swish",
+        ["flow_gradient"],
+        _seen,
+    ),
+    (
+        "2. with swish, flow gradient over deformation training",
+        "flow_gradient-activation=swish",
+        ["deformation_training-activation=swish"],
+        _seen,
+    ),
+    (
+        "3. with swish, unseen attacks",
+        "flow_gradient-activation=swish",
+        ["deformation_training-activation=swish"],
+        _unseen,
+    ),
+    (
+        "4. both together over either",
+        "flow_gradient+deformation_training",
+        ["flow_gradient", "deformation_training"],
+        _seen,
+    ),
+)
+
+
 def _claims(chosen):
-    """The four claims, with the difference that speaks for or against each; nothing, where there is none."""
+    """Each of the claims, with the difference that speaks for or against each; nothing, where there is none."""
     rows = []
-    for claim, better, worse, attacks in (
-        ("flow gradient over plain training", "flow_gradient", ["plain"], _seen),
-        ("1. flow gradient over input gradient", "flow_gradient", ["input_gradient"], _seen),
-        ("2. flow gradient over adversarial training", "flow_gradient", ["intensity_training"], _seen),
-        ("2. flow gradient over deformation training", "flow_gradient", ["deformation_training"], _seen),
-        ("3. the same, unseen attacks", "flow_gradient", ["deformation_training"], _unseen),
-        (
-            "flow gradient with swish over ReLU",
-            "flow_gradient-activation=swish",
-            ["flow_gradient"],
-            _seen,
-        ),
-        (
-            "2. with swish, flow gradient over deformation training",
-            "flow_gradient-activation=swish",
-            ["deformation_training-activation=swish"],
-            _seen,
-        ),
-        (
-            "3. with swish, unseen attacks",
-            "flow_gradient-activation=swish",
-            ["deformation_training-activation=swish"],
-            _unseen,
-        ),
-        (
-            "4. both together over either",
-            "flow_gradient+deformation_training",
-            ["flow_gradient", "deformation_training"],
-            _seen,
-        ),
-    ):
+    for claim, better, worse, attacks in _CLAIMS:
         for name, variants in chosen.items():
             if better in variants and all(method in variants for method in worse):
                 for run in attacks(variants[better]):
@@ -256,20 +274,6 @@ def _choices(settings):
 def _section(head, rows):
     """A list of one text, or of none where there are no rows."""
     return ["\n".join([*head, *rows]) + "\n"] if rows else []
-
-
-def _seen(variant):
-    """Flows within the radius: the authors' attack and the strongest."""
-    epsilon = variant.setting["epsilon"]
-    wanted = ((_STRONGEST, epsilon), ("AutoDeform", epsilon))
-    return [run for run in variant.runs() if run.attack == _AUTHORS or run in wanted]
-
-
-def _unseen(variant):
-    """Attacks of another kind than the training's."""
-    epsilon = variant.setting["epsilon"]
-    wanted = ("RotationTranslation", "StAdv", "FlowSquare", _STRONGEST)
-    return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
 
 
 def _difference(better, worse, verdicts=("holds", "fails", "open")):
