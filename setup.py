@@ -59,6 +59,7 @@ EXTRAS = {
     "test": [
         "absl-py",
         "pytest",
+        "pytest-timeout",
         "pytest-xdist",
         "tensorboard",
     ],
