@@ -1,6 +1,6 @@
 r"""Puts the paper's claims to the test: trains and attacks a grid of methods, and writes the report.
 
-    python examples/reproduce.py --preset=quick --output=quick                # 15 minutes on 2 cores
+    python examples/reproduce.py --preset=quick --output=quick                # 11 minutes on 2 cores
     python examples/reproduce.py --preset=cpu --output=docs/reproduction      # what docs/reproduction.md shows: hours
     python examples/reproduce.py --preset=paper --output=paper                # the authors' setting, for one GPU
 

@@ -131,7 +131,7 @@ _PAPER = dataclasses.replace(
 PRESETS = {
     # A minute or two: to see that everything runs.
     "smoke": Study({_SMOKE: [("plain", {}), ("flow_gradient", {"weight": 5.0})]}, 1, _few_attacks),
-    # A quarter of an hour: one data set, and few attacks.
+    # Some ten minutes on 2 cores: one data set, and few attacks.
     "quick": Study({_DIGITS: _methods([20.0, 55.0], [10.0], 10.0)}, 1, _few_attacks),
     # What docs/reproduction.md shows.
     "cpu": Study(
