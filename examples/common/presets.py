@@ -139,7 +139,7 @@ PRESETS = {
             _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0) + _smooth(55.0),
             _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
             _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0) + _smooth(10.0),
-            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3) + _smooth(1.0, 3.0),
+            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3) + _smooth(1.0, 3.0, 10.0),
             # Whether it is the images or the network that decides between the two gradients.
             _CIFAR_SMALL: _gradients([0.3, 1.0, 3.0], [0.01, 0.03, 0.1]),
             _FASHION_DEEP: _gradients([1.0, 3.0, 10.0], [0.1, 0.3, 1.0]),
