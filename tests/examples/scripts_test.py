@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import tensorflow as tf
 
@@ -29,7 +30,10 @@ class ScriptsTest(tf.test.TestCase):
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
         train = ["train.py", "--epochs=2", "--train_size=600", "--width=0.2", "--validation_size=100"]
         train += ["--method=flow_gradient+deformation_training", "--attack_steps=2", "--clean_fraction=0.5", "--weight=5"]
+        train += ["--activation=swish"]
         self.assertIn("Saved", self.assert_succeeds(run(*train, f"--output={model}", f"--logs={logs}")))
+        with zipfile.ZipFile(model) as archive:
+            self.assertRegex(archive.read("config.json").decode(), '"activation": "(swish|silu)"')
         with open(os.path.join(logs, "history.csv"), newline="") as file:
             rows = list(csv.DictReader(file))
         self.assertLen(rows, 2)

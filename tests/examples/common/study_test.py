@@ -5,6 +5,7 @@ import json
 import os
 from unittest import mock
 
+import keras
 import numpy as np
 import tensorflow as tf
 from common import presets, study
@@ -59,6 +60,13 @@ class RunTest(tf.test.TestCase):
         self.assertEqual(report.examples, 40)
         self.assertLen(result["bounds"]["rise"], len(result["bounds"]["flow"]))
         self.assertAllGreaterEqual(np.subtract(result["bounds"]["input"], result["bounds"]["flow"]), 0)
+
+    def test_the_recipe_chooses_the_activation(self):
+        cell = little_cell("plain", activation="gelu")
+        self.assertEqual(cell.name, "digits-small_cnn-plain-activation=gelu-seed0")
+        network = study.build_model(cell, cell.setting.load(64)).base_model
+        activations = [layer.activation for layer in network.layers if isinstance(layer, keras.layers.Activation)]
+        self.assertEqual(activations, [keras.activations.gelu] * 3)
 
     def test_the_best_epoch_is_kept(self):
         folder = self.get_temp_dir()
