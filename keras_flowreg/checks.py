@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_flowreg.attacks import FlowFrankWolfe, FlowPGD, FlowSquare
 from keras_flowreg.gradients import flow_gradients
+from keras_flowreg.ops.losses import takes_logits
 from keras_flowreg.report import Finding
 
 CHECKED_EXAMPLES = 64
@@ -59,7 +60,7 @@ def _outputs(predictions, loss):
     sums_to_one = np.allclose(predictions.sum(axis=1), 1, atol=1e-3) and predictions.min() >= 0
     if sums_to_one:
         saturated = np.mean(predictions.max(axis=1) > 1 - 1e-6)
-        if _takes_logits(loss):
+        if takes_logits(loss):
             return Finding(
                 "outputs are logits", "The outputs look like probabilities, but the loss takes them for logits."
             )
@@ -75,11 +76,6 @@ def _outputs(predictions, loss):
             "outputs do not saturate",
             "The logits are so far apart that the cross-entropy's gradient is zero: attack with loss='margin'.",
         )
-
-
-def _takes_logits(loss):
-    config = loss.get_config() if hasattr(loss, "get_config") else {}
-    return bool(config.get("from_logits", False))
 
 
 def _randomness(model, images):

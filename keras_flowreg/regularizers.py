@@ -6,6 +6,10 @@ at the identity, or at a random start near it, where loss_b is the loss of examp
 does not change with the batch size, the number of replicas, or the reduction of the loss. (Where a layer
 mixes the examples of a batch, as BatchNormalization does in training, the gradient is that of the batch's
 summed loss.)
+
+The gradient of a cross-entropy is (1 - p) times that of the log-odds, log((1 - p) / p), where p is the label's
+probability. A penalty on it can be escaped by growing sure of the training examples, and the flatter the loss, the
+less is left of it. A penalty on the gradient of the log-odds cannot.
 """
 
 import keras
@@ -13,7 +17,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
-from keras_flowreg.ops.losses import per_example_loss, resolve_loss
+from keras_flowreg.ops.losses import deserialize_loss, log_odds_of, per_example_loss, resolve_loss
 from keras_flowreg.ops.validation import (
     as_images,
     expect_not_negative,
@@ -44,6 +48,8 @@ class GradientRegularizer:
     Args:
       perturbation: the `Perturbation` T(x; θ).
       weight: what the penalty is multiplied by in the total loss, not negative.
+      loss: the loss whose gradient is penalized: `None`: the one that is trained, as in the paper; `"log_odds"`:
+        its log-odds, which resist better, with another weight; or any that `attacks.Attack` takes.
       random_start: standard deviation of the normal start of θ, in θ's units, in training; 0 for none.
         The predictions are then those of the started images: the start is an augmentation too, as in
         the authors' code, and the model is run once.
@@ -78,6 +84,7 @@ class GradientRegularizer:
         perturbation,
         weight,
         *,
+        loss=None,
         random_start=0.0,
         gradient_at="start",
         norm="squared_l2",
@@ -91,6 +98,8 @@ class GradientRegularizer:
             raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
         self.perturbation = perturbation
         self.weight = expect_not_negative("weight", weight)
+        deserialize_loss(loss)  # An unknown name is an error here.
+        self.loss = loss
         self.random_start = expect_not_negative("random_start", random_start)
         self.gradient_at = expect_one_of("gradient_at", gradient_at, GRADIENT_PLACES)
         self.norm = expect_one_of("norm", norm, NORMS)
@@ -111,7 +120,7 @@ class GradientRegularizer:
           model: a callable Keras model, images to predictions.
           images: `[batch, height, width, channels]`.
           labels: as the loss takes them.
-          loss: a Keras loss; `None` for the one the model was compiled with.
+          loss: the Keras loss that is trained; `None` for the one the model was compiled with.
           sample_weight: `[batch]`, multiplies each example's penalty, as Keras does each example's loss.
           training: the mode the model is run in. Outside training there is no random start, so that
             the penalty can be repeated.
@@ -126,7 +135,7 @@ class GradientRegularizer:
           ValueError, TypeError: if images, labels or loss are not as above, or the predictions do not
             depend on the images.
         """
-        images, labels, loss = as_images(images), tf.convert_to_tensor(labels), resolve_loss(loss, model)
+        images, labels, loss = as_images(images), tf.convert_to_tensor(labels), self._penalized_loss(loss, model)
         if not training or self.fraction == 1:
             return self._of_all(model, images, labels, loss, sample_weight, training, seed, start_scale)
         count = tf.maximum(whole_examples(self.fraction, images), 1)
@@ -138,6 +147,11 @@ class GradientRegularizer:
         first = tf.minimum(count, tf.shape(images)[0] - 1)
         others = model(images[first:], training=training)
         return tf.concat([predictions[:first], others], axis=0), penalty
+
+    def _penalized_loss(self, loss, model):
+        if self.loss is None:
+            return resolve_loss(loss, model)
+        return log_odds_of(resolve_loss(loss, model)) if self.loss == "log_odds" else resolve_loss(self.loss, model)
 
     def _of_all(self, model, images, labels, loss, sample_weight, training, seed, start_scale):
         """The predictions and the penalty of a whole batch."""
@@ -203,6 +217,7 @@ class GradientRegularizer:
         return {
             "perturbation": keras.saving.serialize_keras_object(self.perturbation),
             "weight": self.weight,
+            "loss": keras.saving.serialize_keras_object(self.loss),
             "random_start": self.random_start,
             "gradient_at": self.gradient_at,
             "norm": self.norm,
@@ -215,8 +230,9 @@ class GradientRegularizer:
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["perturbation"] = keras.saving.deserialize_keras_object(config["perturbation"])
+        config = {**config, "loss": deserialize_loss(config["loss"])}
+        if "perturbation" in config:
+            config["perturbation"] = keras.saving.deserialize_keras_object(config["perturbation"])
         return cls(**config)
 
 
@@ -233,7 +249,8 @@ class FlowGradientRegularizer(GradientRegularizer):
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or
         `"two_sided"`; see `ops.warp`.
       implementation: whose warp: `"native"`, `"tfa"` or `"auto"`.
-      **options: `gradient_at`, `norm`, `gradient`, `method`, `step`, `every` and `fraction`, as `GradientRegularizer`.
+      **options: `loss`, `gradient_at`, `norm`, `gradient`, `method`, `step`, `every` and `fraction`, as
+        `GradientRegularizer`.
 
     Raises:
       ValueError: if an option is out of its range or unknown.
@@ -247,10 +264,6 @@ class FlowGradientRegularizer(GradientRegularizer):
         del config["perturbation"]
         return {**config, **self.perturbation.get_config()}
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class InputGradientRegularizer(GradientRegularizer):
@@ -258,8 +271,8 @@ class InputGradientRegularizer(GradientRegularizer):
 
     Args:
       weight: as `GradientRegularizer`.
-      **options: `random_start` (standard deviation in the units of the image's values), `gradient_at`,
-        `norm`, `gradient`, `method` and `step`, as `GradientRegularizer`.
+      **options: `loss`, `random_start` (standard deviation in the units of the image's values), `gradient_at`,
+        `norm`, `gradient`, `method`, `step`, `every` and `fraction`, as `GradientRegularizer`.
 
     Reference: Drucker and LeCun, "Improving generalization performance using double backpropagation",
     1992; Ross and Doshi-Velez, "Improving the adversarial robustness and interpretability of deep neural
@@ -273,10 +286,6 @@ class InputGradientRegularizer(GradientRegularizer):
         config = super().get_config()
         del config["perturbation"]
         return config
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
 
 
 def whole_examples(fraction, images):

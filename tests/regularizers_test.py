@@ -183,6 +183,23 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         gradients = linear_input_gradients(weights, images, labels)
         self.assertAllClose(penalty, np.mean(np.sum(gradients**2, axis=(1, 2, 3))), rtol=1e-5)
 
+    @parameterized.parameters("log_odds", fr.ops.LogOddsLoss(from_logits=True))
+    def test_penalty_on_the_log_odds_of_a_linear_model(self, loss):
+        model, weights = linear_model(3, "float64")
+        images, labels, _ = batch(3, dtype="float64")
+        regularizer = fr.FlowGradientRegularizer(1.0, loss=loss, lattice="forward")
+        predictions, penalty = regularizer(model, images, labels, cross_entropy())
+        # The gradient of the cross-entropy, without its factor 1 - p.
+        unsure = 1 - softmax(predictions.numpy())[np.arange(len(labels)), labels]
+        upstream = linear_input_gradients(weights, images, labels) / unsure[:, None, None, None]
+        gradients = oracle.flow_gradients(images, np.zeros([*images.shape[:3], 2]), upstream, "forward")
+        self.assertAllClose(penalty, np.mean(np.sum(gradients**2, axis=(1, 2, 3))), rtol=1e-4)
+
+    def test_a_loss_of_its_own_needs_no_other(self):
+        images, labels, _ = batch(2)
+        _, penalty = fr.FlowGradientRegularizer(1.0, loss="margin")(smooth_model("float32"), images, labels)
+        self.assertGreater(penalty, 0.0)
+
     @parameterized.product(
         lattice=[*RULES, "two_sided"], norm=["squared_l2", "l2", "l1"], gradient=["analytic", "tape"]
     )
@@ -193,6 +210,14 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             1.0, lattice=lattice, norm=norm, gradient=gradient, random_start=0.2
         )
         self.assert_weight_gradient_is_right(model, regularizer, images, labels)
+
+    @parameterized.parameters("exact", "finite_difference")
+    def test_weight_gradient_of_the_penalty_on_the_log_odds(self, method):
+        images, labels, _ = batch(2, dtype="float64")
+        regularizer = fr.FlowGradientRegularizer(1.0, loss="log_odds", random_start=0.2, method=method, step=1e-6)
+        self.assert_weight_gradient_is_right(
+            smooth_model(), regularizer, images, labels, rtol=1e-5 if method == "exact" else 1e-3
+        )
 
     @parameterized.parameters(fr.perturbations.Affine(), fr.perturbations.Additive())
     def test_weight_gradient_for_other_perturbations(self, perturbation):
@@ -326,7 +351,8 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(
         fr.FlowGradientRegularizer(2.0, random_start=0.1, lattice="backward", norm="l1", gradient_at="identity"),
-        fr.InputGradientRegularizer(0.5, norm="l2", gradient="tape"),
+        fr.InputGradientRegularizer(0.5, norm="l2", gradient="tape", loss="log_odds"),
+        fr.FlowGradientRegularizer(2.0, loss=fr.ops.LogOddsLoss(from_logits=True)),
         fr.GradientRegularizer(fr.perturbations.Affine("forward"), 3.0),
     )
     def test_serialization(self, regularizer):
@@ -343,6 +369,8 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         for option in ("lattice", "norm", "gradient", "gradient_at", "implementation", "method"):
             with self.assertRaisesRegex(ValueError, f"Expected `{option}` to be one of .* Received 'other'"):
                 fr.FlowGradientRegularizer(1.0, **{option: "other"})
+        with self.assertRaisesRegex(ValueError, "other"):
+            fr.FlowGradientRegularizer(1.0, loss="other")
         with self.assertRaisesRegex(ValueError, "Expected `step` to be more than 0"):
             fr.FlowGradientRegularizer(1.0, method="finite_difference", step=0)
         with self.assertRaisesRegex(TypeError, "Expected `perturbation`"):

@@ -53,31 +53,48 @@ def _authors_attack(model, setting):
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
+def _weighted(method, *weights, **overrides):
+    """A method at several weights."""
+    return [(method, {"weight": weight, **overrides}) for weight in weights]
+
+
 def _gradients(flow_weights, input_weights):
-    """Plain training, and each penalty at its weights."""
+    """Plain training, and the paper's penalties at their weights."""
     return [
         ("plain", {}),
-        *(("flow_gradient", {"weight": weight}) for weight in flow_weights),
-        *(("input_gradient", {"weight": weight}) for weight in input_weights),
+        *_weighted("flow_gradient", *flow_weights),
+        *_weighted("input_gradient", *input_weights),
+    ]
+
+
+def _log_odds(flow_weights, input_weights, beside_attack):
+    """The penalties on the log-odds at their weights; beside an attack, with one."""
+    return [
+        *_weighted("flow_log_odds", *flow_weights),
+        *_weighted("input_log_odds", *input_weights),
+        *_weighted("flow_log_odds+deformation_training", beside_attack),
     ]
 
 
 def _methods(flow_weights, input_weights, beside_attack):
-    """Every method; the combination with one weight."""
+    """Every method of the paper; the combination with one weight."""
     return [
         *_gradients(flow_weights, input_weights),
         ("deformation_training", {}),
-        ("flow_gradient+deformation_training", {"weight": beside_attack}),
+        *_weighted("flow_gradient+deformation_training", beside_attack),
         ("intensity_training", {}),
     ]
 
 
-def _smooth(*flow_weights):
+def _smooth(*flow_weights, log_odds=(), beside_attack=None):
     """A network with a smooth activation."""
+    swish = {"activation": "swish"}
     return [
-        ("plain", {"activation": "swish"}),
-        *(("flow_gradient", {"weight": weight, "activation": "swish"}) for weight in flow_weights),
-        ("deformation_training", {"activation": "swish"}),
+        ("plain", swish),
+        *_weighted("flow_gradient", *flow_weights, **swish),
+        *_weighted("flow_log_odds", *log_odds, **swish),
+        ("deformation_training", swish),
+        *(_weighted("flow_log_odds+deformation_training", beside_attack, **swish) if beside_attack else []),
     ]
 
 
@@ -136,10 +153,17 @@ PRESETS = {
     # What docs/reproduction.md shows.
     "cpu": Study(
         {
-            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0) + _smooth(55.0),
-            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
-            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0) + _smooth(10.0),
-            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3) + _smooth(1.0, 3.0, 10.0),
+            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0)
+            + _log_odds([0.3, 1.0, 3.0], [0.1, 0.3, 1.0], 0.3)
+            + _smooth(55.0),
+            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0)
+            + _log_odds([0.3, 1.0, 3.0], [0.1, 0.3, 1.0], 0.3),
+            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0)
+            + _log_odds([0.1, 0.3, 1.0], [0.03, 0.1, 0.3], 0.1)
+            + _smooth(10.0),
+            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3)
+            + _log_odds([0.03, 0.1, 0.3], [0.001, 0.003, 0.01], 0.03)
+            + _smooth(1.0, 3.0, 10.0, log_odds=(0.1, 0.3, 1.0), beside_attack=0.1),
             # Whether it is the images or the network that decides between the two gradients.
             _CIFAR_SMALL: _gradients([0.3, 1.0, 3.0], [0.01, 0.03, 0.1]),
             _FASHION_DEEP: _gradients([1.0, 3.0, 10.0], [0.1, 0.3, 1.0]),

@@ -5,7 +5,8 @@ import dataclasses
 import keras_flowreg as fr
 from common import training
 
-REGULARIZERS = ("flow_gradient", "input_gradient")
+# The gradient of the trained loss, as in the paper; or that of its log-odds.
+REGULARIZERS = ("flow_gradient", "input_gradient", "flow_log_odds", "input_log_odds")
 ATTACKS = ("deformation_training", "intensity_training")
 METHODS = (
     "plain",
@@ -22,8 +23,8 @@ class Recipe:
     Attributes:
       method: one of `METHODS`.
       weight: of the gradient penalty.
-      random_start: standard deviation of the penalty's start: in pixels, or in values for `input_gradient`.
-      lattice: the warp's derivative at a pixel, for `flow_gradient`.
+      random_start: standard deviation of the penalty's start: in pixels, or in values for an input's.
+      lattice: the warp's derivative at a pixel, for a flow's penalty.
       norm: of the penalized gradient: `"squared_l2"`, `"l2"` or `"l1"`.
       gradient_at: where the penalized gradient is taken: `"start"` or `"identity"`.
       penalty_method: how the penalty is differentiated: `"exact"` or `"finite_difference"`.
@@ -72,7 +73,10 @@ class Recipe:
         )
 
     def _regularizer(self):
+        if self.regularizer_name is None:
+            return None
         options = {
+            "loss": "log_odds" if self.regularizer_name.endswith("log_odds") else None,
             "random_start": self.random_start,
             "gradient_at": self.gradient_at,
             "norm": self.norm,
@@ -80,11 +84,9 @@ class Recipe:
             "every": self.every,
             "fraction": self.fraction,
         }
-        if self.regularizer_name == "flow_gradient":
+        if self.regularizer_name.startswith("flow"):
             return fr.FlowGradientRegularizer(self.weight, lattice=self.lattice, **options)
-        if self.regularizer_name == "input_gradient":
-            return fr.InputGradientRegularizer(self.weight, **options)
-        return None
+        return fr.InputGradientRegularizer(self.weight, **options)
 
     def _attack(self, network, seed):
         if self.attack_name is None:
@@ -103,11 +105,10 @@ _SCHEDULES = {
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 0.3},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
+    "flow_log_odds": {"digits": 1.0, "mnist": 1.0, "fashion_mnist": 0.3, "cifar10": 0.1},
+    "input_log_odds": {"digits": 0.3, "mnist": 0.3, "fashion_mnist": 0.1, "cifar10": 0.003},
 }
-_RANDOM_STARTS = {
-    "flow_gradient": {"cifar10": 0.155, "*": 0.25},
-    "input_gradient": {"*": 0.0},
-}
+_FLOW_STARTS = {"cifar10": 0.155, "*": 0.25}
 _RADII = {
     "deformation_training": {"cifar10": 0.155, "*": 0.4},
     "intensity_training": {"digits": 0.1, "mnist": 0.1, "fashion_mnist": 0.05, "cifar10": 4 / 255},
@@ -130,7 +131,7 @@ def get(method, dataset):
         recipe = dataclasses.replace(
             recipe,
             weight=weight * _SHARE_BESIDE_AN_ATTACK if recipe.attack_name else weight,
-            random_start=0.0 if recipe.attack_name else _of(_RANDOM_STARTS[recipe.regularizer_name], dataset),
+            random_start=_of(_FLOW_STARTS, dataset) if method.startswith("flow") and not recipe.attack_name else 0.0,
         )
     if recipe.attack_name:
         recipe = dataclasses.replace(recipe, epsilon=_of(_RADII[recipe.attack_name], dataset))

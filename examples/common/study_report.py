@@ -27,11 +27,16 @@ _COLORS = {
     "plain-activation=swish": "gray",
     "flow_gradient": "tab:blue",
     "flow_gradient-activation=swish": "tab:cyan",
+    "flow_log_odds": "darkviolet",
+    "flow_log_odds-activation=swish": "violet",
     "input_gradient": "tab:orange",
+    "input_log_odds": "tab:brown",
     "deformation_training": "tab:green",
     "deformation_training-activation=swish": "tab:olive",
     "intensity_training": "tab:red",
-    "flow_gradient+deformation_training": "tab:purple",
+    "flow_gradient+deformation_training": "navy",
+    "flow_log_odds+deformation_training": "deeppink",
+    "flow_log_odds+deformation_training-activation=swish": "lightpink",
 }
 # Of other changes to a method; not the blues.
 _OTHER_COLORS = plt.get_cmap("tab20").colors[2:]
@@ -187,44 +192,83 @@ def _unseen(variant):
     return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
 
 
+_SWISH = "-activation=swish"
+_OVER_PLAIN = "flow gradient over plain training"
+_OVER_DEFORMATION = "2. flow gradient over deformation training"
+_UNSEEN = "3. the same, unseen attacks"
+_BOTH = "4. both together over either"
 # A claim, the family that it puts above others, those, and the attacks that decide.
 _CLAIMS = (
-    ("flow gradient over plain training", "flow_gradient", ["plain"], _seen),
+    (_OVER_PLAIN, "flow_gradient", ["plain"], _seen),
     ("1. flow gradient over input gradient", "flow_gradient", ["input_gradient"], _seen),
     ("2. flow gradient over adversarial training", "flow_gradient", ["intensity_training"], _seen),
-    ("2. flow gradient over deformation training", "flow_gradient", ["deformation_training"], _seen),
-    ("3. the same, unseen attacks", "flow_gradient", ["deformation_training"], _unseen),
+    (_OVER_DEFORMATION, "flow_gradient", ["deformation_training"], _seen),
+    (_UNSEEN, "flow_gradient", ["deformation_training"], _unseen),
+    (_BOTH, "flow_gradient+deformation_training", ["flow_gradient", "deformation_training"], _seen),
+)
+# The same, with the penalty on the log-odds, with a smooth activation, or with both.
+_CHANGES = (
+    ("log-odds over the loss", "flow_log_odds", ["flow_gradient"], _seen),
+    ("log-odds: " + _OVER_PLAIN, "flow_log_odds", ["plain"], _seen),
+    ("log-odds: 1. flow gradient over input gradient", "flow_log_odds", ["input_log_odds"], _seen),
+    ("log-odds: 2. flow gradient over adversarial training", "flow_log_odds", ["intensity_training"], _seen),
+    ("log-odds: " + _OVER_DEFORMATION, "flow_log_odds", ["deformation_training"], _seen),
+    ("log-odds: " + _UNSEEN, "flow_log_odds", ["deformation_training"], _unseen),
     (
-        "flow gradient with swish over ReLU",
-        "flow_gradient-activation=swish",
-        ["flow_gradient"],
+        "log-odds: " + _BOTH,
+        "flow_log_odds+deformation_training",
+        ["flow_log_odds", "deformation_training"],
         _seen,
     ),
+    ("swish over ReLU", "flow_gradient" + _SWISH, ["flow_gradient"], _seen),
+    ("swish: " + _OVER_DEFORMATION, "flow_gradient" + _SWISH, ["deformation_training" + _SWISH], _seen),
+    ("swish: " + _UNSEEN, "flow_gradient" + _SWISH, ["deformation_training" + _SWISH], _unseen),
+    ("swish, log-odds over the loss", "flow_log_odds" + _SWISH, ["flow_gradient" + _SWISH], _seen),
+    ("swish, log-odds: " + _OVER_PLAIN, "flow_log_odds" + _SWISH, ["plain" + _SWISH], _seen),
+    ("swish, log-odds: " + _OVER_DEFORMATION, "flow_log_odds" + _SWISH, ["deformation_training" + _SWISH], _seen),
+    ("swish, log-odds: " + _UNSEEN, "flow_log_odds" + _SWISH, ["deformation_training" + _SWISH], _unseen),
     (
-        "2. with swish, flow gradient over deformation training",
-        "flow_gradient-activation=swish",
-        ["deformation_training-activation=swish"],
-        _seen,
-    ),
-    (
-        "3. with swish, unseen attacks",
-        "flow_gradient-activation=swish",
-        ["deformation_training-activation=swish"],
-        _unseen,
-    ),
-    (
-        "4. both together over either",
-        "flow_gradient+deformation_training",
-        ["flow_gradient", "deformation_training"],
+        "swish, log-odds: " + _BOTH,
+        "flow_log_odds+deformation_training" + _SWISH,
+        ["flow_log_odds" + _SWISH, "deformation_training" + _SWISH],
         _seen,
     ),
 )
 
 
 def _claims(chosen):
-    """Each of the claims, with the difference that speaks for or against each; nothing, where there is none."""
+    """Each of the claims, and of what changes to the method do, with the difference that speaks for or against it."""
+    head = [
+        "| claim | setting | attack | clean | robust | interval | |",
+        "| --- | --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    return [
+        *_section(
+            [
+                "## The claims\n",
+                "Differences in points, of clean and of robust accuracy, the latter with 95 % intervals over the attacked",
+                "images (paired). A claim holds where the whole interval is above zero, fails where it is below, and is",
+                "open otherwise.\n",
+                *head,
+            ],
+            _comparisons(_CLAIMS, chosen),
+        ),
+        *_section(
+            [
+                "## The claims with a changed method\n",
+                "The same of a penalty on the gradient of the log-odds (`flow_log_odds`, `input_log_odds`), and of a smooth",
+                "activation.\n",
+                *head,
+            ],
+            _comparisons(_CHANGES, chosen),
+        ),
+    ]
+
+
+def _comparisons(claims, chosen):
+    """Rows of a table of claims: those whose families are there."""
     rows = []
-    for claim, better, worse, attacks in _CLAIMS:
+    for claim, better, worse, attacks in claims:
         for name, variants in chosen.items():
             if better in variants and all(method in variants for method in worse):
                 for run in attacks(variants[better]):
@@ -232,17 +276,7 @@ def _claims(chosen):
                     clean = 100 * (np.mean(variants[better].clean()) - np.mean(rival.clean()))
                     robust = _difference(variants[better].robust(*run), rival.robust(*run))
                     rows.append(f"| {claim} | {name} | {run} | {clean:+.1f} | {robust} |")
-    return _section(
-        [
-            "## The claims\n",
-            "Differences in points, of clean and of robust accuracy, the latter with 95 % intervals over the attacked",
-            "images (paired). A claim holds where the whole interval is above zero, fails where it is below, and is open",
-            "otherwise.\n",
-            "| claim | setting | attack | clean | robust | interval | |",
-            "| --- | --- | --- | ---: | ---: | ---: | --- |",
-        ],
-        rows,
-    )
+    return rows
 
 
 def _choices(settings):
@@ -364,7 +398,7 @@ def _draw_bounds(chosen, path):
     """How near the measured rise comes to each bound, before and after regularization."""
     with _panels(chosen, path) as panels:
         for axes, variants in panels:
-            for method in ("plain", "flow_gradient"):
+            for method in ("plain", "flow_gradient", "flow_log_odds"):
                 if method in variants:
                     _draw_ratios(axes, method, variants[method].bounds())
             axes.axvline(1, color="gray", linewidth=1)

@@ -7,7 +7,14 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
-from keras_flowreg.ops.losses import expect_labels_in_range, is_correct, name_of, per_example_loss, resolve_loss
+from keras_flowreg.ops.losses import (
+    deserialize_loss,
+    expect_labels_in_range,
+    is_correct,
+    name_of,
+    per_example_loss,
+    resolve_loss,
+)
 from keras_flowreg.ops.validation import as_images, expect_finite
 
 
@@ -109,8 +116,8 @@ class Attack(keras.layers.Layer):
 
     Args:
       model: a Keras model, images to logits or probabilities of at least two classes.
-      loss: what to raise: a Keras loss (instance, function or name), `"margin"` (see `ops.MarginLoss`), or
-        `None` for the loss that the model was compiled with.
+      loss: what to raise: a Keras loss (instance, function or name), `"margin"` or `"log_odds"` (see
+        `ops.MarginLoss` and `ops.LogOddsLoss`), or `None` for the loss that the model was compiled with.
       targeted: whether `labels` are the classes to reach, whose loss is lowered, not those to leave.
       value_range: the least and the greatest value of an image, which its adversarial image keeps to.
       seed: of what is random in the search: the same call gives the same images.
@@ -314,8 +321,7 @@ class Attack(keras.layers.Layer):
     def from_config(cls, config):
         config = dict(config)
         config["model"] = keras.layers.deserialize(config["model"])
-        if config["loss"] not in (None, "margin"):
-            config["loss"] = keras.losses.get(config["loss"])
+        config["loss"] = deserialize_loss(config["loss"])
         return cls(**config)
 
     def _is_open(self, examples, best):

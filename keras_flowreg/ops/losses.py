@@ -3,6 +3,9 @@
 import keras
 import tensorflow as tf
 
+NAMED_LOSSES = ("margin", "log_odds")
+_SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
+
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class MarginLoss(keras.losses.Loss):
@@ -22,6 +25,36 @@ class MarginLoss(keras.losses.Loss):
         return tf.reduce_max(others, axis=1) - label
 
 
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class LogOddsLoss(keras.losses.Loss):
+    """The log of the odds against the label: log((1 - p) / p), where p is the label's probability.
+
+    Of logits z it is a smooth margin, log Σ_{k ≠ label} exp(z_k) - z_label: positive where the label has less than
+    half of the probability. The cross-entropy is -log p = softplus(log-odds), so
+
+        ∂cross-entropy = (1 - p) · ∂log-odds
+
+    The cross-entropy's gradient vanishes as a model grows sure of the label, however fast its logits change; that of
+    the log-odds does not. Labels are class indices or one-hot.
+
+    Args:
+      from_logits: whether the predictions are logits; else probabilities, as in Keras.
+    """
+
+    def __init__(self, from_logits=False, name="log_odds", **options):
+        super().__init__(name=name, **options)
+        self.from_logits = bool(from_logits)
+
+    def call(self, y_true, y_pred):
+        if not self.from_logits:
+            y_pred = tf.math.log(tf.maximum(y_pred, _SMALLEST_PROBABILITY))
+        label, others = split_predictions(y_true, y_pred)
+        return tf.reduce_logsumexp(others, axis=1) - label
+
+    def get_config(self):
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
 def split_predictions(labels, predictions):
     """Each example's prediction for its label, and those for the other classes.
 
@@ -31,7 +64,11 @@ def split_predictions(labels, predictions):
 
     Returns:
       `(label, others)`: `[batch]`, and `[batch, classes]` with the least number of the dtype at the label.
+
+    Raises:
+      ValueError: if there are fewer than two classes.
     """
+    _expect_classes(predictions)
     is_label = _one_hot(tf.convert_to_tensor(labels), predictions)
     label = tf.reduce_sum(tf.where(is_label, predictions, tf.zeros_like(predictions)), axis=1)
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
@@ -41,15 +78,20 @@ def resolve_loss(loss, model):
     """Returns the loss to differentiate: `loss`, or where it is `None` the one `model` was compiled with.
 
     Args:
-      loss: a Keras loss: instance, function or name; `"margin"`; or `None`.
+      loss: a Keras loss: instance, function or name; `"margin"`; `"log_odds"`, which takes predictions as the
+        loss does that the model was compiled with; or `None`.
       model: a Keras model.
 
     Returns:
       A `keras.losses.Loss` or a function of `(labels, predictions)`.
 
     Raises:
-      ValueError: if there is no loss, or one for each of several outputs.
+      ValueError: if there is no loss, one for each of several outputs, or none that says what `"log_odds"` gets.
     """
+    if loss == "margin":
+        return MarginLoss()
+    if loss == "log_odds":
+        return log_odds_of(resolve_loss(None, model))
     loss = getattr(model, "loss", None) if loss is None else loss
     if isinstance(loss, (list, tuple, dict)):
         losses = tf.nest.flatten(loss)
@@ -58,7 +100,36 @@ def resolve_loss(loss, model):
         loss = losses[0] if losses else None
     if loss is None:
         raise ValueError("Expected a loss: pass `loss=`, or a model that was compiled with one. Received None.")
-    return MarginLoss() if loss == "margin" else keras.losses.get(loss)
+    return keras.losses.get(loss)
+
+
+def deserialize_loss(config):
+    """The argument of `resolve_loss` from what `keras.saving.serialize_keras_object` made of it."""
+    return config if config in (None, *NAMED_LOSSES) else keras.losses.get(config)
+
+
+def takes_logits(loss):
+    """Whether a loss takes logits: a bool, or `None` for a loss that does not say."""
+    config = loss.get_config() if hasattr(loss, "get_config") else {}
+    if "from_logits" in config:
+        return bool(config["from_logits"])
+    # Keras's own functions take probabilities unless they are told otherwise.
+    return False if name_of(loss).endswith("crossentropy") else None
+
+
+def log_odds_of(loss):
+    """The `LogOddsLoss` of the predictions that a cross-entropy takes: logits or probabilities.
+
+    Raises:
+      ValueError: if the loss does not say which it takes.
+    """
+    logits = takes_logits(loss)
+    if logits is None:
+        raise ValueError(
+            "Expected a cross-entropy, whose `from_logits` says what 'log_odds' are taken of. "
+            f"Received {name_of(loss)}: give LogOddsLoss(from_logits=...) instead."
+        )
+    return LogOddsLoss(logits)
 
 
 def per_example_loss(loss, labels, predictions):
@@ -100,11 +171,7 @@ def is_correct(labels, predictions):
     Raises:
       ValueError: if there are fewer than two classes.
     """
-    if predictions.shape.rank != 2 or (predictions.shape[1] or 2) < 2:
-        raise ValueError(
-            "Expected predictions of the shape [batch, classes], for at least two classes. "
-            f"Received shape {predictions.shape}."
-        )
+    _expect_classes(predictions)
     return tf.argmax(predictions, axis=1) == _classes(labels)
 
 
@@ -116,9 +183,10 @@ def name_of(loss):
 def expect_labels_in_range(labels, predictions, loss):
     """Returns `labels`, with a run-time check of class indices against the number of predictions.
 
-    Only the labels of a sparse or a margin loss are class indices; others are returned as they are.
+    Only the labels of a sparse loss, a margin or log-odds are class indices; others are returned as they are.
     """
-    takes_indices = "sparse" in name_of(loss).lower() or (isinstance(loss, MarginLoss) and not _are_one_hot(labels))
+    takes_both = isinstance(loss, (MarginLoss, LogOddsLoss))
+    takes_indices = "sparse" in name_of(loss).lower() or (takes_both and not _are_one_hot(labels))
     if not takes_indices or predictions.shape.rank is None:
         return labels
     classes = predictions.shape[-1]
@@ -127,6 +195,14 @@ def expect_labels_in_range(labels, predictions, loss):
     in_range = tf.reduce_all((indices >= 0) & (indices < classes))
     with tf.control_dependencies([tf.debugging.Assert(in_range, [message, indices], summarize=8)]):
         return tf.identity(labels)
+
+
+def _expect_classes(predictions):
+    if predictions.shape.rank != 2 or (predictions.shape[1] or 2) < 2:
+        raise ValueError(
+            "Expected predictions of the shape [batch, classes], for at least two classes. "
+            f"Received shape {predictions.shape}."
+        )
 
 
 def _are_one_hot(labels):

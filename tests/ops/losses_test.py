@@ -99,5 +99,48 @@ class MarginLossTest(tf.test.TestCase):
         self.assertAllClose(tape.gradient(loss, predictions), [[0.0, -1.0, 1.0]])
 
 
+class LogOddsLossTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(from_logits=[True, False], one_hot=[True, False], dtype=["float32", "float64"])
+    def test_log_odds_of_the_labels_probability(self, from_logits, one_hot, dtype):
+        predictions = tf.constant(LOGITS if from_logits else PROBABILITIES, dtype)
+        labels = np.eye(3, dtype="float32")[CLASSES] if one_hot else CLASSES
+        label = PROBABILITIES[[0, 1], CLASSES]
+        values = per_example_loss(fr.ops.LogOddsLoss(from_logits), labels, predictions)
+        self.assertEqual(values.dtype, dtype)
+        self.assertAllClose(values, np.log((1 - label) / label), rtol=1e-5)
+        self.assertAllClose(np.log1p(np.exp(values)), CROSS_ENTROPIES, rtol=1e-5)
+
+    @parameterized.parameters(True, False)
+    def test_gradient_does_not_vanish_where_the_cross_entropys_does(self, from_logits):
+        logits = tf.Variable([[12.0, 8.0, 8.0], [60.0, 8.0, 8.0]])  # The last is sure beyond float32's one.
+        with tf.GradientTape() as tape:
+            predictions = logits if from_logits else tf.nn.softmax(logits)
+            losses = per_example_loss(fr.ops.LogOddsLoss(from_logits), np.array([0, 0]), predictions)
+        gradients = tape.gradient(losses, logits)
+        self.assertAllClose(losses, [np.log(2) - 4.0, np.log(2) - 52.0], rtol=1e-4)
+        self.assertAllClose(gradients, [[-1.0, 0.5, 0.5]] * 2, atol=1e-4)
+
+    def test_by_name_it_takes_what_the_compiled_loss_takes(self):
+        model = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
+        for compiled, from_logits in (
+            (keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+            (keras.losses.CategoricalCrossentropy(), False),
+            ("sparse_categorical_crossentropy", False),
+        ):
+            model.compile(loss=compiled)
+            self.assertIs(resolve_loss("log_odds", model).from_logits, from_logits)
+        model.compile(loss="mse")
+        with self.assertRaisesRegex(ValueError, r"Expected a cross-entropy.*Received mean_squared_error.*LogOddsLoss"):
+            resolve_loss("log_odds", model)
+
+    def test_one_column_is_an_error(self):
+        with self.assertRaisesRegex(ValueError, "at least two classes"):
+            fr.ops.LogOddsLoss(True)(np.array([0, 1]), tf.constant(LOGITS[:, :1]))
+
+    def test_serialization(self):
+        copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(fr.ops.LogOddsLoss(True)))
+        self.assertIs(copy.from_logits, True)
+
+
 if __name__ == "__main__":
     tf.test.main()

@@ -76,6 +76,7 @@ class StudyReportTest(tf.test.TestCase):
                     "name": "digits-smooth",
                     "variant": "flow_gradient-weight=3-activation=swish",
                 },
+                result("flow_log_odds", 1, (185, 150), (185, 150)),
                 result("deformation_training", 0, (185, 110), (185, 140)),
                 result("flow_gradient+deformation_training", 1, (185, 120), (185, 141)),
             ]
@@ -90,8 +91,9 @@ class StudyReportTest(tf.test.TestCase):
         # 60 of 200 examples more: 30 points, ± 1.96 · sqrt(0.3 · 0.7 / 199).
         self.assertIn("| -2.5 | +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
         self.assertIn("| -2.5 | -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
+        self.assertIn("| +0.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("log-odds: 2."))
         # 10 of 200 more, of clean and of robust examples: ± 1.96 · sqrt(0.05 · 0.95 / 199).
-        self.assertIn("| +5.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("flow gradient with swish over ReLU"))
+        self.assertIn("| +5.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("swish over ReLU"))
         self.assertIn("| +0.0 | +0.5 | -0.5 to +1.5 | open |", verdict("4."))
         self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
