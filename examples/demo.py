@@ -45,12 +45,13 @@ def train(dataset, method):
     network = architectures.build(
         args.architecture, dataset.image_shape, dataset.num_classes, args.width, recipe.activation
     )
-    schedule = dataclasses.replace(recipe.schedule, **({"epochs": _EPOCHS.value} if _EPOCHS.value else {}))
+    if _EPOCHS.value:
+        recipe = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, epochs=_EPOCHS.value))
     model = recipe.build(network, args.seed)
-    training.compile_model(model, dataset, schedule, args.batch_size)
+    training.compile_model(model, dataset, recipe, args.batch_size)
     start = time.perf_counter()
-    training.fit(model, dataset, schedule, verbose=2)
-    return model, (time.perf_counter() - start) / schedule.epochs
+    training.fit(model, dataset, recipe.schedule, verbose=2)
+    return model, (time.perf_counter() - start) / recipe.schedule.epochs
 
 
 def measure(model, dataset):

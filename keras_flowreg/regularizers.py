@@ -30,6 +30,7 @@ from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinear
 NORMS = ("squared_l2", "l2", "l1")
 GRADIENT_PLACES = ("start", "identity")
 METHODS = ("exact", "finite_difference")
+MODEL_MODES = ("training", "inference")
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -63,6 +64,9 @@ class GradientRegularizer:
         θ and a step away, so that no operation needs a second derivative. The penalty's value is the same. On
         the lattice, where a warp has a kink, it is the slope of the side that the step goes to.
       step: of the finite difference: its largest component, in θ's units.
+      model_mode: the mode in which the penalized gradient is taken in training: `"training"`, in the pass that also
+        gives the predictions, as the authors do; or `"inference"`: in a pass of its own, as an attacker meets the
+        model, with BatchNormalization's moving averages and without dropout.
       every: in a `FlowRegularizedModel`, the penalty is taken in each `every`-th training step, with `every` times
         its weight, and there is no random start in the others.
       fraction: the part of each training batch, from its first example, whose penalty is taken: an estimate of
@@ -91,6 +95,7 @@ class GradientRegularizer:
         gradient="analytic",
         method="exact",
         step=0.01,
+        model_mode="training",
         every=1,
         fraction=1.0,
     ):
@@ -106,6 +111,7 @@ class GradientRegularizer:
         self.gradient = expect_one_of("gradient", gradient, GRADIENTS)
         self.method = expect_one_of("method", method, METHODS)
         self.step = expect_positive("step", step)
+        self.model_mode = expect_one_of("model_mode", model_mode, MODEL_MODES)
         self.every = expect_positive_integer("every", every)
         self.fraction = expect_positive("fraction", fraction)
         if self.fraction > 1:
@@ -157,11 +163,14 @@ class GradientRegularizer:
         """The predictions and the penalty of a whole batch."""
         images, parameters = self._start(images, training, seed, start_scale)
         perturbed, pullbacks = linearize(self._sides(parameters), images, parameters)
-        predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, training)
+        mode = training and self.model_mode == "training"
+        predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, mode)
+        if mode != training:
+            predictions = model(perturbed, training=training)
 
         def losses_after(step):
             moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
-            return per_example_loss(loss, labels, model(moved, training=training))
+            return per_example_loss(loss, labels, model(moved, training=mode))
 
         gradients = [pullback(upstream) for pullback in pullbacks]
         if self.method == "exact":
@@ -224,6 +233,7 @@ class GradientRegularizer:
             "gradient": self.gradient,
             "method": self.method,
             "step": self.step,
+            "model_mode": self.model_mode,
             "every": self.every,
             "fraction": self.fraction,
         }
@@ -249,7 +259,7 @@ class FlowGradientRegularizer(GradientRegularizer):
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or
         `"two_sided"`; see `ops.warp`.
       implementation: whose warp: `"native"`, `"tfa"` or `"auto"`.
-      **options: `loss`, `gradient_at`, `norm`, `gradient`, `method`, `step`, `every` and `fraction`, as
+      **options: `loss`, `gradient_at`, `norm`, `gradient`, `method`, `step`, `model_mode`, `every` and `fraction`, as
         `GradientRegularizer`.
 
     Raises:
@@ -272,7 +282,7 @@ class InputGradientRegularizer(GradientRegularizer):
     Args:
       weight: as `GradientRegularizer`.
       **options: `loss`, `random_start` (standard deviation in the units of the image's values), `gradient_at`,
-        `norm`, `gradient`, `method`, `step`, `every` and `fraction`, as `GradientRegularizer`.
+        `norm`, `gradient`, `method`, `step`, `model_mode`, `every` and `fraction`, as `GradientRegularizer`.
 
     Reference: Drucker and LeCun, "Improving generalization performance using double backpropagation",
     1992; Ross and Doshi-Velez, "Improving the adversarial robustness and interpretability of deep neural

@@ -329,6 +329,25 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(penalty(seed=[1, 2]), penalty(seed=[1, 2]))
         self.assertNotAllEqual(penalty(), penalty())
 
+    @parameterized.parameters("exact", "finite_difference")
+    def test_inference_mode_is_the_gradient_that_an_attacker_meets(self, method):
+        images, labels, _ = batch(2)
+        model = smooth_model("float32")
+        model = keras.Sequential([*model.layers[:1], keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), *model.layers[1:]])
+        model.build(images.shape)
+        before = model.layers[1].moving_mean.numpy()
+        regularizer = fr.FlowGradientRegularizer(1.0, lattice="forward", model_mode="inference", method=method)
+        with tf.GradientTape() as tape:
+            predictions, penalty = regularizer(model, images, labels, cross_entropy(), training=True)
+        # The statistics of before the step, and no dropout; the predictions, and the statistics after it, are a training step's.
+        self.assertNotAllClose(model.layers[1].moving_mean, before)
+        self.assertNotAllClose(predictions, model(images), atol=1e-3)
+        self.assertIsNotNone(tape.gradient(penalty, model.trainable_variables[0]))
+        model.layers[1].moving_mean.assign(before)
+        model.layers[1].moving_variance.assign(np.ones_like(before))
+        _, expected = regularizer(model, images, labels, cross_entropy(), training=False)
+        self.assertAllClose(penalty, expected, rtol=1e-4)
+
     def test_half_precision_squares_do_not_underflow(self):
         policy = "mixed_float16"
         model = keras.Sequential(
@@ -366,7 +385,7 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
                 fr.FlowGradientRegularizer(weight)
         with self.assertRaisesRegex(ValueError, "Expected `random_start`.*-0.1"):
             fr.FlowGradientRegularizer(1.0, random_start=-0.1)
-        for option in ("lattice", "norm", "gradient", "gradient_at", "implementation", "method"):
+        for option in ("lattice", "norm", "gradient", "gradient_at", "implementation", "method", "model_mode"):
             with self.assertRaisesRegex(ValueError, f"Expected `{option}` to be one of .* Received 'other'"):
                 fr.FlowGradientRegularizer(1.0, **{option: "other"})
         with self.assertRaisesRegex(ValueError, "other"):

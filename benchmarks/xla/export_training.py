@@ -45,14 +45,15 @@ def export(cell, folder):
         exporting.build_variables(model, images.shape),
         folder,
         batch_size=setting.batch_size,
-        epochs=setting.schedule.epochs,
+        epochs=cell.recipe.schedule.epochs,
         seed=cell.seed,
     )
 
 
 def training_step(model, cell, steps_per_epoch):
     """`model.train_step` of raw images, with all that changes from step to step taken from the step's number."""
-    warmup = cell.setting.schedule.warmup * cell.setting.schedule.epochs * steps_per_epoch
+    schedule = cell.recipe.schedule
+    warmup = schedule.warmup * schedule.epochs * steps_per_epoch
     padding, mirrored = datasets.augmentation(cell.setting.dataset)
 
     def step(images, labels):

@@ -28,8 +28,8 @@ _SCRATCH = flags.DEFINE_string("scratch", None, "the study's folder for what is 
 def import_run(cell, run, folder):
     """Writes the weights and the history of one training as the study keeps them."""
     epochs = len((run / study.HISTORY).read_text().splitlines())
-    if epochs < cell.setting.schedule.epochs:
-        raise app.UsageError(f"Expected {cell.setting.schedule.epochs} epochs in {run}. Received {epochs}: train on.")
+    if epochs < cell.recipe.schedule.epochs:
+        raise app.UsageError(f"Expected {cell.recipe.schedule.epochs} epochs in {run}. Received {epochs}: train on.")
     model = study.build_model(cell, cell.setting.load(cell.setting.batch_size))
     with np.load(run / f"state{epochs}.npz") as state:
         model.base_model.set_weights([state[f"weight_{n}"] for n in range(len(model.base_model.weights))])

@@ -53,49 +53,37 @@ def _authors_attack(model, setting):
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
-def _weighted(method, *weights, **overrides):
-    """A method at several weights."""
-    return [(method, {"weight": weight, **overrides}) for weight in weights]
-
-
 def _gradients(flow_weights, input_weights):
-    """Plain training, and the paper's penalties at their weights."""
+    """Plain training, and each penalty at its weights."""
     return [
         ("plain", {}),
-        *_weighted("flow_gradient", *flow_weights),
-        *_weighted("input_gradient", *input_weights),
-    ]
-
-
-def _log_odds(flow_weights, input_weights, beside_attack):
-    """The penalties on the log-odds at their weights; beside an attack, with one."""
-    return [
-        *_weighted("flow_log_odds", *flow_weights),
-        *_weighted("input_log_odds", *input_weights),
-        *_weighted("flow_log_odds+deformation_training", beside_attack),
+        *(("flow_gradient", {"weight": weight}) for weight in flow_weights),
+        *(("input_gradient", {"weight": weight}) for weight in input_weights),
     ]
 
 
 def _methods(flow_weights, input_weights, beside_attack):
-    """Every method of the paper; the combination with one weight."""
+    """Every method; the combination with one weight."""
     return [
         *_gradients(flow_weights, input_weights),
         ("deformation_training", {}),
-        *_weighted("flow_gradient+deformation_training", beside_attack),
+        ("flow_gradient+deformation_training", {"weight": beside_attack}),
         ("intensity_training", {}),
     ]
 
 
-def _smooth(*flow_weights, log_odds=(), beside_attack=None):
+def _smooth(*flow_weights):
     """A network with a smooth activation."""
-    swish = {"activation": "swish"}
     return [
-        ("plain", swish),
-        *_weighted("flow_gradient", *flow_weights, **swish),
-        *_weighted("flow_log_odds", *log_odds, **swish),
-        ("deformation_training", swish),
-        *(_weighted("flow_log_odds+deformation_training", beside_attack, **swish) if beside_attack else []),
+        ("plain", {"activation": "swish"}),
+        *(("flow_gradient", {"weight": weight, "activation": "swish"}) for weight in flow_weights),
+        ("deformation_training", {"activation": "swish"}),
     ]
+
+
+def _log_odds(*weights):
+    """The penalty on the log-odds."""
+    return [("flow_gradient", {"penalized_loss": "log_odds", "weight": weight}) for weight in weights]
 
 
 # Penalties that cost less than the exact one in every step.
@@ -104,6 +92,13 @@ _CHEAPER = [
     ("flow_gradient", {"every": 4}),
     ("flow_gradient", {"fraction": 0.25}),
     ("flow_gradient", {"penalty_method": "finite_difference"}),
+]
+
+# What else might hold the penalty back.
+_CAUSES = [
+    ("flow_gradient", {"label_smoothing": 0.1}),
+    ("flow_gradient", {"warmup": 0.0}),
+    ("flow_gradient", {"warmup": 1.0}),
 ]
 
 _DIGITS = Setting("digits", "small_cnn", 0.5, None, 64, Schedule(epochs=16), (0.2, 0.4, 0.6), 0.4, 500)
@@ -122,6 +117,10 @@ _CIFAR = Setting(
     (0.08, 0.155, 0.3),
     0.155,
     500,
+)
+# Few enough images to try many choices.
+_CIFAR_FEW = dataclasses.replace(
+    _CIFAR, train_size=12_000, schedule=dataclasses.replace(_CIFAR.schedule, epochs=12)
 )
 # The small network on colour images, and the deep one with BatchNormalization on grey ones.
 _CIFAR_SMALL = dataclasses.replace(
@@ -153,17 +152,10 @@ PRESETS = {
     # What docs/reproduction.md shows.
     "cpu": Study(
         {
-            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0)
-            + _log_odds([0.3, 1.0, 3.0], [0.1, 0.3, 1.0], 0.3)
-            + _smooth(55.0),
-            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0)
-            + _log_odds([0.3, 1.0, 3.0], [0.1, 0.3, 1.0], 0.3),
-            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0)
-            + _log_odds([0.1, 0.3, 1.0], [0.03, 0.1, 0.3], 0.1)
-            + _smooth(10.0),
-            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3)
-            + _log_odds([0.03, 0.1, 0.3], [0.001, 0.003, 0.01], 0.03)
-            + _smooth(1.0, 3.0, 10.0, log_odds=(0.1, 0.3, 1.0), beside_attack=0.1),
+            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0) + _smooth(55.0),
+            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
+            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0) + _smooth(10.0),
+            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3) + _smooth(1.0, 3.0, 10.0),
             # Whether it is the images or the network that decides between the two gradients.
             _CIFAR_SMALL: _gradients([0.3, 1.0, 3.0], [0.01, 0.03, 0.1]),
             _FASHION_DEEP: _gradients([1.0, 3.0, 10.0], [0.1, 0.3, 1.0]),
@@ -181,9 +173,19 @@ PRESETS = {
                 *(("flow_gradient", {"random_start": start}) for start in (0.1, 0.5)),
                 *(("flow_gradient", {"norm": "l2", "weight": weight}) for weight in (15.0, 50.0, 150.0, 500.0, 1500.0)),
                 *(("flow_gradient", {"norm": "l1", "weight": weight}) for weight in (1.2, 4.0, 12.0, 40.0, 120.0)),
+                *_log_odds(0.3, 1.0, 3.0),
+                *_CAUSES,
                 *_CHEAPER,
             ],
             _FASHION: [("flow_gradient", {}), *_CHEAPER],
+            _CIFAR_FEW: [
+                ("flow_gradient", {}),
+                *(("flow_gradient", {"activation": activation}) for activation in ("swish", "gelu", "softplus")),
+                ("flow_gradient", {"model_mode": "inference"}),
+                *_CAUSES,
+                *_log_odds(0.03, 0.1),
+                *(("flow_gradient", {"random_start": 0.0, "lattice": lattice}) for lattice in LATTICE_RULES[2:]),
+            ],
         },
         2,
         _strongest_attack,

@@ -1,12 +1,12 @@
 """Named ways to train: which penalty, which attack, how strong, and for how long."""
 
 import dataclasses
+from typing import Optional
 
 import keras_flowreg as fr
 from common import training
 
-# The gradient of the trained loss, as in the paper; or that of its log-odds.
-REGULARIZERS = ("flow_gradient", "input_gradient", "flow_log_odds", "input_log_odds")
+REGULARIZERS = ("flow_gradient", "input_gradient")
 ATTACKS = ("deformation_training", "intensity_training")
 METHODS = (
     "plain",
@@ -23,32 +23,38 @@ class Recipe:
     Attributes:
       method: one of `METHODS`.
       weight: of the gradient penalty.
-      random_start: standard deviation of the penalty's start: in pixels, or in values for an input's.
-      lattice: the warp's derivative at a pixel, for a flow's penalty.
+      penalized_loss: whose gradient is penalized, as `fr.GradientRegularizer` takes it; `None`: the trained loss's.
+      random_start: standard deviation of the penalty's start: in pixels, or in values for `input_gradient`.
+      lattice: the warp's derivative at a pixel, for `flow_gradient`.
       norm: of the penalized gradient: `"squared_l2"`, `"l2"` or `"l1"`.
       gradient_at: where the penalized gradient is taken: `"start"` or `"identity"`.
       penalty_method: how the penalty is differentiated: `"exact"` or `"finite_difference"`.
+      model_mode: in which the penalized gradient is taken: `"training"` or `"inference"`.
       every: the penalty is taken in each `every`-th step.
       fraction: the part of each batch whose penalty is taken.
       epsilon: radius of the training attack: in pixels, or in values for `intensity_training`.
       steps: of the training attack.
       clean_fraction: the part of each batch that is not attacked.
+      label_smoothing: the part of each label's probability that is shared among all classes.
       activation: of the network's hidden layers, one of `architectures.ACTIVATIONS`.
       schedule: how long and how fast.
     """
 
     method: str
     weight: float = 0.0
+    penalized_loss: Optional[str] = None
     random_start: float = 0.0
     lattice: str = "two_sided"
     norm: str = "squared_l2"
     gradient_at: str = "start"
     penalty_method: str = "exact"
+    model_mode: str = "training"
     every: int = 1
     fraction: float = 1.0
     epsilon: float = 0.0
     steps: int = 3
     clean_fraction: float = 0.0
+    label_smoothing: float = 0.0
     activation: str = "relu"
     schedule: training.Schedule = training.Schedule()
 
@@ -73,20 +79,21 @@ class Recipe:
         )
 
     def _regularizer(self):
-        if self.regularizer_name is None:
-            return None
         options = {
-            "loss": "log_odds" if self.regularizer_name.endswith("log_odds") else None,
+            "loss": self.penalized_loss,
             "random_start": self.random_start,
             "gradient_at": self.gradient_at,
             "norm": self.norm,
             "method": self.penalty_method,
+            "model_mode": self.model_mode,
             "every": self.every,
             "fraction": self.fraction,
         }
-        if self.regularizer_name.startswith("flow"):
+        if self.regularizer_name == "flow_gradient":
             return fr.FlowGradientRegularizer(self.weight, lattice=self.lattice, **options)
-        return fr.InputGradientRegularizer(self.weight, **options)
+        if self.regularizer_name == "input_gradient":
+            return fr.InputGradientRegularizer(self.weight, **options)
+        return None
 
     def _attack(self, network, seed):
         if self.attack_name is None:
@@ -105,10 +112,11 @@ _SCHEDULES = {
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 0.3},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
-    "flow_log_odds": {"digits": 1.0, "mnist": 1.0, "fashion_mnist": 0.3, "cifar10": 0.1},
-    "input_log_odds": {"digits": 0.3, "mnist": 0.3, "fashion_mnist": 0.1, "cifar10": 0.003},
 }
-_FLOW_STARTS = {"cifar10": 0.155, "*": 0.25}
+_RANDOM_STARTS = {
+    "flow_gradient": {"cifar10": 0.155, "*": 0.25},
+    "input_gradient": {"*": 0.0},
+}
 _RADII = {
     "deformation_training": {"cifar10": 0.155, "*": 0.4},
     "intensity_training": {"digits": 0.1, "mnist": 0.1, "fashion_mnist": 0.05, "cifar10": 4 / 255},
@@ -131,7 +139,7 @@ def get(method, dataset):
         recipe = dataclasses.replace(
             recipe,
             weight=weight * _SHARE_BESIDE_AN_ATTACK if recipe.attack_name else weight,
-            random_start=_of(_FLOW_STARTS, dataset) if method.startswith("flow") and not recipe.attack_name else 0.0,
+            random_start=0.0 if recipe.attack_name else _of(_RANDOM_STARTS[recipe.regularizer_name], dataset),
         )
     if recipe.attack_name:
         recipe = dataclasses.replace(recipe, epsilon=_of(_RADII[recipe.attack_name], dataset))

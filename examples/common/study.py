@@ -67,7 +67,8 @@ class Cell:
     Attributes:
       setting: the `Setting`.
       method: one of `recipes.METHODS`.
-      overrides: `(field, value)` of the `recipes.Recipe` that differ from the method's own.
+      overrides: `(field, value)` of the `recipes.Recipe`, or of its schedule, that differ from the method's own and
+        the setting's.
       seed: of the weights, the order, the augmentation and the starts.
     """
 
@@ -87,8 +88,11 @@ class Cell:
 
     @property
     def recipe(self):
-        recipe = recipes.get(self.method, self.setting.dataset)
-        return dataclasses.replace(recipe, **{"schedule": self.setting.schedule, **dict(self.overrides)})
+        in_schedule = {field.name for field in dataclasses.fields(training.Schedule)}
+        changes = {field: value for field, value in self.overrides if field in in_schedule}
+        schedule = dataclasses.replace(self.setting.schedule, **changes)
+        others = {field: value for field, value in self.overrides if field not in in_schedule}
+        return dataclasses.replace(recipes.get(self.method, self.setting.dataset), schedule=schedule, **others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,23 +174,23 @@ def build_model(cell, dataset):
         setting.architecture, dataset.image_shape, dataset.num_classes, setting.width, recipe.activation
     )
     model = recipe.build(network, cell.seed)
-    training.compile_model(model, dataset, setting.schedule, setting.batch_size)
+    training.compile_model(model, dataset, recipe, setting.batch_size)
     return model
 
 
 def _trained(cell, folder):
     """The model with the weights of its best epoch on validation images, and what each epoch logged."""
-    setting, best = cell.setting, os.path.join(folder, BEST_WEIGHTS)
+    setting, schedule, best = cell.setting, cell.recipe.schedule, os.path.join(folder, BEST_WEIGHTS)
     dataset = setting.load(setting.batch_size, cell.seed)
     model = build_model(cell, dataset)
     history_path = os.path.join(folder, HISTORY)
     history = _read_history(history_path)
-    if len(history) < setting.schedule.epochs:
+    if len(history) < schedule.epochs:
         attack = fr.attacks.FlowPGD(model, setting.epsilon, 5, random_start=False)
         validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(_BATCH_SIZE)
         callbacks = [
             fr.callbacks.RobustAccuracyMonitor(attack, validation),
-            Score(setting.schedule),
+            Score(schedule),
             keras.callbacks.ModelCheckpoint(
                 best,
                 monitor="val_score",
@@ -200,9 +204,11 @@ def _trained(cell, folder):
             # Last: an epoch counts as done when all else has its results.
             keras.callbacks.BackupAndRestore(os.path.join(folder, "backup")),
         ]
-        training.fit(model, dataset, setting.schedule, callbacks, verbose=2)
+        training.fit(model, dataset, schedule, callbacks, verbose=2)
         history = _read_history(history_path)
     model.load_weights(best)
+    # Every cell is attacked by the same loss, whatever it was trained on.
+    model.compile(loss=training.cross_entropy())
     return model, history
 
 

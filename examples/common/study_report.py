@@ -27,16 +27,11 @@ _COLORS = {
     "plain-activation=swish": "gray",
     "flow_gradient": "tab:blue",
     "flow_gradient-activation=swish": "tab:cyan",
-    "flow_log_odds": "darkviolet",
-    "flow_log_odds-activation=swish": "violet",
     "input_gradient": "tab:orange",
-    "input_log_odds": "tab:brown",
     "deformation_training": "tab:green",
     "deformation_training-activation=swish": "tab:olive",
     "intensity_training": "tab:red",
-    "flow_gradient+deformation_training": "navy",
-    "flow_log_odds+deformation_training": "deeppink",
-    "flow_log_odds+deformation_training-activation=swish": "lightpink",
+    "flow_gradient+deformation_training": "tab:purple",
 }
 # Of other changes to a method; not the blues.
 _OTHER_COLORS = plt.get_cmap("tab20").colors[2:]
@@ -192,91 +187,63 @@ def _unseen(variant):
     return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
 
 
-_SWISH = "-activation=swish"
-_OVER_PLAIN = "flow gradient over plain training"
-_OVER_DEFORMATION = "2. flow gradient over deformation training"
-_UNSEEN = "3. the same, unseen attacks"
-_BOTH = "4. both together over either"
 # A claim, the family that it puts above others, those, and the attacks that decide.
 _CLAIMS = (
-    (_OVER_PLAIN, "flow_gradient", ["plain"], _seen),
+    ("flow gradient over plain training", "flow_gradient", ["plain"], _seen),
     ("1. flow gradient over input gradient", "flow_gradient", ["input_gradient"], _seen),
     ("2. flow gradient over adversarial training", "flow_gradient", ["intensity_training"], _seen),
-    (_OVER_DEFORMATION, "flow_gradient", ["deformation_training"], _seen),
-    (_UNSEEN, "flow_gradient", ["deformation_training"], _unseen),
-    (_BOTH, "flow_gradient+deformation_training", ["flow_gradient", "deformation_training"], _seen),
-)
-# The same, with the penalty on the log-odds, with a smooth activation, or with both.
-_CHANGES = (
-    ("log-odds over the loss", "flow_log_odds", ["flow_gradient"], _seen),
-    ("log-odds: " + _OVER_PLAIN, "flow_log_odds", ["plain"], _seen),
-    ("log-odds: 1. flow gradient over input gradient", "flow_log_odds", ["input_log_odds"], _seen),
-    ("log-odds: 2. flow gradient over adversarial training", "flow_log_odds", ["intensity_training"], _seen),
-    ("log-odds: " + _OVER_DEFORMATION, "flow_log_odds", ["deformation_training"], _seen),
-    ("log-odds: " + _UNSEEN, "flow_log_odds", ["deformation_training"], _unseen),
+    ("2. flow gradient over deformation training", "flow_gradient", ["deformation_training"], _seen),
+    ("3. the same, unseen attacks", "flow_gradient", ["deformation_training"], _unseen),
     (
-        "log-odds: " + _BOTH,
-        "flow_log_odds+deformation_training",
-        ["flow_log_odds", "deformation_training"],
+        "flow gradient with swish over ReLU",
+        "flow_gradient-activation=swish",
+        ["flow_gradient"],
         _seen,
     ),
-    ("swish over ReLU", "flow_gradient" + _SWISH, ["flow_gradient"], _seen),
-    ("swish: " + _OVER_DEFORMATION, "flow_gradient" + _SWISH, ["deformation_training" + _SWISH], _seen),
-    ("swish: " + _UNSEEN, "flow_gradient" + _SWISH, ["deformation_training" + _SWISH], _unseen),
-    ("swish, log-odds over the loss", "flow_log_odds" + _SWISH, ["flow_gradient" + _SWISH], _seen),
-    ("swish, log-odds: " + _OVER_PLAIN, "flow_log_odds" + _SWISH, ["plain" + _SWISH], _seen),
-    ("swish, log-odds: " + _OVER_DEFORMATION, "flow_log_odds" + _SWISH, ["deformation_training" + _SWISH], _seen),
-    ("swish, log-odds: " + _UNSEEN, "flow_log_odds" + _SWISH, ["deformation_training" + _SWISH], _unseen),
     (
-        "swish, log-odds: " + _BOTH,
-        "flow_log_odds+deformation_training" + _SWISH,
-        ["flow_log_odds" + _SWISH, "deformation_training" + _SWISH],
+        "2. with swish, flow gradient over deformation training",
+        "flow_gradient-activation=swish",
+        ["deformation_training-activation=swish"],
+        _seen,
+    ),
+    (
+        "3. with swish, unseen attacks",
+        "flow_gradient-activation=swish",
+        ["deformation_training-activation=swish"],
+        _unseen,
+    ),
+    (
+        "4. both together over either",
+        "flow_gradient+deformation_training",
+        ["flow_gradient", "deformation_training"],
         _seen,
     ),
 )
 
 
 def _claims(chosen):
-    """Each of the claims, and of what changes to the method do, with the difference that speaks for or against it."""
-    head = [
-        "| claim | setting | attack | clean | robust | interval | |",
-        "| --- | --- | --- | ---: | ---: | ---: | --- |",
-    ]
-    return [
-        *_section(
-            [
-                "## The claims\n",
-                "Differences in points, of clean and of robust accuracy, the latter with 95 % intervals over the attacked",
-                "images (paired). A claim holds where the whole interval is above zero, fails where it is below, and is",
-                "open otherwise.\n",
-                *head,
-            ],
-            _comparisons(_CLAIMS, chosen),
-        ),
-        *_section(
-            [
-                "## The claims with a changed method\n",
-                "The same of a penalty on the gradient of the log-odds (`flow_log_odds`, `input_log_odds`), and of a smooth",
-                "activation.\n",
-                *head,
-            ],
-            _comparisons(_CHANGES, chosen),
-        ),
-    ]
-
-
-def _comparisons(claims, chosen):
-    """Rows of a table of claims: those whose families are there."""
+    """Each of the claims, with the difference that speaks for or against each; nothing, where there is none."""
     rows = []
-    for claim, better, worse, attacks in claims:
+    for claim, better, worse, attacks in _CLAIMS:
         for name, variants in chosen.items():
             if better in variants and all(method in variants for method in worse):
                 for run in attacks(variants[better]):
                     rival = max((variants[method] for method in worse), key=lambda one: np.mean(one.robust(*run)))
-                    clean = 100 * (np.mean(variants[better].clean()) - np.mean(rival.clean()))
-                    robust = _difference(variants[better].robust(*run), rival.robust(*run))
-                    rows.append(f"| {claim} | {name} | {run} | {clean:+.1f} | {robust} |")
-    return rows
+                    robust = _difference(*_paired(variants[better], rival, run), ("holds", "fails", "open"))
+                    clean = _difference(*_paired(variants[better], rival))
+                    rows.append(f"| {claim} | {name} | {run} | {clean} | {robust} |")
+    return _section(
+        [
+            "## The claims\n",
+            "Differences in points, of clean and of robust accuracy, over the seeds that both have, with 95 % intervals over",
+            "the attacked images (paired); where there are several seeds, the least and the greatest difference of one seed",
+            "in brackets. A claim holds where the whole interval is above zero and so is every seed, fails where all are",
+            "below, and is open otherwise.\n",
+            "| claim | setting | attack | clean | interval | robust | interval | |",
+            "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        ],
+        rows,
+    )
 
 
 def _choices(settings):
@@ -289,15 +256,15 @@ def _choices(settings):
                 if changed.method == own.method and changed is not own:
                     change = changed.name.removeprefix(f"{own.name}-")
                     differences = (
-                        _difference(changed.clean(), own.clean(), verdicts=None),
-                        _difference(changed.robust(*run), own.robust(*run), ("better", "worse", "alike")),
+                        _difference(*_paired(changed, own)),
+                        _difference(*_paired(changed, own, run), ("better", "worse", "alike")),
                     )
                     rows.append(f"| {name} | {own.name} | {change} | {' | '.join(differences)} |")
     return _section(
         [
             "## The choices\n",
             "What a change to a method's own recipe does to clean accuracy and to robust accuracy at the setting's ε",
-            f"({_STRONGEST}): differences in points, with 95 % intervals over the attacked images (paired).\n",
+            f"({_STRONGEST}): differences in points, as above.\n",
             "| setting | method | change | clean | interval | robust | interval | |",
             "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
         ],
@@ -310,24 +277,36 @@ def _section(head, rows):
     return ["\n".join([*head, *rows]) + "\n"] if rows else []
 
 
-def _difference(better, worse, verdicts=("holds", "fails", "open")):
-    """Mean, interval and verdict, if there are verdicts, as cells of a table."""
-    differences = better - worse
-    mean = np.mean(differences)
-    error = _Z * np.std(differences, ddof=1) / np.sqrt(len(differences))
-    cells = [f"{100 * mean:+.1f}", f"{100 * (mean - error):+.1f} to {100 * (mean + error):+.1f}"]
+def _paired(better, worse, run=None):
+    """`([seeds, examples], [seeds, examples])`: whether each is robust to a run, or correct without one."""
+    seeds = sorted(set(better.reports) & set(worse.reports))
+    return tuple(
+        np.array([one.reports[seed].robust[run] if run else one.reports[seed].correct for seed in seeds], float)
+        for one in (better, worse)
+    )
+
+
+def _difference(better, worse, verdicts=None):
+    """Mean, interval and verdict, if there are verdicts, as cells of a table, of two `[seeds, examples]`."""
+    by_seed = 100 * np.mean(better - worse, axis=1)
+    by_example = 100 * np.mean(better - worse, axis=0)
+    mean, error = np.mean(by_example), _Z * np.std(by_example, ddof=1) / np.sqrt(len(by_example))
+    spread = f" ({np.min(by_seed):+.1f} to {np.max(by_seed):+.1f})" if len(by_seed) > 1 else ""
+    cells = [f"{mean:+.1f}{spread}", f"{mean - error:+.1f} to {mean + error:+.1f}"]
     if verdicts:
-        cells.append(verdicts[0] if mean - error > 0 else verdicts[1] if mean + error < 0 else verdicts[2])
+        holds, fails = min(mean - error, *by_seed) > 0, max(mean + error, *by_seed) < 0
+        cells.append(verdicts[0] if holds else verdicts[1] if fails else verdicts[2])
     return " | ".join(cells)
 
 
 def _table(name, variants, chosen):
     runs = variants[0].runs()
-    headers = ["method", "clean", *(str(run) for run in runs), "worst case"]
+    headers = ["method", "seeds", "clean", *(str(run) for run in runs), "worst case"]
     lines = [f"### {name}\n", "| " + " | ".join(headers) + " |", "| --- " + "| ---: " * (len(headers) - 1) + "|"]
     for variant in variants:
         label = f"**{variant.name}**" if any(variant is one for one in chosen) else variant.name
-        cells = [_percent(variant.clean()), *(_cell(variant, run) for run in runs), _percent(variant.worst())]
+        seeds = str(len(variant.results))
+        cells = [seeds, _percent(variant.clean()), *(_cell(variant, run) for run in runs), _percent(variant.worst())]
         lines.append("| " + " | ".join([label, *cells]) + " |")
     epsilon = variants[0].setting["epsilon"]
     notes = f"\nBold: the weight that was chosen. The worst case is over all attacks up to {epsilon:g} px."
@@ -398,7 +377,7 @@ def _draw_bounds(chosen, path):
     """How near the measured rise comes to each bound, before and after regularization."""
     with _panels(chosen, path) as panels:
         for axes, variants in panels:
-            for method in ("plain", "flow_gradient", "flow_log_odds"):
+            for method in ("plain", "flow_gradient"):
                 if method in variants:
                     _draw_ratios(axes, method, variants[method].bounds())
             axes.axvline(1, color="gray", linewidth=1)

@@ -5,6 +5,7 @@ import math
 from typing import Optional, Tuple
 
 import keras
+import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg import compat
@@ -37,16 +38,48 @@ class Schedule:
     warmup: float = 0.5
 
 
-def compile_model(model, dataset, schedule, batch_size):
-    """Compiles a classifier with logits for `schedule` on a `datasets.Dataset`."""
+@keras.saving.register_keras_serializable(package="keras_flowreg_examples")
+class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
+    """`SparseCategoricalCrossentropy` with label smoothing, which Keras has for one-hot labels only.
+
+    Args:
+      label_smoothing: the part of each label's probability that is shared among all classes.
+      from_logits: whether the predictions are logits; else probabilities.
+    """
+
+    def __init__(
+        self, label_smoothing, from_logits=False, name="smoothed_sparse_categorical_crossentropy", **options
+    ):
+        super().__init__(name=name, **options)
+        self.label_smoothing, self.from_logits = label_smoothing, from_logits
+
+    def call(self, y_true, y_pred):
+        one_hot = tf.one_hot(tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred.shape[-1], dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(
+            one_hot, y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "from_logits": self.from_logits}
+
+
+def cross_entropy(label_smoothing=0.0):
+    """The loss of logits and class indices."""
+    if label_smoothing:
+        return SmoothedSparseCategoricalCrossentropy(label_smoothing, from_logits=True)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compile_model(model, dataset, recipe, batch_size):
+    """Compiles a classifier with logits to be trained by a `recipes.Recipe` on a `datasets.Dataset`."""
+    schedule = recipe.schedule
     optimizer = keras.optimizers.SGD(
         _learning_rate(schedule, math.ceil(dataset.train_examples / batch_size)),
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay or None,
         global_clipnorm=schedule.clip_norm,
     )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.compile(optimizer, cross_entropy(recipe.label_smoothing), metrics=["accuracy"])
 
 
 def fit(model, dataset, schedule, callbacks=(), verbose="auto"):

@@ -7,20 +7,23 @@ from absl import flags
 from common import architectures, datasets, recipes, training
 from common.flags import define_dataset_flags, define_model_flags
 from keras_flowreg import regularizers
-from keras_flowreg.ops import warp
+from keras_flowreg.ops import losses, warp
 
 _RECIPE_FLAGS = (
     "weight",
+    "penalized_loss",
     "random_start",
     "lattice",
     "gradient_norm",
     "gradient_at",
     "penalty_method",
+    "model_mode",
     "every",
     "fraction",
     "epsilon",
     "attack_steps",
     "clean_fraction",
+    "label_smoothing",
     "activation",
 )
 _SCHEDULE_FLAGS = ("epochs", "learning_rate", "weight_decay", "warmup")
@@ -33,16 +36,19 @@ def define_training_flags():
     define_model_flags()
     flags.DEFINE_enum("method", "flow_gradient", recipes.METHODS, "what is trained against deformations with")
     flags.DEFINE_float("weight", None, "of the penalty", lower_bound=0)
+    flags.DEFINE_enum("penalized_loss", None, losses.NAMED_LOSSES, "whose gradient is penalized, if not the trained loss")
     flags.DEFINE_float("random_start", None, "the penalty's, in pixels or values", lower_bound=0)
     flags.DEFINE_enum("lattice", None, warp.LATTICE_RULES, "the warp's derivative at a pixel")
     flags.DEFINE_enum("gradient_norm", None, regularizers.NORMS, "of the penalized gradient")
     flags.DEFINE_enum("gradient_at", None, regularizers.GRADIENT_PLACES, "where it is taken")
     flags.DEFINE_enum("penalty_method", None, regularizers.METHODS, "how it is differentiated")
+    flags.DEFINE_enum("model_mode", None, regularizers.MODEL_MODES, "in which the penalized gradient is taken")
     flags.DEFINE_integer("every", None, "take the penalty in each so many-th step", lower_bound=1)
     flags.DEFINE_float("fraction", None, "the part of a batch whose penalty is taken", lower_bound=0, upper_bound=1)
     flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0)
     flags.DEFINE_integer("attack_steps", None, "of the training attack", lower_bound=1)
     flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)
+    flags.DEFINE_float("label_smoothing", None, "the part of a label that all classes share", 0, 1)
     flags.DEFINE_enum("activation", None, architectures.ACTIVATIONS, "of the network's hidden layers")
     flags.DEFINE_integer("epochs", None, "passes over the training examples", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "at the start", lower_bound=0)
@@ -81,7 +87,7 @@ def build_model(dataset, chosen_recipe):
         args.architecture, dataset.image_shape, dataset.num_classes, args.width, chosen_recipe.activation
     )
     model = chosen_recipe.build(network, args.seed)
-    training.compile_model(model, dataset, chosen_recipe.schedule, args.batch_size)
+    training.compile_model(model, dataset, chosen_recipe, args.batch_size)
     return model
 
 

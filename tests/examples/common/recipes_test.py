@@ -15,9 +15,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         model = recipe.build(models_test.network(), seed=3)
         regularizers = {
             "flow_gradient": fr.FlowGradientRegularizer,
-            "flow_log_odds": fr.FlowGradientRegularizer,
             "input_gradient": fr.InputGradientRegularizer,
-            "input_log_odds": fr.InputGradientRegularizer,
             None: type(None),
         }
         attacks = {
@@ -31,7 +29,6 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual("+".join(named) or "plain", method)
         if model.regularizer is not None:
             self.assertGreater(model.regularizer.weight, 0)
-            self.assertEqual(model.regularizer.loss, "log_odds" if "log_odds" in method else None)
         if model.attack is not None:
             self.assertGreater(model.attack.epsilon, 0)
             self.assertEqual(model.attack.seed, 3)

@@ -76,7 +76,6 @@ class StudyReportTest(tf.test.TestCase):
                     "name": "digits-smooth",
                     "variant": "flow_gradient-weight=3-activation=swish",
                 },
-                result("flow_log_odds", 1, (185, 150), (185, 150)),
                 result("deformation_training", 0, (185, 110), (185, 140)),
                 result("flow_gradient+deformation_training", 1, (185, 120), (185, 141)),
             ]
@@ -89,12 +88,12 @@ class StudyReportTest(tf.test.TestCase):
             return next(line for line in text.splitlines() if line.startswith(f"| {claim}") and "FrankWolfe" in line)
 
         # 60 of 200 examples more: 30 points, ± 1.96 · sqrt(0.3 · 0.7 / 199).
-        self.assertIn("| -2.5 | +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
-        self.assertIn("| -2.5 | -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
-        self.assertIn("| +0.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("log-odds: 2."))
+        # Of clean ones 5 fewer.
+        self.assertIn("| -2.5 | -4.7 to -0.3 | +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
+        self.assertIn("| -2.5 | -4.7 to -0.3 | -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
         # 10 of 200 more, of clean and of robust examples: ± 1.96 · sqrt(0.05 · 0.95 / 199).
-        self.assertIn("| +5.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("swish over ReLU"))
-        self.assertIn("| +0.0 | +0.5 | -0.5 to +1.5 | open |", verdict("4."))
+        self.assertIn("| +5.0 | +2.0 to +8.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("flow gradient with swish over ReLU"))
+        self.assertIn("| +0.0 | +0.0 to +0.0 | +0.5 | -0.5 to +1.5 | open |", verdict("4."))
         self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
     def test_what_changes_to_a_recipe_do(self):
@@ -114,8 +113,23 @@ class StudyReportTest(tf.test.TestCase):
         text = self.written(
             [result("plain", 0, (190, 20), (190, robust), seed) for seed, robust in enumerate((20, 40, 60))]
         )
-        self.assertRegex(text, r"\*\*plain-weight=0\*\* \| 0.950 .* \| 0.250 \| 0.200 \| 0.200 \(0.147–0.262\) \|")
+        self.assertRegex(text, r"\*\*plain-weight=0\*\* \| 3 \| 0.950 .* \| 0.250 \| 0.200 \| 0.200 \(0.147–0.262\) \|")
         self.assertIn("| digits-net | 0.5 | all but validation | 64 | 1 | 200 | 0, 1, 2 |", text)
+
+    def test_a_claim_holds_for_every_seed(self):
+        robust = {"plain": (20, 40), "flow_gradient": (100, 140, 0), "input_gradient": (60, 150)}
+        results = [
+            result(method, 1, (190, 20), (190, count), seed)
+            for method, counts in robust.items()
+            for seed, count in enumerate(counts)
+        ]
+        lines = [line for line in self.written(results).splitlines() if "FrankWolfe 0.4 px | +0.0 (+0.0 to +0.0)" in line]
+        # 80 and 100 of 200 more; the third seed has no partner.
+        self.assertIn("| +45.0 (+40.0 to +50.0) |", lines[0])
+        self.assertEndsWith(lines[0], "| holds |")
+        # 40 more and 10 fewer: 7.5 points, whose interval is above zero.
+        self.assertIn("| +7.5 (-5.0 to +20.0) | +", lines[1])
+        self.assertEndsWith(lines[1], "| open |")
 
     def test_the_committed_report_is_of_the_committed_results(self):
         committed = pathlib.Path(study_report.__file__).resolve().parents[2] / "docs" / "reproduction"

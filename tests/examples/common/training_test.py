@@ -4,6 +4,7 @@ import os
 
 from common import architectures, datasets, recipes, training
 import keras
+import numpy as np
 import tensorflow as tf
 
 SCHEDULE = training.Schedule(epochs=4, warmup=1.0)
@@ -31,7 +32,7 @@ class ResumeTest(tf.test.TestCase):
             "flow_gradient+deformation_training", weight=5.0, random_start=0.25, epsilon=0.4, steps=1, schedule=SCHEDULE
         )
         model = recipe.build(network, seed=3)
-        training.compile_model(model, dataset, SCHEDULE, batch_size=16)
+        training.compile_model(model, dataset, recipe, batch_size=16)
         history = training.fit(model, dataset, SCHEDULE, callbacks, verbose=0).history
         return model, history
 
@@ -46,6 +47,19 @@ class ResumeTest(tf.test.TestCase):
             self.assertAllClose(rest[name], history[name][2:], rtol=1e-5)
         for ours, theirs in zip(resumed.get_weights(), undisturbed.get_weights()):
             self.assertAllClose(ours, theirs, rtol=0, atol=1e-5)
+
+
+class SmoothedLossTest(tf.test.TestCase):
+    def test_it_is_kerass_with_one_hot_labels(self):
+        logits = tf.constant([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]])
+        dense = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3)
+        loss = training.cross_entropy(0.3)
+        copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+        for labels in (np.array([0, 1]), np.array([[0], [1]])):
+            for ours in (loss, copy):
+                self.assertAllClose(ours(labels, logits), dense(np.eye(3)[[0, 1]], logits))
+        plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.assertAllClose(training.cross_entropy()([0, 1], logits), plain([0, 1], logits))
 
 
 if __name__ == "__main__":
