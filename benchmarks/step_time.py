@@ -73,7 +73,9 @@ def regularizers():
 def variants():
     """`{name: a function that makes the step}`."""
     makers = {name: functools.partial(keras_step, regularizer) for name, regularizer in regularizers().items()}
-    makers["deformation training, 5 steps"] = functools.partial(keras_step, None, attack_steps=5)
+    for name, kind, steps in (("5 steps", fr.attacks.FlowPGD, 5), ("1 Frank-Wolfe step", fr.attacks.FlowFrankWolfe, 1)):
+        attack = functools.partial(kind, epsilon=_RANDOM_START.value, steps=steps)
+        makers[f"deformation training, {name}"] = functools.partial(keras_step, attack=attack)
     if _PEERS.value and importlib.util.find_spec("torch"):
         makers["PyTorch plain"] = functools.partial(torch_step, 0)
         makers["PyTorch flow gradient"] = functools.partial(torch_step, _LAMBDA)
@@ -91,21 +93,19 @@ def batch():
     return images, np.random.RandomState(1).randint(0, _CLASSES, _BATCH_SIZE.value)
 
 
-def compiled_model(regularizer, attack_steps=0):
-    """The network, to be trained so."""
+def compiled_model(regularizer=None, attack=None):
+    """The network, to be trained so; `attack` makes the attack of a model."""
     model = network()
-    if attack_steps:
-        model = fr.FlowRegularizedModel(model, attack=fr.attacks.FlowPGD(model, _RANDOM_START.value, attack_steps))
-    elif regularizer is not None:
-        model = fr.FlowRegularizedModel(model, regularizer)
+    if regularizer is not None or attack is not None:
+        model = fr.FlowRegularizedModel(model, regularizer, attack and attack(model))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=_JIT_COMPILE.value)
     return model
 
 
-def keras_step(regularizer, attack_steps=0):
+def keras_step(regularizer=None, attack=None):
     """A function that takes one step, and waits for it."""
-    return functools.partial(compiled_model(regularizer, attack_steps).train_on_batch, *batch())
+    return functools.partial(compiled_model(regularizer, attack).train_on_batch, *batch())
 
 
 def torch_step(weight):

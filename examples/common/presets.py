@@ -94,6 +94,13 @@ _CHEAPER = [
     ("flow_gradient", {"penalty_method": "finite_difference"}),
 ]
 
+# One step to the worst flow of the linearized model, for three gradient steps.
+_DEFORMATIONS = [
+    ("deformation_training", {}),
+    ("deformation_training", {"deformation": "FlowFrankWolfe", "steps": 1}),
+    ("deformation_training", {"deformation": "FlowFrankWolfe"}),
+]
+
 # What else might hold the penalty back.
 _CAUSES = [
     ("flow_gradient", {"label_smoothing": 0.1}),
@@ -176,8 +183,9 @@ PRESETS = {
                 *_log_odds(0.3, 1.0, 3.0),
                 *_CAUSES,
                 *_CHEAPER,
+                *_DEFORMATIONS,
             ],
-            _FASHION: [("flow_gradient", {}), *_CHEAPER],
+            _FASHION: [("flow_gradient", {}), *_CHEAPER, *_DEFORMATIONS],
             _CIFAR_FEW: [
                 ("flow_gradient", {}),
                 *(("flow_gradient", {"activation": activation}) for activation in ("swish", "gelu", "softplus")),
@@ -185,6 +193,7 @@ PRESETS = {
                 *_CAUSES,
                 *_log_odds(0.03, 0.1),
                 *(("flow_gradient", {"random_start": 0.0, "lattice": lattice}) for lattice in LATTICE_RULES[2:]),
+                *_DEFORMATIONS,
             ],
         },
         2,

@@ -16,6 +16,13 @@ METHODS = (
 )
 
 
+# Those that deformation_training may train on.
+DEFORMATIONS = {
+    "FlowPGD": fr.attacks.FlowPGD,
+    "FlowFrankWolfe": fr.attacks.FlowFrankWolfe,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to train one model.
@@ -32,6 +39,7 @@ class Recipe:
       model_mode: in which the penalized gradient is taken: `"training"` or `"inference"`.
       every: the penalty is taken in each `every`-th step.
       fraction: the part of each batch whose penalty is taken.
+      deformation: the attack of `deformation_training`, one of `DEFORMATIONS`.
       epsilon: radius of the training attack: in pixels, or in values for `intensity_training`.
       steps: of the training attack.
       clean_fraction: the part of each batch that is not attacked.
@@ -51,6 +59,7 @@ class Recipe:
     model_mode: str = "training"
     every: int = 1
     fraction: float = 1.0
+    deformation: str = "FlowPGD"
     epsilon: float = 0.0
     steps: int = 3
     clean_fraction: float = 0.0
@@ -98,8 +107,9 @@ class Recipe:
     def _attack(self, network, seed):
         if self.attack_name is None:
             return None
-        kind = fr.attacks.FlowPGD if self.attack_name == "deformation_training" else fr.attacks.IntensityPGD
-        return kind(network, self.epsilon, self.steps, seed=seed)
+        if self.attack_name == "intensity_training":
+            return fr.attacks.IntensityPGD(network, self.epsilon, self.steps, seed=seed)
+        return DEFORMATIONS[self.deformation](network, self.epsilon, self.steps, seed=seed)
 
 
 # Weights are those that docs/reproduction.md chose on held-out training images; MNIST's are those of digits.

@@ -20,6 +20,7 @@ _RECIPE_FLAGS = (
     "model_mode",
     "every",
     "fraction",
+    "deformation",
     "epsilon",
     "attack_steps",
     "clean_fraction",
@@ -45,6 +46,7 @@ def define_training_flags():
     flags.DEFINE_enum("model_mode", None, regularizers.MODEL_MODES, "in which the penalized gradient is taken")
     flags.DEFINE_integer("every", None, "take the penalty in each so many-th step", lower_bound=1)
     flags.DEFINE_float("fraction", None, "the part of a batch whose penalty is taken", lower_bound=0, upper_bound=1)
+    flags.DEFINE_enum("deformation", None, list(recipes.DEFORMATIONS), "the attack of deformation_training")
     flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0)
     flags.DEFINE_integer("attack_steps", None, "of the training attack", lower_bound=1)
     flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)

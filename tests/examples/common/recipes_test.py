@@ -1,5 +1,7 @@
 """Tests of the named training methods."""
 
+import dataclasses
+
 import tensorflow as tf
 from absl.testing import parameterized
 from common import datasets, recipes
@@ -32,6 +34,13 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         if model.attack is not None:
             self.assertGreater(model.attack.epsilon, 0)
             self.assertEqual(model.attack.seed, 3)
+
+    def test_the_attack_of_deformation_training(self):
+        for name, kind in recipes.DEFORMATIONS.items():
+            recipe = dataclasses.replace(recipes.get("deformation_training", "digits"), deformation=name, steps=2)
+            attack = recipe.build(models_test.network(), seed=3).attack
+            self.assertIsInstance(attack, kind)
+            self.assertEqual((attack.epsilon, attack.steps, attack.seed), (0.4, 2, 3))
 
     def test_unknown_method(self):
         with self.assertRaisesRegex(ValueError, "Expected `method`.*Received: method='magic'"):
