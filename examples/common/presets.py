@@ -124,14 +124,24 @@ _CIFAR = Setting(
     (0.08, 0.155, 0.3),
     0.155,
     500,
+    # As the authors' networks.
+    (("activation", "relu"),),
 )
 # Few enough images to try many choices.
 _CIFAR_FEW = dataclasses.replace(
-    _CIFAR, train_size=12_000, schedule=dataclasses.replace(_CIFAR.schedule, epochs=12)
+    _CIFAR,
+    train_size=12_000,
+    schedule=dataclasses.replace(_CIFAR.schedule, epochs=12),
+    changes=(*_CIFAR.changes, ("weight", 0.3)),
 )
 # The small network on colour images, and the deep one with BatchNormalization on grey ones.
 _CIFAR_SMALL = dataclasses.replace(
-    _FASHION, dataset="cifar10", schedule=Schedule(epochs=12), epsilons=_CIFAR.epsilons, epsilon=_CIFAR.epsilon
+    _FASHION,
+    dataset="cifar10",
+    schedule=Schedule(epochs=12),
+    epsilons=_CIFAR.epsilons,
+    epsilon=_CIFAR.epsilon,
+    changes=_CIFAR.changes,
 )
 _FASHION_DEEP = dataclasses.replace(
     _CIFAR,

@@ -32,6 +32,7 @@ class Setting:
       epsilons: radii of the attacks, in pixels.
       epsilon: the one of them at which methods are compared.
       examples: how many validation images and how many test images are attacked, from the first.
+      changes: `(field, value)` of every cell's `recipes.Recipe` that differ from the method's own.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Setting:
     epsilons: Tuple[float, ...]
     epsilon: float
     examples: int
+    changes: Tuple[Tuple[str, object], ...] = ()
 
     @property
     def name(self):
@@ -88,11 +90,10 @@ class Cell:
 
     @property
     def recipe(self):
-        in_schedule = {field.name for field in dataclasses.fields(training.Schedule)}
-        changes = {field: value for field, value in self.overrides if field in in_schedule}
-        schedule = dataclasses.replace(self.setting.schedule, **changes)
-        others = {field: value for field, value in self.overrides if field not in in_schedule}
-        return dataclasses.replace(recipes.get(self.method, self.setting.dataset), schedule=schedule, **others)
+        changes = dict(self.setting.changes + self.overrides)
+        in_schedule = changes.keys() & {field.name for field in dataclasses.fields(training.Schedule)}
+        schedule = dataclasses.replace(self.setting.schedule, **{field: changes.pop(field) for field in in_schedule})
+        return dataclasses.replace(recipes.get(self.method, self.setting.dataset), schedule=schedule, **changes)
 
 
 @dataclasses.dataclass(frozen=True)

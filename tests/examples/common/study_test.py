@@ -68,6 +68,13 @@ class RunTest(tf.test.TestCase):
         activations = [layer.activation for layer in network.layers if isinstance(layer, keras.layers.Activation)]
         self.assertEqual(activations, [keras.activations.gelu] * 3)
 
+    def test_what_a_setting_changes_in_every_cell(self):
+        cell = little_cell("flow_gradient", warmup=0.25)
+        setting = dataclasses.replace(cell.setting, changes=(("weight", 7.0), ("activation", "gelu")))
+        for overrides, weight in (((), 7.0), ((("weight", 9.0),), 9.0)):
+            recipe = dataclasses.replace(cell, setting=setting, overrides=cell.overrides + overrides).recipe
+            self.assertEqual((recipe.weight, recipe.activation, recipe.schedule.warmup), (weight, "gelu", 0.25))
+
     def test_the_best_epoch_is_kept(self):
         folder = self.get_temp_dir()
         # The first is in the warm-up; clean and robust accuracy count alike.
