@@ -44,10 +44,10 @@ class Subclassed(keras.Model):
         return self.dense(self.flatten(images))
 
 
-def regularized(base=None, weight=1.0, optimizer=None, loss=None, compile_options=None, **options):
+def regularized(base=None, weight=1.0, optimizer=None, compile_loss=None, compile_options=None, **options):
     model = fr.FlowRegularizedModel(base or network(), fr.FlowGradientRegularizer(weight, **options))
     optimizer = optimizer or keras.optimizers.SGD(0.1)
-    model.compile(optimizer, loss or cross_entropy(), metrics=["accuracy"], **(compile_options or {}))
+    model.compile(optimizer, compile_loss or cross_entropy(), metrics=["accuracy"], **(compile_options or {}))
     return model
 
 
@@ -117,7 +117,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
             logs = model.evaluate(images, labels, batch_size=batch_size, verbose=0, return_dict=True)
             self.assertAllClose(logs["gradient_penalty"], reference["gradient_penalty"], rtol=1e-5)
             self.assertAllClose(logs["loss"], reference["loss"], rtol=1e-5)
-        summed = regularized(loss=cross_entropy(reduction="sum"))
+        summed = regularized(compile_loss=cross_entropy(reduction="sum"))
         logs = summed.evaluate(images, labels, batch_size=16, verbose=0, return_dict=True)
         self.assertAllClose(logs["gradient_penalty"], reference["gradient_penalty"], rtol=1e-5)
 
@@ -188,7 +188,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
     def test_losses(self, name):
         images, labels = data()
         base = keras.Sequential([*network().layers, keras.layers.Softmax()])
-        model = regularized(base, loss=name)
+        model = regularized(base, compile_loss=name)
         labels = labels if name.startswith("sparse") else np.eye(CLASSES, dtype="float32")[labels]
         history = model.fit(images, labels, epochs=4, batch_size=16, verbose=0).history
         self.assertLess(history["loss"][-1], history["loss"][0])

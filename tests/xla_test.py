@@ -54,8 +54,14 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(ours, theirs, atol=1e-4)
         self.assertNotAllClose(compiled.base_model.get_weights()[0], network().get_weights()[0], atol=2e-3)
 
-    @parameterized.parameters({"every": 2}, {"fraction": 0.5}, {"method": "finite_difference"})
-    def test_cheaper_training_steps(self, **options):
+    @parameterized.parameters(
+        {"every": 2},
+        {"fraction": 0.5},
+        {"method": "finite_difference"},
+        {"loss": "log_odds"},
+        {"model_mode": "inference"},
+    )
+    def test_other_training_steps(self, **options):
         graph, expected = trained(network(), False, **options)
         compiled, logs = trained(network(), True, **options)
         for name, values in expected.items():

@@ -360,8 +360,8 @@ class Attack(keras.layers.Layer):
         signature = tuple(
             tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in (images, labels)
         ) + (tf.TensorSpec(seed.shape, seed.dtype),)
-        loss = resolve_loss(None, self.model) if self.loss is None else self.loss
-        key = (id(self.model), loss, signature, stop_when_broken)
+        compiled_loss = resolve_loss(None, self.model) if self.loss in (None, "log_odds") else None
+        key = (id(self.model), self.loss, compiled_loss, signature, stop_when_broken)
         if key not in self._compiled:
             jit_compile = compat.jit_compile_on_this_machine() if self.jit_compile == "auto" else self.jit_compile
 

@@ -155,20 +155,23 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             attack(self.images[:size], self.labels[:size])
         self.assertLen(traces, traced)
 
-    @parameterized.parameters("margin", "sparse_categorical_crossentropy", None)
+    @parameterized.parameters("margin", "log_odds", "sparse_categorical_crossentropy", None)
     def test_a_loss_is_compiled_once(self, loss):
         attack = fr.attacks.FlowFGSM(self.model, EPSILON, loss=loss)
         for _ in range(3):
             attack(self.images, self.labels)
         self.assertLen(attack._compiled, 1)
 
-    def test_another_model_or_loss_is_compiled_anew(self):
-        attack = fr.attacks.FlowPGD(self.model, EPSILON, 3)
+    @parameterized.parameters(
+        (None, "sparse_categorical_crossentropy"), ("log_odds", fr.ops.LogOddsLoss(from_logits=False))
+    )
+    def test_another_model_or_loss_is_compiled_anew(self, loss, expected):
+        attack = fr.attacks.FlowPGD(self.model, EPSILON, 3, loss=loss)
         attack(self.images, self.labels)
         self.model.compile("sgd", "sparse_categorical_crossentropy")
         self.assertAllClose(
             attack(self.images, self.labels),
-            fr.attacks.FlowPGD(self.model, EPSILON, 3, loss="sparse_categorical_crossentropy")(self.images, self.labels),
+            fr.attacks.FlowPGD(self.model, EPSILON, 3, loss=expected)(self.images, self.labels),
         )
 
     @parameterized.named_parameters(*CLASSES)
