@@ -21,6 +21,11 @@ CLEAN_COST = 0.05
 _STRONGEST = "FlowFrankWolfe"
 _AUTHORS = "authors' K=100"
 _Z = 1.96
+_DIFFERENCES = (
+    "Differences in points, of clean and of robust accuracy, over the seeds that both have, with 95 % intervals over",
+    "the attacked images (paired); where there are several seeds, the least and the greatest difference of one seed",
+    "in brackets.",
+)
 _COLUMNS = 3
 _COLORS = {
     "plain": "black",
@@ -235,10 +240,9 @@ def _claims(chosen):
     return _section(
         [
             "## The claims\n",
-            "Differences in points, of clean and of robust accuracy, over the seeds that both have, with 95 % intervals over",
-            "the attacked images (paired); where there are several seeds, the least and the greatest difference of one seed",
-            "in brackets. A claim holds where the whole interval is above zero and so is every seed, fails where all are",
-            "below, and is open otherwise.\n",
+            *_DIFFERENCES,
+            "A claim holds where the whole interval is above zero and so is every seed, fails where all are below, and is",
+            "open otherwise.\n",
             "| claim | setting | attack | clean | interval | robust | interval | |",
             "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
         ],
@@ -264,7 +268,9 @@ def _choices(settings):
         [
             "## The choices\n",
             "What a change to a method's own recipe does to clean accuracy and to robust accuracy at the setting's ε",
-            f"({_STRONGEST}): differences in points, as above.\n",
+            f"({_STRONGEST}).",
+            *_DIFFERENCES,
+            "",
             "| setting | method | change | clean | interval | robust | interval | |",
             "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
         ],
