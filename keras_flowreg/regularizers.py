@@ -8,8 +8,8 @@ mixes the examples of a batch, as BatchNormalization does in training, the gradi
 summed loss.)
 
 The gradient of a cross-entropy is (1 - p) times that of the log-odds, log((1 - p) / p), where p is the label's
-probability. A penalty on it can be escaped by growing sure of the training examples, and the flatter the loss, the
-less is left of it. A penalty on the gradient of the log-odds cannot.
+probability. So a penalty on it loses hold of the examples of which the model is sure; one on the gradient of the
+log-odds does not. docs/reproduction.md has what that changes.
 """
 
 import keras
@@ -50,7 +50,8 @@ class GradientRegularizer:
       perturbation: the `Perturbation` T(x; θ).
       weight: what the penalty is multiplied by in the total loss, not negative.
       loss: the loss whose gradient is penalized: `None`: the one that is trained, as in the paper; `"log_odds"`:
-        its log-odds, which resist better, with another weight; or any that `attacks.Attack` takes.
+        that of its log-odds (see `ops.LogOddsLoss`), which asks for another weight; or any that `attacks.Attack`
+        takes.
       random_start: standard deviation of the normal start of θ, in θ's units, in training; 0 for none.
         The predictions are then those of the started images: the start is an augmentation too, as in
         the authors' code, and the model is run once.

@@ -95,9 +95,10 @@ _CHEAPER = [
 ]
 
 # One step to the worst flow of the linearized model, for three gradient steps.
+_ONE_STEP = {"deformation": "FlowFrankWolfe", "steps": 1}
 _DEFORMATIONS = [
     ("deformation_training", {}),
-    ("deformation_training", {"deformation": "FlowFrankWolfe", "steps": 1}),
+    ("deformation_training", _ONE_STEP),
     ("deformation_training", {"deformation": "FlowFrankWolfe"}),
 ]
 
@@ -172,7 +173,9 @@ PRESETS = {
             _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0) + _smooth(55.0),
             _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
             _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0) + _smooth(10.0),
-            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3) + _smooth(1.0, 3.0, 10.0),
+            _CIFAR: _methods([0.3, 0.6, 1.0, 3.0], [0.003, 0.01, 0.03], 0.3)
+            + _smooth(1.0, 3.0, 10.0)
+            + [("deformation_training", {"activation": "swish", **_ONE_STEP})],
             # Whether it is the images or the network that decides between the two gradients.
             _CIFAR_SMALL: _gradients([0.3, 1.0, 3.0], [0.01, 0.03, 0.1]),
             _FASHION_DEEP: _gradients([1.0, 3.0, 10.0], [0.1, 0.3, 1.0]),
