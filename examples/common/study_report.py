@@ -38,8 +38,10 @@ _COLORS = {
     "intensity_training": "tab:red",
     "flow_gradient+deformation_training": "tab:purple",
 }
-# Of other changes to a method; not the blues.
-_OTHER_COLORS = plt.get_cmap("tab20").colors[2:]
+# Of other changes to a method: none of those above.
+_OTHER_COLORS = [*plt.get_cmap("tab20b").colors[::2], *plt.get_cmap("tab20b").colors[1::2]]
+_PANEL_INCHES = 4.6, 4
+_LEGEND_LINE_INCHES = 0.17
 
 
 class Variant:
@@ -404,7 +406,7 @@ def _panels(settings, path):
     """Gives a panel and the value of each setting, and saves the figure that they make."""
     columns = min(len(settings), _COLUMNS)
     rows = math.ceil(len(settings) / columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(4.6 * columns, 4 * rows), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(rows, columns, layout="constrained", squeeze=False)
     panels = panels.ravel()
     yield list(zip(panels, settings.values()))
     for axes in panels[len(settings) :]:
@@ -412,6 +414,10 @@ def _panels(settings, path):
     for axes, name in zip(panels, settings):
         axes.set_title(name)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        # Below, where it hides no point.
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    legend_lines = max(len(axes.lines) for axes in panels[: len(settings)])
+    width, height = _PANEL_INCHES
+    figure.set_size_inches(width * columns, (height + _LEGEND_LINE_INCHES * legend_lines) * rows)
     figure.savefig(path, dpi=110)
     plt.close(figure)
