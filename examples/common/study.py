@@ -220,11 +220,14 @@ def _chosen_epoch(history):
 
 
 class Score(keras.callbacks.Callback):
-    """Logs by what a checkpoint is chosen, `val_score`: the mean of clean and robust accuracy, after the warm-up."""
+    """Logs by what a checkpoint is chosen, `val_score`: the mean of clean and robust accuracy, after the warm-up.
+
+    The last epoch counts, however long the warm-up is.
+    """
 
     def __init__(self, schedule):
         super().__init__()
-        self.first = schedule.warmup * schedule.epochs
+        self.first = min(schedule.warmup * schedule.epochs, schedule.epochs - 1)
 
     def on_epoch_end(self, epoch, logs=None):
         score = (logs["val_accuracy"] + logs["val_robust_accuracy"]) / 2
