@@ -113,7 +113,7 @@ class Recipe:
 
 
 # Weights are those that docs/reproduction.md chose on held-out training images; MNIST's are those of digits. On CIFAR-10
-# the flow gradient's is chosen with the smooth activation, and the input gradient's with ReLU.
+# the flow gradient's is chosen with the smooth activation; all others are with ReLU.
 _SCHEDULES = {
     "digits": training.Schedule(epochs=16),
     "mnist": training.Schedule(epochs=8),
@@ -124,7 +124,7 @@ _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
 }
-_ACTIVATIONS = {"cifar10": "swish", "*": "relu"}
+_ACTIVATIONS = {"fashion_mnist": "swish", "cifar10": "swish", "*": "relu"}
 _RANDOM_STARTS = {
     "flow_gradient": {"cifar10": 0.155, "*": 0.25},
     "input_gradient": {"*": 0.0},

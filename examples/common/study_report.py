@@ -29,7 +29,6 @@ _DIFFERENCES = (
 _COLUMNS = 3
 _COLORS = {
     "plain": "black",
-    "plain-activation=swish": "gray",
     "flow_gradient": "tab:blue",
     "flow_gradient-activation=swish": "tab:cyan",
     "input_gradient": "tab:orange",
