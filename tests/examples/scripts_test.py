@@ -82,7 +82,7 @@ class ScriptsTest(tf.test.TestCase):
         self.assertNotIn("[2/2]", output)
         self.assertContainsSubset([*self.RESULTS, "report.md", "curves.png"], os.listdir(folder))
         with open(os.path.join(folder, "report.md"), encoding="utf-8") as file:
-            self.assertRegex(file.read(), r"\*\*flow_gradient-weight=5\*\* \| 0\.\d+")
+            self.assertRegex(file.read(), r"\*\*flow_gradient-weight=5\*\* \| 1 \| 0\.\d+")
         os.remove(os.path.join(folder, "report.md"))
         self.assert_succeeds(run(*study, "--report"))
         self.assertIn("report.md", os.listdir(folder))
