@@ -50,13 +50,12 @@ def gradients(optimizer, tape, loss, variables):
     return [gradient for gradient, _ in optimizer.compute_gradients(loss, variables, tape)]
 
 
-def batch_normalization(**options):
-    """A `BatchNormalization` layer whose second derivative is not slow.
+def unfused_batch_normalization():
+    """The options with which Keras's `BatchNormalization` is not fused, as Keras 3's never is.
 
-    Keras 2 fuses the layer, and TensorFlow differentiates a fused one twice by computing it again in parts
-    (tensorflow/tensorflow#22080). Keras 3 does not fuse.
+    TensorFlow differentiates a fused one twice by computing it again in parts (tensorflow/tensorflow#22080).
     """
-    return keras.layers.BatchNormalization(**options, **({} if KERAS_3 else {"fused": False}))
+    return {} if KERAS_3 else {"fused": False}
 
 
 def jit_compile_on_this_machine():

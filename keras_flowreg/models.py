@@ -239,7 +239,12 @@ def classifier_of(model):
 def _pools_in_half_precision(model):
     kinds = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
     layers = model._flatten_layers(include_self=False, recursive=True)
-    return any(isinstance(layer, kinds) and layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
+    return any(
+        isinstance(layer, kinds)
+        and layer.compute_dtype in ("float16", "bfloat16")
+        and not getattr(layer, "has_closed_form", False)
+        for layer in layers
+    )
 
 
 def _unpack(data):

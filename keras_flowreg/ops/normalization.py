@@ -1,0 +1,131 @@
+"""Batch normalization whose first and second derivatives are in closed form.
+
+With x̂ = (x - μ) / σ, per channel, y = γ x̂ + β, and N values of a channel, the derivative for an upstream g is
+
+    ∂/∂x = γ/σ · P g,  P g = g - mean(g) - x̂ mean(g x̂);    ∂/∂γ = Σ g x̂;    ∂/∂β = Σ g
+
+and P is symmetric. So Σ v · ∂/∂x, for an upstream v of that derivative, has in turn the derivatives
+
+    with respect to g:  γ/σ · P v                              (the same operation again)
+    with respect to γ:  S/σ,  S = Σ v · P g = Σ v g - N mean(v) mean(g) - N mean(v x̂) mean(g x̂)
+    with respect to x:  -γ/σ² · (x̂ S/N + mean(g x̂) P v + mean(v x̂) P g)
+
+All but the sum of v g comes out of TensorFlow's fused operations. TensorFlow itself differentiates the fused first
+derivative by computing it again in parts (tensorflow/tensorflow#22080), and so does Keras where it is not fused.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class _Batch(NamedTuple):
+    """What the derivatives need to know of a normalized batch."""
+
+    epsilon: float
+    count: tf.Tensor  # N, a float32 scalar
+    mean: tf.Tensor  # μ, float32 `[channels]`
+    inverse_deviation: tf.Tensor  # 1/σ, float32 `[channels]`
+    saved: tuple  # what the fused operation keeps for its derivative
+
+
+def batch_normalization(inputs, scale, offset, epsilon=1e-3):
+    """Normalizes a batch by its own statistics, channel by channel.
+
+    Reference: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
+    covariate shift", 2015. The derivatives are those of autodifferentiation; a third one is an error.
+
+    Args:
+      inputs: float32, float16 or bfloat16 `[..., channels]`.
+      scale, offset: float32 `[channels]`.
+      epsilon: what is added to the variance.
+
+    Returns:
+      `(output, mean, variance)`: of the shape and dtype of `inputs`, and two float32 `[channels]`, which have no
+      derivative. The variance is biased, as Keras's moving variance. Of no values both are 0.
+    """
+    flat = tf.reshape(inputs, tf.concat([[-1, 1, 1], tf.shape(inputs)[-1:]], axis=0))
+    output, mean, variance = _normalize(flat, scale, offset, epsilon)
+    return tf.reshape(output, tf.shape(inputs)), tf.stop_gradient(mean), tf.stop_gradient(variance)
+
+
+def _normalize(inputs, scale, offset, epsilon):
+    """`batch_normalization` of `[N, 1, 1, channels]`."""
+
+    @tf.custom_gradient
+    def normalize(inputs, scale, offset):
+        output, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+        )
+        count = tf.cast(tf.shape(inputs)[0], tf.float32)
+        unbiased = tf.maximum(count - 1, 1)
+        # Of no values they are NaN, or were not written to.
+        mean = tf.where(count > 0, mean, tf.zeros_like(mean))
+        variance = tf.where(count > 0, variance * unbiased / tf.maximum(count, 1), tf.zeros_like(variance))
+        batch = _Batch(epsilon, count, mean, tf.math.rsqrt(variance + epsilon), tuple(saved))
+
+        def gradient(upstream, *of_statistics):
+            return _differentiate(upstream, inputs, scale, batch)
+
+        return (output, mean, variance), gradient
+
+    return normalize(inputs, scale, offset)
+
+
+def _differentiate(upstream, inputs, scale, batch):
+    """The derivatives of Σ upstream · output with respect to inputs, scale and offset."""
+    of_inputs, of_scale, of_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=upstream,
+        x=inputs,
+        scale=scale,
+        reserve_space_1=batch.saved[0],
+        reserve_space_2=batch.saved[1],
+        reserve_space_3=batch.saved[2],
+        epsilon=batch.epsilon,
+    )
+
+    @tf.custom_gradient
+    def differentiate_inputs(upstream, inputs, scale):
+        def gradient(second):
+            return _differentiate_twice(second, upstream, inputs, scale, (of_inputs, of_scale, of_offset), batch)
+
+        return tf.identity(of_inputs), gradient
+
+    # Apart from the inputs: a gradient penalty never differentiates these.
+    @tf.custom_gradient
+    def differentiate_parameters(upstream, inputs):
+        def gradient(second_of_scale, second_of_offset):
+            return (
+                _normalize(inputs, second_of_scale, second_of_offset, batch.epsilon)[0],
+                _differentiate(upstream, inputs, second_of_scale, batch)[0],
+            )
+
+        return (tf.identity(of_scale), tf.identity(of_offset)), gradient
+
+    return differentiate_inputs(upstream, inputs, scale), *differentiate_parameters(upstream, inputs)
+
+
+def _differentiate_twice(second, upstream, inputs, scale, first, batch):
+    """The derivatives of Σ second · γ/σ P upstream with respect to upstream, inputs and scale.
+
+    `first` has the derivatives for `upstream`.
+    """
+    of_inputs, of_scale, of_offset = first
+    again, again_scale, again_offset = _differentiate(second, inputs, scale, batch)
+    values, second_values = tf.cast(upstream, tf.float32), tf.cast(second, tf.float32)
+    count = tf.maximum(batch.count, 1)
+    projected = tf.reduce_sum(second_values * values, axis=[0, 1, 2])
+    projected -= (again_offset * of_offset + again_scale * of_scale) / count
+    slope = -scale * projected * batch.inverse_deviation**3 / count
+    of_inputs_again = slope * (tf.cast(inputs, tf.float32) - batch.mean)
+    of_inputs_again -= of_scale * batch.inverse_deviation / count * tf.cast(again, tf.float32)
+    of_inputs_again -= again_scale * batch.inverse_deviation / count * tf.cast(of_inputs, tf.float32)
+    return (
+        again,
+        _last(tf.cast(of_inputs_again, inputs.dtype)),
+        _last(projected * batch.inverse_deviation),
+    )
+
+
+def _last(derivative):
+    return tf.raw_ops.PreventGradient(input=derivative, message="Expected at most two derivatives of a batch normalization.")
