@@ -31,7 +31,7 @@ _SHOWN = flags.DEFINE_integer("shown", 15, "kinds of operation to print", lower_
 
 def profile(variant, folder):
     """Writes the trace of some steps of a variant, after a first one that is not in it."""
-    step = step_time.keras_step(step_time.regularizers()[variant])
+    step = step_time.variants()[variant]()
     step()
     with tf.profiler.experimental.Profile(folder):
         for _ in range(_STEPS.value):

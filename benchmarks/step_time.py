@@ -2,9 +2,10 @@ r"""Times one training step: plain, flow-regularized in several ways, and on def
 
     python benchmarks/step_time.py --architecture=vgg11 --batch_size=128
 
-The variants take turns in one process, so that a machine whose speed drifts does not favour one. The time is
-that of the fastest round of four steps, a step: what it costs when nothing else runs. Peak memory is measured in a
-process of its own for each variant. The authors' step in PyTorch is timed where PyTorch is installed (see peers/).
+The variants take turns in one process, so that a machine whose speed drifts does not favour one. A round is four
+steps; the time is the mean of the four, each in its fastest round: what a step costs when nothing else runs. Peak memory
+is measured in a process of its own for each variant. "Keras's layers" are the network's without the counterparts in
+fr.layers. The authors' step in PyTorch is timed where PyTorch is installed (see peers/).
 """
 
 import functools
@@ -73,6 +74,8 @@ def regularizers():
 def variants():
     """`{name: a function that makes the step}`."""
     makers = {name: functools.partial(keras_step, regularizer) for name, regularizer in regularizers().items()}
+    for name in ("plain", "analytic"):
+        makers[f"{name}, Keras's layers"] = functools.partial(makers[name], clone_function=without_counterpart)
     for name, kind, steps in (("5 steps", fr.attacks.FlowPGD, 5), ("1 Frank-Wolfe step", fr.attacks.FlowFrankWolfe, 1)):
         attack = functools.partial(kind, epsilon=_RANDOM_START.value, steps=steps)
         makers[f"deformation training, {name}"] = functools.partial(keras_step, attack=attack)
@@ -80,6 +83,11 @@ def variants():
         makers["PyTorch plain"] = functools.partial(torch_step, 0)
         makers["PyTorch flow gradient"] = functools.partial(torch_step, _LAMBDA)
     return makers
+
+
+def without_counterpart(layer):
+    """A layer of Keras's own class."""
+    return getattr(keras.layers, type(layer).__name__).from_config(layer.get_config())
 
 
 def network():
@@ -93,9 +101,11 @@ def batch():
     return images, np.random.RandomState(1).randint(0, _CLASSES, _BATCH_SIZE.value)
 
 
-def compiled_model(regularizer=None, attack=None):
-    """The network, to be trained so; `attack` makes the attack of a model."""
+def compiled_model(regularizer=None, attack=None, clone_function=None):
+    """The network, to be trained so; `attack` makes the attack of a model, `clone_function` each layer anew."""
     model = network()
+    if clone_function is not None:
+        model = keras.models.clone_model(model, clone_function=clone_function)
     if regularizer is not None or attack is not None:
         model = fr.FlowRegularizedModel(model, regularizer, attack and attack(model))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -103,9 +113,9 @@ def compiled_model(regularizer=None, attack=None):
     return model
 
 
-def keras_step(regularizer=None, attack=None):
+def keras_step(regularizer=None, attack=None, clone_function=None):
     """A function that takes one step, and waits for it."""
-    return functools.partial(compiled_model(regularizer, attack).train_on_batch, *batch())
+    return functools.partial(compiled_model(regularizer, attack, clone_function).train_on_batch, *batch())
 
 
 def torch_step(weight):
@@ -121,11 +131,13 @@ def torch_step(weight):
 
 
 def seconds(step):
-    """Of one step, on average over a round."""
-    start = time.perf_counter()
+    """Of each step of a round."""
+    times = []
     for _ in range(_STEPS_A_ROUND):
+        start = time.perf_counter()
         step()
-    return (time.perf_counter() - start) / _STEPS_A_ROUND
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def peak_memory(variant):
@@ -147,7 +159,7 @@ def main(_):
     for step in steps.values():
         step()
     rounds = [{name: seconds(step) for name, step in steps.items()} for _ in range(_ROUNDS.value)]
-    fastest = {name: min(times[name] for times in rounds) for name in steps}
+    fastest = {name: np.min([times[name] for times in rounds], axis=0).mean() for name in steps}
     print(f"{_ARCHITECTURE.value}, width {_WIDTH.value}, batch {_BATCH_SIZE.value}, images {_IMAGE_SHAPE.value}, "
           f"TensorFlow {tf.__version__}, Keras {keras.__version__}, XLA {_JIT_COMPILE.value}")  # fmt: skip
     print("| step | seconds | of plain | peak MiB |\n| --- | ---: | ---: | ---: |")

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat, model_card
 from keras_flowreg.journal import digest
+from keras_flowreg.layers import keras_operations
 from keras_flowreg.models import classifier_of
 
 CARD_NAMES = ("model_card.json", "model_card.md")
@@ -98,8 +99,9 @@ class ReusableClassifier(tf.train.Checkpoint):
         super().__init__()
         self._predict = _predictor(classifier, value_range, uint8_images, probabilities)
         images = tf.TensorSpec([None, *image_shape], tf.uint8 if uint8_images else tf.float32, name="images")
-        for training in (False, True):
-            self.__call__.get_concrete_function(images, training=training)
+        with keras_operations():
+            for training in (False, True):
+                self.__call__.get_concrete_function(images, training=training)
         # What Keras's layers hold, and not the layers, which need their code to be loaded.
         self.variables = compat.tf_variables(classifier.variables)
         self.trainable_variables = compat.tf_variables(classifier.trainable_variables)

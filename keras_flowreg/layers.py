@@ -1,11 +1,16 @@
 """Keras layers: the warp, and counterparts of Keras's own that are quick to differentiate twice."""
 
+import contextlib
+import contextvars
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.ops import normalization, pooling, warp
 from keras_flowreg.ops.validation import expect_one_of
+
+_closed_forms = contextvars.ContextVar("closed_forms", default=True)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -80,7 +85,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return output
 
     def _has_closed_form(self, inputs, training):
-        trains = isinstance(training, (bool, int)) and training and self.trainable
+        trains = isinstance(training, (bool, int)) and training and self.trainable and _closed_forms.get()
         last = tf.nest.flatten(self.axis) in ([-1], [inputs.shape.rank - 1])
         special = (getattr(self, name, None) for name in ("synchronized", "renorm", "virtual_batch_size"))
         return trains and last and self.variable_dtype == "float32" and not any(special)
@@ -99,7 +104,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
     """
 
     def call(self, inputs):
-        if not self.has_closed_form:
+        if not (self.has_closed_form and _closed_forms.get()):
             return super().call(inputs)
         return pooling.max_pool(inputs, self.pool_size, self.strides, self.padding)
 
@@ -130,3 +135,13 @@ def twice_differentiable(layer):
     """
     kind = _COUNTERPARTS.get(type(layer), type(layer))
     return kind.from_config(layer.get_config())
+
+
+@contextlib.contextmanager
+def keras_operations():
+    """Within it, the counterparts are Keras's own layers: for a graph that is read where this code is not."""
+    token = _closed_forms.set(False)
+    try:
+        yield
+    finally:
+        _closed_forms.reset(token)

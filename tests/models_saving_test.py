@@ -30,7 +30,12 @@ FORMATS = ("model.keras",) if compat.KERAS_3 else ("model.keras", "model")
 
 class SavingTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(
-        base=[lambda: models_test.network(keras.layers.BatchNormalization()), SavedSubclassed], name=FORMATS
+        base=[
+            lambda: models_test.network(keras.layers.BatchNormalization()),
+            lambda: models_test.network(fr.layers.BatchNormalization(), fr.layers.MaxPooling2D()),
+            SavedSubclassed,
+        ],
+        name=FORMATS,
     )
     def test_round_trip(self, base, name):
         images, labels = models_test.data()

@@ -204,6 +204,22 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllGreater(history["gradient_penalty"], 0)
         self.assertTrue(all(np.isfinite(weights).all() for weights in model.get_weights()))
 
+    @parameterized.product(every=[1, 2], pooled=[False, True])
+    def test_counterparts_train_as_keras_layers(self, every, pooled):
+        def step(kinds):
+            keras.utils.set_random_seed(0)
+            base = network(keras.layers.Conv2D(3, 3), kinds.BatchNormalization(), *[kinds.MaxPooling2D()] * pooled)
+            before = base.get_weights()
+            logs = fit(regularized(base, weight=0.5, random_start=0.2, every=every), size=16)
+            return logs, [new - old for new, old in zip(base.get_weights(), before)]
+
+        ours, changes = step(fr.layers)
+        theirs, expected = step(keras.layers)
+        self.assertAllClose(ours["gradient_penalty"], theirs["gradient_penalty"], rtol=1e-4)
+        for our, their in zip(changes, expected):
+            # Keras's second derivative is off by one part in the values of a channel, here 768.
+            self.assertLess(np.linalg.norm(our - their), 0.01 * np.linalg.norm(their) + 1e-6)
+
     def test_subclassed_base_model(self):
         images, labels = data()
         model = regularized(Subclassed())

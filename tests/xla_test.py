@@ -12,10 +12,10 @@ from keras_flowreg import compat
 from tests import models_test
 
 
-def network(pooling=keras.layers.AveragePooling2D):
+def network(pooling=keras.layers.AveragePooling2D, normalization=keras.layers.BatchNormalization):
     keras.utils.set_random_seed(1)  # of the layers made here
     layers = keras.layers
-    return models_test.network(layers.BatchNormalization(), pooling(2), layers.DepthwiseConv2D(2), layers.ReLU())
+    return models_test.network(normalization(), pooling(2), layers.DepthwiseConv2D(2), layers.ReLU())
 
 
 class Counted(keras.layers.Layer):
@@ -69,7 +69,28 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         for ours, theirs in zip(compiled.base_model.get_weights(), graph.base_model.get_weights()):
             self.assertAllClose(ours, theirs, atol=5e-4)
 
-    def test_training_step_with_max_pooling(self):
+    def test_training_step_with_counterparts_of_keras_layers(self):
+        def base():
+            return network(fr.layers.MaxPooling2D, fr.layers.BatchNormalization)
+
+        graph, expected = trained(base(), False)
+        compiled, logs = trained(base(), True)
+        for name, values in expected.items():
+            self.assertAllClose(logs[name], values, rtol=1e-4, atol=1e-4)
+        for ours, theirs in zip(compiled.base_model.get_weights(), graph.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=1e-4)
+
+    @parameterized.parameters("mixed_float16", "mixed_bfloat16")
+    def test_max_pooling_in_half_precision(self, policy):
+        keras.mixed_precision.set_global_policy(policy)
+        self.addCleanup(keras.mixed_precision.set_global_policy, "float32")
+
+        def penalty(jit_compile):
+            return trained(network(fr.layers.MaxPooling2D), jit_compile)[1]["gradient_penalty"]
+
+        self.assertAllClose(penalty(True), penalty(False), rtol=0.05)
+
+    def test_training_step_with_keras_max_pooling(self):
         # XLA's second derivative of max pooling is less precise than the graph's.
         graph, expected = trained(network(keras.layers.MaxPooling2D), False)
         compiled, logs = trained(network(keras.layers.MaxPooling2D), True)
@@ -154,6 +175,7 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         ("float32", keras.layers.MaxPooling2D, True),
         ("mixed_float16", keras.layers.AveragePooling2D, True),
         ("mixed_float16", keras.layers.MaxPooling2D, False),
+        ("mixed_float16", fr.layers.MaxPooling2D, True),
     )
     def test_automatic_choice_where_there_is_a_gpu(self, policy, pooling, expected):
         keras.mixed_precision.set_global_policy(policy)
