@@ -54,9 +54,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's `BatchNormalization`, with both derivatives in closed form: a gradient penalty differentiates twice.
 
     It takes Keras's arguments and has Keras's variables, and its values and first derivative are Keras's too, so that
-    it can take the place of that layer in a trained model. Deviation: its second derivative is exact.
-    `tf.nn.moments`, which Keras's layer uses, holds the mean fixed in the variance: the first derivative is right all
-    the same, the second is off by terms of one part in the number of values of a channel.
+    it can take the place of that layer in a trained model. Deviation: its second derivative is exact. Keras 3's layer,
+    and Keras 2's with `fused=False`, hold the mean fixed in the variance (`tf.nn.moments`): the first derivative is
+    right all the same, but the second lacks a term. It is small, but alike for all values of a channel, and so adds up
+    in the derivative of a convolution before it.
 
     The closed forms are for training, on the last axis, in float32 and half precision, without mask, `synchronized`
     or renormalization. Everywhere else it is Keras's layer.

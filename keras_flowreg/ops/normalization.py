@@ -11,7 +11,7 @@ and P is symmetric. So Σ v · ∂/∂x, for an upstream v of that derivative, h
     with respect to x:  -γ/σ² · (x̂ S/N + mean(g x̂) P v + mean(v x̂) P g)
 
 All but the sum of v g comes out of TensorFlow's fused operations. TensorFlow itself differentiates the fused first
-derivative by computing it again in parts (tensorflow/tensorflow#22080), and so does Keras where it is not fused.
+derivative by computing it again in parts (tensorflow/tensorflow#22080).
 """
 
 from typing import NamedTuple
