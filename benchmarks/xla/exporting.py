@@ -75,12 +75,18 @@ def _zeros(spec):
 
 def _state(graph, names):
     """`{name: value}` of what the program takes after its inputs, in its order."""
-    variables = {id(variable.handle): variable for variable in graph.variables}
-    values = [variables.get(id(captured), captured) for captured in graph.captured_inputs]
     return {
-        names.get(id(captured), f"other_{position}"): value.numpy()
-        for position, (captured, value) in enumerate(zip(graph.captured_inputs, values))
+        names.get(id(captured), f"other_{position}"): _value(captured)
+        for position, captured in enumerate(graph.captured_inputs)
     }
+
+
+def _value(captured):
+    """Of a constant, or of a variable by its handle: a graph does not list every variable that it captures."""
+    if captured.dtype != tf.resource:
+        return captured.numpy()
+    (kind,) = captured._handle_data.shape_and_type
+    return tf.raw_ops.ReadVariableOp(resource=captured, dtype=tf.as_dtype(kind.dtype)).numpy()
 
 
 def _expect_parameters(hlo_text, expected):

@@ -11,6 +11,7 @@ import unittest
 import keras
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 
 from keras_flowreg import compat
 from tests import models_test
@@ -87,7 +88,7 @@ class ExportingTest(tf.test.TestCase):
 
 
 @needs_jax
-class RunnerTest(tf.test.TestCase):
+class RunnerTest(tf.test.TestCase, parameterized.TestCase):
     def test_three_steps_end_in_keras_weights(self):
         from program import Program
 
@@ -105,16 +106,17 @@ class RunnerTest(tf.test.TestCase):
         for n, weight in enumerate(model.base_model.get_weights()):
             self.assertAllClose(np.asarray(program.state[f"weight_{n}"]), weight, atol=1e-5)
 
-    def test_time_steps(self):
+    @parameterized.parameters(("float32", 1e-3), ("mixed_bfloat16", 2e-2))
+    def test_time_steps(self, policy, tolerance):
         folder = self.get_temp_dir()
         network = ["--architecture=small_cnn", "--width=0.1", "--batch_size=4", "--image_shape=8", "--image_shape=8"]
-        run("benchmarks/xla/export_steps.py", *network, "--image_shape=1", f"--output={folder}")
+        run("benchmarks/xla/export_steps.py", *network, "--image_shape=1", f"--policy={policy}", f"--output={folder}")
         table = run(
             "benchmarks/xla/time_steps.py", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64"
         )
         rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table.splitlines() if "|" in line}
         for name in ("plain", "analytic", "tape", "attack_step"):
-            self.assertLess(float(rows[name][-1]), 1e-3, name)
+            self.assertLess(float(rows[name][-1]), tolerance, name)
         self.assertGreater(float(rows["analytic"][3]), 1.5)
         self.assertAllClose(float(rows["analytic"][2]), float(rows["tape"][2]), rtol=0.2)
 
