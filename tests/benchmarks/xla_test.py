@@ -110,7 +110,8 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
     def test_time_steps(self, policy, tolerance):
         folder = self.get_temp_dir()
         network = ["--architecture=small_cnn", "--width=0.1", "--batch_size=4", "--image_shape=8", "--image_shape=8"]
-        run("benchmarks/xla/export_steps.py", *network, "--image_shape=1", f"--policy={policy}", f"--output={folder}")
+        network += ["--image_shape=1", f"--policy={policy}"]
+        run("benchmarks/xla/export_steps.py", *network, f"--output={folder}")
         table = run(
             "benchmarks/xla/time_steps.py", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64"
         )
