@@ -124,8 +124,8 @@ def twice_differentiable(layer):
     """A new layer like this one: of the classes in this file if it has a counterpart there.
 
     ```python
-    quick = keras.models.clone_model(model, clone_function=fr.layers.twice_differentiable)
-    quick.set_weights(model.get_weights())
+    quick = keras.models.clone_model(classifier, clone_function=fr.layers.twice_differentiable)
+    quick.set_weights(classifier.get_weights())
     ```
 
     Args:

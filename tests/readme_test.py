@@ -3,21 +3,26 @@
 import pathlib
 import re
 
+import keras
 import tensorflow as tf
 
+import keras_flowreg as fr
 from tests import models_test
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 
 
 class ReadmeTest(tf.test.TestCase):
-    def test_python_example(self):
+    def test_python_examples(self):
         images, labels = models_test.data(16)
-        names = {"classifier": models_test.network(), "images": images, "labels": labels}
-        (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-        exec(example, names)
+        classifier = models_test.network(keras.layers.BatchNormalization(), keras.layers.MaxPooling2D())
+        names = {"classifier": classifier, "images": images, "labels": labels}
+        for example in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+            exec(example, names)
         self.assertEqual(names["adversarial_images"].shape, images.shape)
         self.assertEqual(int(names["model"].optimizer.iterations), 16)
+        self.assertIsInstance(names["quick"].layers[1], fr.layers.BatchNormalization)
+        self.assertAllClose(names["quick"](images), classifier(images), atol=1e-5)
 
     def test_local_links_and_scripts_exist(self):
         text = README.read_text(encoding="utf-8")
