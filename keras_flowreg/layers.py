@@ -59,8 +59,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     right all the same, but the second lacks a term. It is small, but alike for all values of a channel, and so adds up
     in the derivative of a convolution before it.
 
-    The closed forms are for training, on the last axis, in float32 and half precision, without mask, `synchronized`
-    or renormalization. Everywhere else it is Keras's layer.
+    The closed forms are for training, on the last axis, in float32 and half precision, with an epsilon of 1.001e-5 or
+    more, without mask, `synchronized` or renormalization. Everywhere else it is Keras's layer.
 
     Args:
       **options: as `keras.layers.BatchNormalization`.
@@ -88,8 +88,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _has_closed_form(self, inputs, training):
         trains = isinstance(training, (bool, int)) and training and self.trainable and _closed_forms.get()
         last = tf.nest.flatten(self.axis) in ([-1], [inputs.shape.rank - 1])
+        numbers = self.variable_dtype == "float32" and self.epsilon >= normalization.SMALLEST_EPSILON
         special = (getattr(self, name, None) for name in ("synchronized", "renorm", "virtual_batch_size"))
-        return trains and last and self.variable_dtype == "float32" and not any(special)
+        return trains and last and numbers and not any(special)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")

@@ -86,6 +86,9 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
         for training, operation in expected.items():
             graph = tf.function(ours).get_concrete_function(self.images, training=training).graph
             self.assertIn(operation, {node.op for node in graph.as_graph_def().node})
+        small, _ = self.pair(epsilon=1e-6)  # cuDNN does not take it.
+        graph = tf.function(small).get_concrete_function(self.images, training=True).graph
+        self.assertNotIn("FusedBatchNormV3", {node.op for node in graph.as_graph_def().node})
         with layers.keras_operations():
             graph = tf.function(ours).get_concrete_function(self.images, training=True).graph
         self.assertNotIn("FusedBatchNormV3", {node.op for node in graph.as_graph_def().node})

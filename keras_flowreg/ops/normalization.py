@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+SMALLEST_EPSILON = 1.001e-5  # cuDNN's
+
 
 class _Batch(NamedTuple):
     """What the derivatives need to know of a normalized batch."""
@@ -36,28 +38,29 @@ def batch_normalization(inputs, scale, offset, epsilon=1e-3):
     covariate shift", 2015. The derivatives are those of autodifferentiation; a third one is an error.
 
     Args:
-      inputs: float32, float16 or bfloat16 `[..., channels]`.
+      inputs: float32, float16 or bfloat16 `[batch, ..., channels]`.
       scale, offset: float32 `[channels]`.
-      epsilon: what is added to the variance.
+      epsilon: what is added to the variance, at least `SMALLEST_EPSILON`.
 
     Returns:
       `(output, mean, variance)`: of the shape and dtype of `inputs`, and two float32 `[channels]`, which have no
       derivative. The variance is biased, as Keras's moving variance. Of no values both are 0.
     """
-    flat = tf.reshape(inputs, tf.concat([[-1, 1, 1], tf.shape(inputs)[-1:]], axis=0))
-    output, mean, variance = _normalize(flat, scale, offset, epsilon)
-    return tf.reshape(output, tf.shape(inputs)), tf.stop_gradient(mean), tf.stop_gradient(variance)
+    shape = tf.shape(inputs)
+    images = tf.reshape(inputs, [shape[0], tf.reduce_prod(shape[1:-1]), 1, inputs.shape[-1]])
+    output, mean, variance = _normalize(images, scale, offset, epsilon)
+    return tf.reshape(output, shape), tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
 def _normalize(inputs, scale, offset, epsilon):
-    """`batch_normalization` of `[N, 1, 1, channels]`."""
+    """`batch_normalization` of `[batch, height, width, channels]`."""
 
     @tf.custom_gradient
     def normalize(inputs, scale, offset):
         output, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
         )
-        count = tf.cast(tf.shape(inputs)[0], tf.float32)
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
         unbiased = tf.maximum(count - 1, 1)
         # Of no values they are NaN, or were not written to.
         mean = tf.where(count > 0, mean, tf.zeros_like(mean))
@@ -128,4 +131,5 @@ def _differentiate_twice(second, upstream, inputs, scale, first, batch):
 
 
 def _last(derivative):
-    return tf.raw_ops.PreventGradient(input=derivative, message="Expected at most two derivatives of a batch normalization.")
+    message = "Expected at most two derivatives of a batch normalization."
+    return tf.raw_ops.PreventGradient(input=derivative, message=message)

@@ -46,7 +46,7 @@ def derivatives(function, dtype, shape, penalized):
 
 class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(
-        shape=[(40, 3), (6, 5, 4, 3)], penalized=[(0,), (1,), (2,), (0, 1, 2)], wrapper=sorted(WRAPPERS)
+        shape=[(40, 3), (8, 5, 3), (6, 5, 4, 3)], penalized=[(0,), (1,), (2,), (0, 1, 2)], wrapper=sorted(WRAPPERS)
     )
     def test_derivatives_of_both_orders(self, shape, penalized, wrapper):
         expected = derivatives(definition, tf.float64, shape, penalized)
