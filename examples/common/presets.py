@@ -39,6 +39,13 @@ def _all_attacks(model, setting):
     return attacks, {**dict.fromkeys(attacks, setting.epsilons), **authors_radius, **one_radius}
 
 
+def _every_kind_of_attack(model, setting):
+    """Every attack, and both that need no gradient."""
+    attacks, radii = _all_attacks(model, setting)
+    attacks["FlowSPSA"] = fr.attacks.FlowSPSA(model, 0.1, 200, loss="margin")
+    return attacks, {**radii, "FlowSPSA": [setting.epsilon]}
+
+
 def _strongest_attack(model, setting):
     attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1)}
     return attacks, dict.fromkeys(attacks, setting.epsilons)
@@ -159,6 +166,23 @@ _PAPER = dataclasses.replace(
     examples=10_000,
 )
 
+# Half of the width, a quarter of the cost: for a CPU.
+_HALF_WIDTH = dataclasses.replace(_PAPER, width=0.5, examples=1000)
+
+
+def _authors_gradient(weight):
+    """The authors' flow gradient, for their λ."""
+    return (
+        "flow_gradient",
+        {
+            "weight": fr.weight_from_paper(weight, batch_size=128, image_size=32),
+            "random_start": _PAPER_EPSILON,
+            "gradient_at": "identity",
+            "lattice": "forward",
+        },
+    )
+
+
 PRESETS = {
     # A minute or two: to see that everything runs.
     "smoke": Study({_SMOKE: [("plain", {}), ("flow_gradient", {"weight": 5.0})]}, 1, _few_attacks),
@@ -213,24 +237,23 @@ PRESETS = {
     ),
     # The authors' own setting.
     "paper": Study(
-        {
-            _PAPER: [
-                ("plain", {}),
-                *(
-                    (
-                        "flow_gradient",
-                        {
-                            "weight": fr.weight_from_paper(weight, batch_size=128, image_size=32),
-                            "random_start": _PAPER_EPSILON,
-                            "gradient_at": "identity",
-                            "lattice": "forward",
-                        },
-                    )
-                    for weight in (100, 200, 300)
-                ),
-            ]
-        },
+        {_PAPER: [("plain", {}), *(_authors_gradient(weight) for weight in (100, 200, 300))]},
         1,
         _authors_attack,
+    ),
+    # Their schedule at half of the width, attacked in every way.
+    "half_width": Study(
+        {
+            _HALF_WIDTH: [
+                ("plain", {}),
+                _authors_gradient(300),
+                ("input_gradient", {"weight": 0.01}),
+                ("intensity_training", {}),
+                ("deformation_training", {}),
+                ("deformation_training", _ONE_STEP),
+            ]
+        },
+        2,
+        _every_kind_of_attack,
     ),
 }
