@@ -19,10 +19,7 @@ def version():
     source = read("keras_flowreg/__init__.py")
     match = re.search(r'^__version__ = ["\'](.+?)["\']', source, re.MULTILINE)
     if not match:
-        raise RuntimeError(
-            "Expected a line `__version__ = \"...\"` in "
-            "keras_flowreg/__init__.py. Received none."
-        )
+        raise RuntimeError('Expected a line `__version__ = "..."` in keras_flowreg/__init__.py. Received none.')
     return match.group(1)
 
 
@@ -73,10 +70,7 @@ EXTRAS = {
 setup(
     name="keras_flowreg",
     version=version(),
-    description=(
-        "Flow-gradient regularization, spatial attacks and adversarial "
-        "training for Keras models"
-    ),
+    description=("Flow-gradient regularization, spatial attacks and adversarial training for Keras models"),
     long_description=read("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

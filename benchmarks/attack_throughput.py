@@ -22,8 +22,9 @@ from absl import app, flags, logging
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("", "examples")]
 
-import keras_flowreg as fr  # noqa: E402
 from common import architectures  # noqa: E402
+
+import keras_flowreg as fr  # noqa: E402
 from keras_flowreg import compat  # noqa: E402
 
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "vgg11", architectures.NAMES, "the network")

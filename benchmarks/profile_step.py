@@ -23,7 +23,9 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("
 
 import step_time  # noqa: E402
 
-_VARIANTS = flags.DEFINE_multi_string("variant", ["plain", "analytic"], "steps of step_time.py, the first to compare by")
+_VARIANTS = flags.DEFINE_multi_string(
+    "variant", ["plain", "analytic"], "steps of step_time.py, the first to compare by"
+)
 _OUTPUT = flags.DEFINE_string("output", None, "where to keep the trace; nowhere by default")
 _STEPS = flags.DEFINE_integer("steps", 3, "profiled steps", lower_bound=1)
 _SHOWN = flags.DEFINE_integer("shown", 15, "kinds of operation to print", lower_bound=1)

@@ -59,9 +59,7 @@ def main(_):
         raise app.UsageError("Expected a model that gets some of the first images right. Received one that does not.")
     result = build_attack(_ATTACK.value, model, _EPSILON.value).run(images, labels)
     before, after = models.predict(model, images), models.predict(model, result.images)
-    captions = [
-        (caption(before, row, class_names), caption(after, row, class_names)) for row in range(len(labels))
-    ]
+    captions = [(caption(before, row, class_names), caption(after, row, class_names)) for row in range(len(labels))]
     figure = pictures.draw_gallery(images.numpy(), result.flow.numpy(), result.images.numpy(), captions)
     figure.savefig(_PICTURE.value, dpi=120)
     print(f"{_ATTACK.value} broke {int(np.sum(result.success))} of {len(labels)}. The picture is in {_PICTURE.value}")

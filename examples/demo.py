@@ -118,9 +118,7 @@ def main(_):
     models, seconds, accuracies = {}, {}, {}
     for name in _METHODS.value:
         print(f"\nTraining: {name}", flush=True)
-        dataset = datasets.load(
-            args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed
-        )
+        dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed)
         models[name], seconds[name] = train(dataset, name)
         if _MODELS.value:
             models[name].save(os.path.join(_MODELS.value, f"{name}.keras"))

@@ -1,7 +1,7 @@
 r"""Writes a saved classifier as a reusable SavedModel, for TensorFlow Hub, Serving and Lite, with its model card.
 
-    python examples/evaluate.py --model=digits.keras --output=report
-    python examples/export.py --model=digits.keras --report=report.json --output=digits_hub
+python examples/evaluate.py --model=digits.keras --output=report
+python examples/export.py --model=digits.keras --report=report.json --output=digits_hub
 """
 
 from absl import app, flags

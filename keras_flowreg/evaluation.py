@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np

@@ -85,9 +85,7 @@ def _robustness(report):
         "trustworthy": report.trustworthy,
         "findings": content["findings"],
         "clean_accuracy": content["clean_accuracy"],
-        "robust_accuracy": [
-            {key: run[key] for key in ("attack", "epsilon", "accuracy")} for run in content["runs"]
-        ],
+        "robust_accuracy": [{key: run[key] for key in ("attack", "epsilon", "accuracy")} for run in content["runs"]],
         "worst_case": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content["worst_case"]],
         "attacks": report.settings["attacks"],
         "versions": report.versions,

@@ -162,9 +162,7 @@ class FlowRegularizedModel(keras.Model):
 
     def _add_number(self, name, value):
         """A variable that a schedule may set."""
-        return self.add_weight(
-            name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False
-        )
+        return self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
     def _attacked(self, images, labels):
         """The batch, with all but its clean fraction replaced by adversarial images."""

@@ -182,7 +182,9 @@ class GradientRegularizer:
         if sample_weight is not None:
             penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
         # A replica may get no examples of a last batch: its mean is 0.
-        return predictions, tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype))
+        return predictions, tf.math.divide_no_nan(
+            tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype)
+        )
 
     def _start(self, images, training, seed, scale):
         """The images and the θ that the gradient is taken at; `None` for the identity."""

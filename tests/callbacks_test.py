@@ -94,7 +94,9 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
             fr.callbacks.PenaltyWarmup(1, shape="steep")
         plain = models_test.network()
         plain.compile("sgd", models_test.cross_entropy())
-        with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with `regularizer`, for PenaltyWarmup"):
+        with self.assertRaisesRegex(
+            ValueError, "Expected a FlowRegularizedModel with `regularizer`, for PenaltyWarmup"
+        ):
             models_test.fit(plain, callbacks=[fr.callbacks.PenaltyWarmup(1)])
 
 
@@ -186,7 +188,7 @@ class FlowGradientMonitorTest(tf.test.TestCase):
         self.assertLess(len(rows), 5)  # EarlyStopping found its value
         for name in self.NAMES:
             self.assertAllClose([float(row[name]) for row in rows], history[name], rtol=1e-5)
-        tags = {tag for tag in _tensorboard_tags(boards)}
+        tags = set(_tensorboard_tags(boards))
         self.assertContainsSubset(["epoch_flow_gradient_norm", "epoch_input_gradient_norm"], tags)
 
     def test_bad_input(self):

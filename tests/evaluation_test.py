@@ -61,7 +61,10 @@ def without_times(report):
 class EvaluationTest(tf.test.TestCase):
     def test_agrees_with_the_attacks(self):
         network = model()
-        attacks = {"ours": fr.attacks.FlowPGD(network, 9.0, 3), "grid": fr.attacks.RotationTranslation(network, angles=2)}
+        attacks = {
+            "ours": fr.attacks.FlowPGD(network, 9.0, 3),
+            "grid": fr.attacks.RotationTranslation(network, angles=2),
+        }
         report = fr.evaluate_robustness(network, data(), attacks, [0.6, 0.3], examples=30, check=False, verbose=0)
         images, labels = models_test.data(40)
         correct = np.argmax(network(images[:30]), axis=1) == labels[:30]

@@ -74,9 +74,7 @@ class BatchNormalizationTest(tf.test.TestCase, parameterized.TestCase):
     def test_takes_the_place_of_keras_layer(self, **options):
         ours, theirs = self.pair(**options)
         for training in (True, False, None):
-            self.assertAllClose(
-                ours(self.images, training=training), theirs(self.images, training=training), atol=1e-5
-            )
+            self.assertAllClose(ours(self.images, training=training), theirs(self.images, training=training), atol=1e-5)
             for our, their in zip(ours.get_weights(), theirs.get_weights()):
                 self.assertAllClose(our, their, rtol=1e-5)
 

@@ -141,9 +141,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_random_start_repeats_with_the_seed(self):
         def history(seed):
-            model = fr.FlowRegularizedModel(
-                network(), fr.FlowGradientRegularizer(1.0, random_start=0.5), seed=seed
-            )
+            model = fr.FlowRegularizedModel(network(), fr.FlowGradientRegularizer(1.0, random_start=0.5), seed=seed)
             model.compile(keras.optimizers.SGD(0.1), cross_entropy())
             return fit(model, epochs=2)["gradient_penalty"]
 
@@ -314,7 +312,9 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         penalties = [model.regularizer(model, images[i : i + 16], labels[i : i + 16])[1] for i in (0, 16, 32)]
         self.assertAllClose(fit(model)["gradient_penalty"], [penalties[0]], rtol=1e-5)
         self.assertAllClose(
-            model.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"], np.mean(penalties), rtol=1e-5
+            model.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"],
+            np.mean(penalties),
+            rtol=1e-5,
         )
 
     def test_nothing_is_traced_again_between_steps_with_and_without_a_penalty(self):

@@ -164,9 +164,7 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
     def test_penalty_at_a_random_start(self, gradient_at):
         model, weights = linear_model(3)
         images, labels, _ = batch(3)
-        regularizer = fr.FlowGradientRegularizer(
-            1.0, random_start=0.5, gradient_at=gradient_at, lattice="forward"
-        )
+        regularizer = fr.FlowGradientRegularizer(1.0, random_start=0.5, gradient_at=gradient_at, lattice="forward")
         predictions, penalty = regularizer(model, images, labels, cross_entropy(), seed=[3, 4])
         start = regularizer.perturbation.random_start(tf.constant(images), 0.5, [3, 4]).numpy()
         started = oracle.warp(images, start)
@@ -206,9 +204,7 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
     def test_weight_gradient_agrees_with_finite_differences(self, lattice, norm, gradient):
         model = smooth_model()
         images, labels, _ = batch(2, dtype="float64")
-        regularizer = fr.FlowGradientRegularizer(
-            1.0, lattice=lattice, norm=norm, gradient=gradient, random_start=0.2
-        )
+        regularizer = fr.FlowGradientRegularizer(1.0, lattice=lattice, norm=norm, gradient=gradient, random_start=0.2)
         self.assert_weight_gradient_is_right(model, regularizer, images, labels)
 
     @parameterized.parameters("exact", "finite_difference")
@@ -231,9 +227,7 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         images, labels, _ = batch(2, dtype="float64")
 
         def penalty_and_gradients(**method):
-            regularizer = fr.FlowGradientRegularizer(
-                1.0, lattice="central", norm=norm, random_start=0.2, **method
-            )
+            regularizer = fr.FlowGradientRegularizer(1.0, lattice="central", norm=norm, random_start=0.2, **method)
             with tf.GradientTape() as tape:
                 _, penalty = regularizer(model, images, labels, cross_entropy(), seed=[1, 2])
             gradients = tape.gradient(penalty, model.trainable_variables, unconnected_gradients="zero")
@@ -333,7 +327,9 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
     def test_inference_mode_is_the_gradient_that_an_attacker_meets(self, method):
         images, labels, _ = batch(2)
         model = smooth_model("float32")
-        model = keras.Sequential([*model.layers[:1], keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), *model.layers[1:]])
+        model = keras.Sequential(
+            [*model.layers[:1], keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), *model.layers[1:]]
+        )
         model.build(images.shape)
         before = model.layers[1].moving_mean.numpy()
         regularizer = fr.FlowGradientRegularizer(1.0, lattice="forward", model_mode="inference", method=method)
@@ -394,7 +390,6 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             fr.FlowGradientRegularizer(1.0, method="finite_difference", step=0)
         with self.assertRaisesRegex(TypeError, "Expected `perturbation`"):
             fr.GradientRegularizer("flow", 1.0)
-
 
 
 class FractionTest(tf.test.TestCase, parameterized.TestCase):

@@ -6,9 +6,9 @@ import pathlib  # isort: skip
 import re
 from unittest import mock
 
-from absl.testing import parameterized
 import keras
 import tensorflow as tf
+from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import compat

@@ -19,9 +19,10 @@ from absl import app, flags
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "examples")]
 
+from common import datasets  # noqa: E402
+
 import keras_flowreg as fr  # noqa: E402
 from benchmarks.peers import torch_flow, torch_network  # noqa: E402
-from common import datasets  # noqa: E402
 
 _MODEL = flags.DEFINE_string("model", None, "a saved Keras model with logits, a chain of layers", required=True)
 _DATASET = flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set")

@@ -20,6 +20,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("
 import exporting  # noqa: E402
 from augmentation import cropped_and_mirrored  # noqa: E402
 from common import datasets, presets, study  # noqa: E402
+
 from keras_flowreg.ops import random  # noqa: E402
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")

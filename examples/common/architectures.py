@@ -76,9 +76,7 @@ def _check_arguments(name, input_shape, num_classes, width, activation):
     if name not in NAMES:
         raise ValueError(f"Expected `name` to be one of {', '.join(NAMES)}. Received: name={name!r}")
     if len(input_shape) != 3:
-        raise ValueError(
-            f"Expected `input_shape` to be (height, width, channels). Received: input_shape={input_shape}"
-        )
+        raise ValueError(f"Expected `input_shape` to be (height, width, channels). Received: input_shape={input_shape}")
     smallest = _SMALLEST_SIDES[name]
     if min(input_shape[:2]) < smallest:
         raise ValueError(

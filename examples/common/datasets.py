@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Optional, Tuple
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -37,9 +37,9 @@ class Dataset:
     train: tf.data.Dataset
     validation: Optional[tf.data.Dataset]
     test: tf.data.Dataset
-    image_shape: Tuple[int, int, int]
+    image_shape: tuple[int, int, int]
     num_classes: int
-    class_names: Tuple[str, ...]
+    class_names: tuple[str, ...]
     train_examples: int
 
 
@@ -114,8 +114,7 @@ def _read_tfds(name, data_dir):
     if not builder.is_prepared():
         _download(builder)
     train, test = (
-        tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True, batch_size=-1))
-        for split in ("train", "test")
+        tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True, batch_size=-1)) for split in ("train", "test")
     )
     return train, test, tuple(builder.info.features["label"].names)
 
@@ -186,11 +185,7 @@ def _batches(images, labels, batch_size):
 
 
 def _finish(dataset, batch_size):
-    return (
-        dataset.batch(batch_size)
-        .map(_to_float, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    return dataset.batch(batch_size).map(_to_float, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _to_float(images, labels):

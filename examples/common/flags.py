@@ -71,9 +71,7 @@ def build_attacks(model):
 
 def _options(kind):
     """The options of an attack, its own first, then those of each class that it hands others on to."""
-    return [
-        inspect.signature(base.__init__).parameters for base in kind.__mro__ if issubclass(base, fr.attacks.Attack)
-    ]
+    return [inspect.signature(base.__init__).parameters for base in kind.__mro__ if issubclass(base, fr.attacks.Attack)]
 
 
 def _are_radii(values):

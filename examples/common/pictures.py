@@ -34,7 +34,9 @@ def draw_flow(axes, image, flow, title, magnify=2):
     draw_image(axes, 0.45 * image, f"{title} (arrows x{magnify:g})")
     arrows = {"scale": 1 / magnify, "width": 0.009, "headwidth": 3.5, "headlength": 3.5, "headaxislength": 3}
     # An arrow ends at the pixel that receives what lies at its beginning.
-    axes.quiver(columns[moved], rows[moved], dx, dy, pivot="tip", angles="xy", scale_units="xy", color="orange", **arrows)
+    axes.quiver(
+        columns[moved], rows[moved], dx, dy, pivot="tip", angles="xy", scale_units="xy", color="orange", **arrows
+    )
 
 
 def draw_image(axes, image, title):
@@ -55,9 +57,7 @@ def draw_gallery(images, flows, deformed, captions):
     Returns:
       The figure.
     """
-    figure, panels = plt.subplots(
-        len(images), 5, figsize=(13, 2.7 * len(images)), layout="constrained", squeeze=False
-    )
+    figure, panels = plt.subplots(len(images), 5, figsize=(13, 2.7 * len(images)), layout="constrained", squeeze=False)
     longest = max(np.hypot(flows[..., 0], flows[..., 1]).max(), 1e-6)
     for row, image, flow, moved, (before, after) in zip(panels, images, flows, deformed, captions):
         draw_image(row[0], image, before)

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import time
-from typing import Tuple
 
 import keras
 import numpy as np
@@ -41,10 +40,10 @@ class Setting:
     train_size: int
     batch_size: int
     schedule: training.Schedule
-    epsilons: Tuple[float, ...]
+    epsilons: tuple[float, ...]
     epsilon: float
     examples: int
-    changes: Tuple[Tuple[str, object], ...] = ()
+    changes: tuple[tuple[str, object], ...] = ()
 
     @property
     def name(self):
@@ -76,7 +75,7 @@ class Cell:
 
     setting: Setting
     method: str
-    overrides: Tuple[Tuple[str, object], ...] = ()
+    overrides: tuple[tuple[str, object], ...] = ()
     seed: int = 0
 
     @property

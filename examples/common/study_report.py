@@ -338,7 +338,7 @@ def _percent(values):
 def _bounds_table(chosen):
     lines = [
         "## The bounds\n",
-        f"First-order bounds of the rise of the loss at the setting's ε (`fr.first_order_bounds`), and the rise that",
+        "First-order bounds of the rise of the loss at the setting's ε (`fr.first_order_bounds`), and the rise that",
         f"{_STRONGEST} measures; medians over attacked images.\n",
         "![Measured rise over each bound](bounds.png)\n",
         "| setting | method | rise | flow bound | input bound | input / flow | rise above flow bound | above input bound |",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Optional, Tuple
+from typing import Optional
 
 import keras
 import tensorflow as tf
@@ -31,7 +31,7 @@ class Schedule:
 
     epochs: int = 10
     learning_rate: float = 0.05
-    milestones: Tuple[int, ...] = ()
+    milestones: tuple[int, ...] = ()
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: Optional[float] = 1.0
@@ -47,9 +47,7 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
       from_logits: whether the predictions are logits; else probabilities.
     """
 
-    def __init__(
-        self, label_smoothing, from_logits=False, name="smoothed_sparse_categorical_crossentropy", **options
-    ):
+    def __init__(self, label_smoothing, from_logits=False, name="smoothed_sparse_categorical_crossentropy", **options):
         super().__init__(name=name, **options)
         self.label_smoothing, self.from_logits = label_smoothing, from_logits
 

@@ -37,7 +37,9 @@ def define_training_flags():
     define_model_flags()
     flags.DEFINE_enum("method", "flow_gradient", recipes.METHODS, "what is trained against deformations with")
     flags.DEFINE_float("weight", None, "of the penalty", lower_bound=0)
-    flags.DEFINE_enum("penalized_loss", None, losses.NAMED_LOSSES, "whose gradient is penalized, if not the trained loss")
+    flags.DEFINE_enum(
+        "penalized_loss", None, losses.NAMED_LOSSES, "whose gradient is penalized, if not the trained loss"
+    )
     flags.DEFINE_float("random_start", None, "the penalty's, in pixels or values", lower_bound=0)
     flags.DEFINE_enum("lattice", None, warp.LATTICE_RULES, "the warp's derivative at a pixel")
     flags.DEFINE_enum("gradient_norm", None, regularizers.NORMS, "of the penalized gradient")

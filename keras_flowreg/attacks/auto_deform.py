@@ -6,8 +6,8 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack, Candidate
 from keras_flowreg.attacks.fgsm import FlowFGSM
-from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.flow_pgd import FlowPGD
+from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.random_flow import RandomFlow
 from keras_flowreg.attacks.square import FlowSquare
 from keras_flowreg.ops import random

@@ -357,9 +357,9 @@ class Attack(keras.layers.Layer):
 
     def _compiled_for(self, images, labels, seed, stop_when_broken):
         """The compiled search for batches like this one, of any size."""
-        signature = tuple(
-            tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in (images, labels)
-        ) + (tf.TensorSpec(seed.shape, seed.dtype),)
+        signature = tuple(tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in (images, labels)) + (
+            tf.TensorSpec(seed.shape, seed.dtype),
+        )
         compiled_loss = resolve_loss(None, self.model) if self.loss in (None, "log_odds") else None
         key = (id(self.model), self.loss, compiled_loss, signature, stop_when_broken)
         if key not in self._compiled:

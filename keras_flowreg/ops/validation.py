@@ -26,8 +26,7 @@ def expect_images(images, name="images"):
         raise TypeError(f"Expected `{name}` to be floating-point numbers. Received dtype {images.dtype.name}.")
     if images.shape.rank is not None and images.shape.rank != 4:
         raise ValueError(
-            f"Expected `{name}` to have the shape [batch, height, width, channels]. "
-            f"Received shape {images.shape}."
+            f"Expected `{name}` to have the shape [batch, height, width, channels]. Received shape {images.shape}."
         )
     if images.shape.rank is None:
         return
@@ -58,9 +57,7 @@ def expect_finite(images):
 
     XLA drops the check: a compiled step cannot stop in the middle.
     """
-    return tf.debugging.check_numerics(
-        images, "Expected finite images. Received NaN or infinity in a batch of images:"
-    )
+    return tf.debugging.check_numerics(images, "Expected finite images. Received NaN or infinity in a batch of images:")
 
 
 def expect_one_of(name, value, allowed):

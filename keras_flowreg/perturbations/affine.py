@@ -51,9 +51,7 @@ class Affine(Perturbation):
             tape.watch(parameters)
             flow = self.flow(images, parameters)
         perturbed, pull_back_to_flow = self._linearize_flow(images, flow)
-        return perturbed, lambda upstream: tape.gradient(
-            flow, parameters, output_gradients=pull_back_to_flow(upstream)
-        )
+        return perturbed, lambda upstream: tape.gradient(flow, parameters, output_gradients=pull_back_to_flow(upstream))
 
     def flow(self, images, parameters):
         """The dense flow of θ: `[batch, height, width, 2]`, in pixels; exactly zero at the identity."""

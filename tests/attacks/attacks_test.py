@@ -105,7 +105,9 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         attack = kind(self.model, epsilon=EPSILON, **options)
         best_random = tf.reduce_max(
             [
-                self.losses(fr.ops.dense_image_warp(self.images, attack.ball.sample([*self.images.shape[:3], 2], [s, 0])))
+                self.losses(
+                    fr.ops.dense_image_warp(self.images, attack.ball.sample([*self.images.shape[:3], 2], [s, 0]))
+                )
                 for s in range(10)
             ],
             axis=0,

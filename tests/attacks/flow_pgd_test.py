@@ -30,9 +30,7 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
     def test_worst_flow_of_a_model_that_reads_one_pixel(self, norm, label):
         epsilon = 0.7
         attack = fr.attacks.FlowPGD(pixel_reader(2, 3), epsilon, 10, norm=norm, random_start=False)
-        adversarial, flow = attack(
-            self.images, np.array([label]), return_perturbation=True, stop_when_broken=False
-        )
+        adversarial, flow = attack(self.images, np.array([label]), return_perturbation=True, stop_when_broken=False)
         # Label 1 is lost by darker pixels, from up and left: a flow down and right brings them.
         sign = 1 if label == 1 else -1
         slope = np.array([0.02, 0.1])

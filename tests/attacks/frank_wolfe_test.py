@@ -14,7 +14,9 @@ class ReachTest(tf.test.TestCase, parameterized.TestCase):
     def test_nothing_within_a_box_goes_farther(self, epsilon):
         random = np.random.RandomState(0)
         images, direction = random.rand(2, 2, 7, 6, 3)
-        flow, _ = farthest_displacements(tf.constant(images), tf.constant(direction), displacements_within("linf", epsilon))
+        flow, _ = farthest_displacements(
+            tf.constant(images), tf.constant(direction), displacements_within("linf", epsilon)
+        )
         self.assertAllLessEqual(tf.abs(flow), epsilon)
         reached = tf.reduce_sum(direction * fr.ops.dense_image_warp(images, flow), axis=-1)
         for _ in range(200):
@@ -51,9 +53,7 @@ class FlowFrankWolfeTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(norm=["linf", "pixel_l2"], random_start=[False, True])
     def test_reaches_across_the_kink_to_the_worst_side(self, norm, random_start):
         attack = fr.attacks.FlowFrankWolfe(self.model, 0.8, 10, norm=norm, random_start=random_start)
-        adversarial, flow = attack(
-            self.images, np.array([1]), return_perturbation=True, stop_when_broken=False
-        )
+        adversarial, flow = attack(self.images, np.array([1]), return_perturbation=True, stop_when_broken=False)
         # The darkest is 0.8 pixels to the right, 0.6 - 0.8 · 0.5; a flow points back.
         self.assertAllClose(adversarial[0, 1, 3, 0], 0.2, atol=1e-5)
         self.assertAllClose(flow[0, 1, 3, 1], -0.8, atol=1e-5)

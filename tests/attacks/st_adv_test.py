@@ -72,7 +72,9 @@ class StAdvTest(tf.test.TestCase):
         labels = np.argmax(model(images), axis=1)
         roughness = []
         for searches in (1, 2, 5):
-            result = fr.attacks.StAdv(model, steps=60, searches=searches, smoothness_range=(1e-5, 1e-2)).run(images, labels)
+            result = fr.attacks.StAdv(model, steps=60, searches=searches, smoothness_range=(1e-5, 1e-2)).run(
+                images, labels
+            )
             self.assertGreater(np.mean(result.success), 0.9)
             self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
             roughness.append(fr.ops.flow_smoothness_loss(result.flow).numpy()[result.success])
@@ -92,9 +94,9 @@ class StAdvTest(tf.test.TestCase):
         bias = -(brightness - 0.05 * reader.sum())
         model.set_weights([np.stack([reader.ravel(), 0 * reader.ravel()], axis=1), np.array([bias, 0], "float32")])
         # Only a stiff field moves the unread pixels along.
-        result = fr.attacks.StAdv(
-            model, steps=300, learning_rate=0.02, smoothness_range=(0.001, 0.1), searches=6
-        ).run(images, np.array([0]))
+        result = fr.attacks.StAdv(model, steps=300, learning_rate=0.02, smoothness_range=(0.001, 0.1), searches=6).run(
+            images, np.array([0])
+        )
         self.assertAllEqual(result.success, [True])
         inner = result.flow[0, 1:-1, 3:-3].numpy()
         self.assertAllClose(inner[..., 1].mean(), 0.5, atol=0.03)

@@ -112,9 +112,7 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
         network = ["--architecture=small_cnn", "--width=0.1", "--batch_size=4", "--image_shape=8", "--image_shape=8"]
         network += ["--image_shape=1", f"--policy={policy}"]
         run("benchmarks/xla/export_steps.py", *network, f"--output={folder}")
-        table = run(
-            "benchmarks/xla/time_steps.py", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64"
-        )
+        table = run("benchmarks/xla/time_steps.py", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64")
         rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table.splitlines() if "|" in line}
         for name in ("plain", "analytic", "tape", "attack_step"):
             self.assertLess(float(rows[name][-1]), tolerance, name)
@@ -126,7 +124,11 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
         programs, runs, whole, output = (folder / name for name in ("programs", "runs", "whole", "output"))
         run("benchmarks/xla/export_training.py", "--preset=smoke", f"--output={programs}", "--part=200")
         self.assertLen(list((programs / "data-digits").glob("*.npz")), 2)
-        train = ["benchmarks/xla/train_program.py", f"--program={programs / NAME}", f"--data={programs / 'data-digits'}"]
+        train = [
+            "benchmarks/xla/train_program.py",
+            f"--program={programs / NAME}",
+            f"--data={programs / 'data-digits'}",
+        ]
         run(*train, f"--output={whole / NAME}")
         run(*train, f"--output={runs / NAME}", "--epochs=1")
         self.assertIn("epoch 2/2", run(*train, f"--output={runs / NAME}"))
@@ -152,7 +154,10 @@ class AugmentationTest(tf.test.TestCase):
         offsets = set()
         for image, original in zip(found, padded):
             crops = {
-                (y, x, way): original[y : y + 6, x : x + 6][:, ::way] for y in range(5) for x in range(5) for way in (1, -1)
+                (y, x, way): original[y : y + 6, x : x + 6][:, ::way]
+                for y in range(5)
+                for x in range(5)
+                for way in (1, -1)
             }
             (offset,) = [key for key, crop in crops.items() if np.array_equal(crop, image)]
             offsets.add(offset)

@@ -29,7 +29,12 @@ class ScriptsTest(tf.test.TestCase):
         folder = self.get_temp_dir()
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
         train = ["train.py", "--epochs=2", "--train_size=600", "--width=0.2", "--validation_size=100"]
-        train += ["--method=flow_gradient+deformation_training", "--attack_steps=2", "--clean_fraction=0.5", "--weight=5"]
+        train += [
+            "--method=flow_gradient+deformation_training",
+            "--attack_steps=2",
+            "--clean_fraction=0.5",
+            "--weight=5",
+        ]
         train += ["--activation=swish"]
         self.assertIn("Saved", self.assert_succeeds(run(*train, f"--output={model}", f"--logs={logs}")))
         with zipfile.ZipFile(model) as archive:

@@ -64,9 +64,7 @@ class WarpTest(tf.test.TestCase, parameterized.TestCase):
         exact = [tf.cast(value, tf.float64).numpy() for value in (images, flow)]
         tolerance = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-12}[dtype]
         self.assertAllClose(tf.cast(output, tf.float64), oracle.warp(*exact), atol=tolerance)
-        self.assertAllClose(
-            tf.cast(gradients, tf.float64), oracle.image_gradients(*exact, lattice), atol=2 * tolerance
-        )
+        self.assertAllClose(tf.cast(gradients, tf.float64), oracle.image_gradients(*exact, lattice), atol=2 * tolerance)
 
     def test_half_precision_flow_keeps_its_fraction_on_a_large_image(self):
         ramp = tf.tile(tf.range(2048.0)[tf.newaxis, tf.newaxis, :, tf.newaxis], [1, 2, 1, 1])

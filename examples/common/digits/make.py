@@ -6,15 +6,12 @@ python examples/common/digits/make.py
 import hashlib
 import pathlib
 
-from absl import app
-from absl import flags
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer(
-    "train_per_class", 600, "Images of each class from MNIST's training split.", lower_bound=1
-)
+flags.DEFINE_integer("train_per_class", 600, "Images of each class from MNIST's training split.", lower_bound=1)
 flags.DEFINE_integer("test_per_class", 100, "Images of each class from MNIST's test split.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the final order.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps MNIST; its own default when not given.")
@@ -33,9 +30,7 @@ def main(argv):
     del argv
     arrays = {}
     for split, per_class in (("train", FLAGS.train_per_class), ("test", FLAGS.test_per_class)):
-        dataset = tfds.load(
-            "mnist:3.0.1", split=split, data_dir=FLAGS.data_dir, as_supervised=True, batch_size=-1
-        )
+        dataset = tfds.load("mnist:3.0.1", split=split, data_dir=FLAGS.data_dir, as_supervised=True, batch_size=-1)
         images, labels = tfds.as_numpy(dataset)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = select_balanced(images, labels, per_class, FLAGS.seed)
     np.savez_compressed(FLAGS.output, **arrays)

@@ -2,11 +2,11 @@
 
 import math
 
-from absl.testing import parameterized
-from common import architectures
 import keras
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
+from common import architectures
 
 HIDDEN_LAYERS = {"small_cnn": 3, "lenet5": 4, "vgg11": 8, "resnet8": 7}
 
@@ -138,9 +138,7 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_errors(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
-            architectures.build(
-                **{"name": "vgg11", "input_shape": (28, 28, 1), "num_classes": 10, **arguments}
-            )
+            architectures.build(**{"name": "vgg11", "input_shape": (28, 28, 1), "num_classes": 10, **arguments})
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import parameterized
-from common import datasets
 import numpy as np
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl.testing import parameterized
+from common import datasets
 
 DIGITS = pathlib.Path(datasets.__file__).parent / "digits"
 TRAIN_EXAMPLES = 40
@@ -53,9 +53,7 @@ def store(name, data_dir):
 def read(dataset):
     """Returns the images and labels of one epoch."""
     batches = list(dataset.as_numpy_iterator())
-    return np.concatenate([images for images, _ in batches]), np.concatenate(
-        [labels for _, labels in batches]
-    )
+    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
 
 
 def read_numbers(dataset):
@@ -91,9 +89,7 @@ class DigitsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_load(self):
         dataset = datasets.load("digits", batch_size=64, validation_size=500, train_size=130)
-        self.assertEqual(
-            (dataset.name, dataset.image_shape, dataset.num_classes), ("digits", (28, 28, 1), 10)
-        )
+        self.assertEqual((dataset.name, dataset.image_shape, dataset.num_classes), ("digits", (28, 28, 1), 10))
         self.assertEqual(dataset.class_names, tuple("0123456789"))
         self.assertEqual(dataset.train_examples, 130)
         self.assertEqual([len(labels) for _, labels in dataset.train], [64, 64, 2])
@@ -252,9 +248,9 @@ class TfdsTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(
                 tfds.core.DatasetBuilder, "download_and_prepare", side_effect=OSError("stop here")
             ) as download,
+            self.assertRaises(RuntimeError),
         ):
-            with self.assertRaises(RuntimeError):
-                datasets.load("svhn_cropped", data_dir=self.get_temp_dir())
+            datasets.load("svhn_cropped", data_dir=self.get_temp_dir())
         self.assertEqual(head.call_count, 2)
         download.assert_called_once()
 

@@ -92,7 +92,9 @@ class StudyReportTest(tf.test.TestCase):
         self.assertIn("| -2.5 | -4.7 to -0.3 | +30.0 | +23.6 to +36.4 | holds |", verdict("1."))
         self.assertIn("| -2.5 | -4.7 to -0.3 | -15.0 | -20.0 to -10.0 | fails |", verdict("2."))
         # 10 of 200 more, of clean and of robust examples: ± 1.96 · sqrt(0.05 · 0.95 / 199).
-        self.assertIn("| +5.0 | +2.0 to +8.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("flow gradient with swish over ReLU"))
+        self.assertIn(
+            "| +5.0 | +2.0 to +8.0 | +5.0 | +2.0 to +8.0 | holds |", verdict("flow gradient with swish over ReLU")
+        )
         self.assertIn("| +0.0 | +0.0 to +0.0 | +0.5 | -0.5 to +1.5 | open |", verdict("4."))
         self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
@@ -101,7 +103,10 @@ class StudyReportTest(tf.test.TestCase):
         changes = {"": own, "-norm=l1": result("flow_gradient", 5, (190, 90), (188, 40))}
         changes["-every=2"] = result("flow_gradient", 5, (190, 90), (190, 101))
         text = self.written(
-            [{**made, "name": f"digits{change}", "variant": f"flow_gradient{change}"} for change, made in changes.items()]
+            [
+                {**made, "name": f"digits{change}", "variant": f"flow_gradient{change}"}
+                for change, made in changes.items()
+            ]
         )
         self.assertNotIn("The claims", text)
         self.assertIn(
@@ -123,7 +128,9 @@ class StudyReportTest(tf.test.TestCase):
             for method, counts in robust.items()
             for seed, count in enumerate(counts)
         ]
-        lines = [line for line in self.written(results).splitlines() if "FrankWolfe 0.4 px | +0.0 (+0.0 to +0.0)" in line]
+        lines = [
+            line for line in self.written(results).splitlines() if "FrankWolfe 0.4 px | +0.0 (+0.0 to +0.0)" in line
+        ]
         # 80 and 100 of 200 more; the third seed has no partner.
         self.assertIn("| +45.0 (+40.0 to +50.0) |", lines[0])
         self.assertEndsWith(lines[0], "| holds |")

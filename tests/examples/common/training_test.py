@@ -2,10 +2,10 @@
 
 import os
 
-from common import architectures, datasets, recipes, training
 import keras
 import numpy as np
 import tensorflow as tf
+from common import architectures, datasets, recipes, training
 
 SCHEDULE = training.Schedule(epochs=4, warmup=1.0)
 
