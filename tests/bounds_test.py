@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 
 def mean_loss(labels, predictions):
@@ -64,17 +64,17 @@ class FirstOrderBoundsTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.product(norm=["linf", "pixel_l2"], seed=[0, 1])
     def test_flow_bound_is_never_above_the_input_bound(self, norm, seed):
-        images, labels = models_test.data(32)
+        images, labels = testing.data(32)
         keras.utils.set_random_seed(seed)
-        model = models_test.network()
-        bounds = fr.first_order_bounds(model, images, labels, 0.2, models_test.cross_entropy(), norm=norm)
+        model = testing.network()
+        bounds = fr.first_order_bounds(model, images, labels, 0.2, testing.cross_entropy(), norm=norm)
         self.assertAllLess(bounds.flow - bounds.input, 0)
         self.assertAllGreater(bounds.flow, 0)
 
     def test_no_attack_of_a_small_radius_exceeds_it(self):
-        images, labels = models_test.data(32)
-        model = models_test.network()
-        loss = models_test.cross_entropy()
+        images, labels = testing.data(32)
+        model = testing.network()
+        loss = testing.cross_entropy()
         bound = fr.first_order_bounds(model, images, labels, 0.01, loss).flow
         attack = fr.attacks.FlowFrankWolfe(model, 0.01, loss=loss)
         result = attack.run(images, labels, stop_when_broken=False)
@@ -85,8 +85,8 @@ class FirstOrderBoundsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(np.median((rise / bound)[attacked]), 0.95)
 
     def test_bad_input(self):
-        images, labels = models_test.data(4)
-        model, loss = models_test.network(), models_test.cross_entropy()
+        images, labels = testing.data(4)
+        model, loss = testing.network(), testing.cross_entropy()
         with self.assertRaisesRegex(ValueError, "Expected `epsilon`.*-1"):
             fr.first_order_bounds(model, images, labels, -1, loss)
         with self.assertRaisesRegex(ValueError, "Expected `norm`.*'l2'"):

@@ -33,7 +33,7 @@ def targets():
 
 def label(path):
     folder = path.parent.relative_to(ROOT)
-    if path == ROOT / "tests" / "models_test.py":
+    if path == ROOT / "tests" / "testing.py":
         return "//tests:models_testing"
     return f"//{folder}:{folder.name if path.stem == '__init__' else path.stem}"
 

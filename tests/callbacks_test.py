@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 
 class Recorder(keras.callbacks.Callback):
@@ -37,9 +37,9 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
         ({"epochs": 0}, [4] * 9),
     )
     def test_schedule(self, options, expected):
-        model = models_test.regularized(weight=4.0)
+        model = testing.regularized(weight=4.0)
         recorder = Recorder()
-        models_test.fit(model, epochs=3, callbacks=[fr.callbacks.PenaltyWarmup(**options), recorder])
+        testing.fit(model, epochs=3, callbacks=[fr.callbacks.PenaltyWarmup(**options), recorder])
         self.assertAllClose(recorder.weights, expected, atol=1e-5)
 
     def test_nothing_is_traced_again(self):
@@ -50,17 +50,17 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
                 traces.append(1)
                 return super().train_step(batch)
 
-        model = Counted(models_test.network(), fr.FlowGradientRegularizer(4.0))
-        model.compile("sgd", models_test.cross_entropy())
-        models_test.fit(model, size=32)
+        model = Counted(testing.network(), fr.FlowGradientRegularizer(4.0))
+        model.compile("sgd", testing.cross_entropy())
+        testing.fit(model, size=32)
         first_epoch = len(traces)
-        models_test.fit(model, size=32, epochs=4, callbacks=[fr.callbacks.PenaltyWarmup(3)])
+        testing.fit(model, size=32, epochs=4, callbacks=[fr.callbacks.PenaltyWarmup(3)])
         self.assertLen(traces, first_epoch)
 
     def test_unknown_number_of_batches_waits_for_the_first_epoch(self):
-        dataset = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16)
+        dataset = tf.data.Dataset.from_tensor_slices(testing.data()).batch(16)
         dataset = dataset.filter(lambda *_: True)
-        model, recorder = models_test.regularized(weight=4.0), Recorder()
+        model, recorder = testing.regularized(weight=4.0), Recorder()
         model.fit(dataset, epochs=3, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(2), recorder])
         self.assertAllClose(recorder.weights[:3], [0, 0, 0])
         self.assertAllClose(recorder.weights[3], 2)
@@ -72,8 +72,8 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
             return [backup, fr.callbacks.PenaltyWarmup(4), recorder]
 
         def train(folder, recorder):
-            model = models_test.regularized(weight=4.0, random_start=0.3)
-            models_test.fit(model, epochs=4, callbacks=callbacks(folder, recorder))
+            model = testing.regularized(weight=4.0, random_start=0.3)
+            testing.fit(model, epochs=4, callbacks=callbacks(folder, recorder))
             return model
 
         whole, resumed = Recorder(), Recorder()
@@ -92,29 +92,29 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
             fr.callbacks.PenaltyWarmup(1, start=1.5)
         with self.assertRaisesRegex(ValueError, "Expected `shape`.*'steep'"):
             fr.callbacks.PenaltyWarmup(1, shape="steep")
-        plain = models_test.network()
-        plain.compile("sgd", models_test.cross_entropy())
+        plain = testing.network()
+        plain.compile("sgd", testing.cross_entropy())
         with self.assertRaisesRegex(
             ValueError, "Expected a FlowRegularizedModel with `regularizer`, for PenaltyWarmup"
         ):
-            models_test.fit(plain, callbacks=[fr.callbacks.PenaltyWarmup(1)])
+            testing.fit(plain, callbacks=[fr.callbacks.PenaltyWarmup(1)])
 
 
 class AttackWarmupTest(tf.test.TestCase):
     def model(self):
-        base = models_test.network()
+        base = testing.network()
         attack = fr.attacks.FlowPGD(base, epsilon=0.8, steps=2, random_start=False)
         model = fr.FlowRegularizedModel(base, attack=attack)
-        model.compile(keras.optimizers.SGD(0.0), models_test.cross_entropy())
+        model.compile(keras.optimizers.SGD(0.0), testing.cross_entropy())
         return model
 
     def test_the_flows_that_are_trained_on_rise(self):
-        images, labels = models_test.data(16)
+        images, labels = testing.data(16)
         model = self.model()
         flow = model.attack.run(images, labels, stop_when_broken=False).flow
-        history = models_test.fit(model, size=16, epochs=3, callbacks=[fr.callbacks.AttackWarmup(2)])
+        history = testing.fit(model, size=16, epochs=3, callbacks=[fr.callbacks.AttackWarmup(2)])
         expected = [
-            models_test.cross_entropy()(labels, model.base_model(fr.ops.dense_image_warp(images, scale * flow)))
+            testing.cross_entropy()(labels, model.base_model(fr.ops.dense_image_warp(images, scale * flow)))
             for scale in (0.0, 0.5, 1.0)
         ]
         self.assertAllClose(history["loss"], expected, rtol=1e-5)
@@ -124,13 +124,13 @@ class AttackWarmupTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "Expected `epochs`.*-1"):
             fr.callbacks.AttackWarmup(-1)
         with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with `attack`, for AttackWarmup"):
-            models_test.fit(models_test.regularized(), callbacks=[fr.callbacks.AttackWarmup(1)])
+            testing.fit(testing.regularized(), callbacks=[fr.callbacks.AttackWarmup(1)])
 
 
 class RobustAccuracyMonitorTest(tf.test.TestCase):
     def test_other_callbacks_see_the_accuracy_under_the_attack(self):
-        images, labels = models_test.data(20)
-        model = models_test.regularized()
+        images, labels = testing.data(20)
+        model = testing.regularized()
         attack = fr.attacks.FlowPGD(model, 0.3, 3)
         monitor = fr.callbacks.RobustAccuracyMonitor(attack, (images, labels), batch_size=8)
         best = keras.callbacks.ModelCheckpoint(
@@ -140,15 +140,15 @@ class RobustAccuracyMonitorTest(tf.test.TestCase):
             save_weights_only=True,
             save_best_only=True,
         )
-        history = models_test.fit(model, epochs=3, callbacks=[monitor, best])
+        history = testing.fit(model, epochs=3, callbacks=[monitor, best])
         left = [~attack.run(images[i : i + 8], labels[i : i + 8]).success.numpy() for i in (0, 8, 16)]
         self.assertAllClose(history["val_robust_accuracy"][-1], np.mean(np.concatenate(left)))
         self.assertEqual(best.best, max(history["val_robust_accuracy"]))
 
     def test_bad_input(self):
         with self.assertRaisesRegex(TypeError, "Expected `attack`.*'pgd'"):
-            fr.callbacks.RobustAccuracyMonitor("pgd", models_test.data())
-        attack = fr.attacks.RandomFlow(models_test.network(), 0.1)
+            fr.callbacks.RobustAccuracyMonitor("pgd", testing.data())
+        attack = fr.attacks.RandomFlow(testing.network(), 0.1)
         with self.assertRaisesRegex(ValueError, "Expected `validation_data`.*ndarray"):
             fr.callbacks.RobustAccuracyMonitor(attack, np.zeros([2, 4, 4, 1]))
 
@@ -157,10 +157,10 @@ class FlowGradientMonitorTest(tf.test.TestCase):
     NAMES = ("val_flow_gradient_norm", "val_input_gradient_norm")
 
     def test_norms_are_means_over_examples(self):
-        images, labels = models_test.data(20)
-        model = models_test.regularized()
+        images, labels = testing.data(20)
+        model = testing.regularized()
         monitor = fr.callbacks.FlowGradientMonitor((images, labels), batch_size=8)
-        history = models_test.fit(model, size=16, callbacks=[monitor])
+        history = testing.fit(model, size=16, callbacks=[monitor])
         gradients = {
             "val_flow_gradient_norm": fr.flow_gradients(model, images, labels),
             "val_input_gradient_norm": fr.input_gradients(model, images, labels),
@@ -173,16 +173,16 @@ class FlowGradientMonitorTest(tf.test.TestCase):
         folder = self.get_temp_dir()
         log, boards = os.path.join(folder, "log.csv"), os.path.join(folder, "boards")
         stop = keras.callbacks.EarlyStopping("val_flow_gradient_norm", mode="min", patience=1, min_delta=1e9)
-        dataset = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16)
-        plain = models_test.network()
-        plain.compile("sgd", models_test.cross_entropy())
+        dataset = tf.data.Dataset.from_tensor_slices(testing.data()).batch(16)
+        plain = testing.network()
+        plain.compile("sgd", testing.cross_entropy())
         callbacks = [
             fr.callbacks.FlowGradientMonitor(dataset, batches=2),
             keras.callbacks.CSVLogger(log),
             keras.callbacks.TensorBoard(boards),
             stop,
         ]
-        history = models_test.fit(plain, epochs=5, callbacks=callbacks)
+        history = testing.fit(plain, epochs=5, callbacks=callbacks)
         with open(log, newline="") as file:
             rows = list(csv.DictReader(file))
         self.assertLess(len(rows), 5)  # EarlyStopping found its value
@@ -195,10 +195,10 @@ class FlowGradientMonitorTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "Expected `validation_data`.*ndarray"):
             fr.callbacks.FlowGradientMonitor(np.zeros([2, 4, 4, 1]))
         with self.assertRaisesRegex(ValueError, "Expected `lattice`"):
-            fr.callbacks.FlowGradientMonitor(models_test.data(), lattice="two_sided")
-        empty = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16).take(0)
+            fr.callbacks.FlowGradientMonitor(testing.data(), lattice="two_sided")
+        empty = tf.data.Dataset.from_tensor_slices(testing.data()).batch(16).take(0)
         with self.assertRaisesRegex(ValueError, "at least one batch"):
-            models_test.fit(models_test.regularized(), callbacks=[fr.callbacks.FlowGradientMonitor(empty)])
+            testing.fit(testing.regularized(), callbacks=[fr.callbacks.FlowGradientMonitor(empty)])
 
 
 def _tensorboard_tags(folder):

@@ -10,7 +10,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import balls
-from tests import models_test
+from tests import testing
 
 PACKAGE = pathlib.Path(fr.__file__).parent
 # From the top floor to the ground: a module imports only from lower floors, or its own.
@@ -81,7 +81,7 @@ def attacks(model):
 
 def configurables():
     """One object of every class that has a configuration."""
-    model = models_test.network()
+    model = testing.network()
     return [
         fr.FlowGradientRegularizer(1.0),
         fr.InputGradientRegularizer(1.0),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg.report import Run
-from tests import models_test
+from tests import testing
 
 A_KILLED_RUN = """
 import os, signal, sys
@@ -36,13 +36,13 @@ evaluation_test.evaluate(sys.argv[1])
 
 
 def data():
-    images, labels = models_test.data(40)
+    images, labels = testing.data(40)
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
 
 
 def model():
-    network = models_test.network()
-    network.compile("sgd", models_test.cross_entropy())
+    network = testing.network()
+    network.compile("sgd", testing.cross_entropy())
     return network
 
 
@@ -66,7 +66,7 @@ class EvaluationTest(tf.test.TestCase):
             "grid": fr.attacks.RotationTranslation(network, angles=2),
         }
         report = fr.evaluate_robustness(network, data(), attacks, [0.6, 0.3], examples=30, check=False, verbose=0)
-        images, labels = models_test.data(40)
+        images, labels = testing.data(40)
         correct = np.argmax(network(images[:30]), axis=1) == labels[:30]
         self.assertAllEqual(report.correct, correct)
         self.assertEqual(list(report.robust), [Run("ours", 0.3), Run("ours", 0.6), Run("grid", None)])
@@ -142,23 +142,23 @@ class EvaluationTest(tf.test.TestCase):
             with self.assertRaisesRegex(error, message):
                 fr.evaluate_robustness(network, *arguments, verbose=0)
         with self.assertRaisesRegex(ValueError, "Expected a loss"):
-            fr.evaluate_robustness(models_test.network(), data())
+            fr.evaluate_robustness(testing.network(), data())
 
 
 class ChecksTest(tf.test.TestCase):
     def findings(self, network, attacks=None, **options):
-        network.compile("sgd", options.pop("loss", models_test.cross_entropy()))
+        network.compile("sgd", options.pop("loss", testing.cross_entropy()))
         attacks = attacks or [fr.attacks.RandomFlow(network, 0.1, 1)]
         report = fr.evaluate_robustness(network, data().take(1), attacks, [0.1], verbose=0)
         return {finding.check for finding in report.findings}, report
 
     def network(self, *after):
-        return keras.Sequential([models_test.network(), *after])
+        return keras.Sequential([testing.network(), *after])
 
     def test_an_honest_model_passes(self):
-        images, labels = models_test.data(128)
-        network = models_test.network()
-        network.compile(keras.optimizers.Adam(0.02), models_test.cross_entropy())
+        images, labels = testing.data(128)
+        network = testing.network()
+        network.compile(keras.optimizers.Adam(0.02), testing.cross_entropy())
         network.fit(images, labels, epochs=15, verbose=0)
         found, report = self.findings(network)
         self.assertEmpty(found, report.to_markdown())
@@ -185,11 +185,11 @@ class ChecksTest(tf.test.TestCase):
             def call(self, inputs):
                 return tf.round(inputs * 50) / 50 + 0 * inputs
 
-        found, _ = self.findings(keras.Sequential([Rounded(), models_test.network()]))
+        found, _ = self.findings(keras.Sequential([Rounded(), testing.network()]))
         self.assertIn("gradient is not zero", found)
 
     def test_invariant_model(self):
-        invariant = keras.Sequential([keras.layers.Rescaling(0.0), models_test.network()])
+        invariant = keras.Sequential([keras.layers.Rescaling(0.0), testing.network()])
         found, _ = self.findings(invariant)
         self.assertIn("gradient is not zero", found)
 

@@ -15,7 +15,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import compat
-from tests import models_test
+from tests import testing
 
 
 def classifier():
@@ -23,13 +23,13 @@ def classifier():
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
-            keras.layers.Input(models_test.SHAPE),
+            keras.layers.Input(testing.SHAPE),
             keras.layers.Conv2D(6, 3, kernel_regularizer=keras.regularizers.L2(0.1), activation="relu"),
             fr.layers.BatchNormalization(),
             fr.layers.MaxPooling2D(),
             keras.layers.Dropout(0.5),
             keras.layers.Flatten(),
-            keras.layers.Dense(models_test.CLASSES),
+            keras.layers.Dense(testing.CLASSES),
         ],
         name="classifier",
     )
@@ -37,15 +37,15 @@ def classifier():
 
 def trained():
     model = fr.FlowRegularizedModel(classifier(), fr.FlowGradientRegularizer(2.0, random_start=0.1))
-    model.compile("sgd", models_test.cross_entropy(), metrics=["accuracy"])
-    models_test.fit(model)
+    model.compile("sgd", testing.cross_entropy(), metrics=["accuracy"])
+    testing.fit(model)
     return model
 
 
 class ExportTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        self.images, self.labels = models_test.data(10)
+        self.images, self.labels = testing.data(10)
         self.path = os.path.join(self.get_temp_dir(), "exported")
 
     def exported(self, model=None, **options):
@@ -109,12 +109,12 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             self.skipTest("hub.KerasLayer is a Keras 2 layer.")
         self.exported()
         layer = hub.KerasLayer(self.path, trainable=True)
-        model = keras.Sequential([keras.layers.Input(models_test.SHAPE), layer])
-        model.compile(keras.optimizers.SGD(0.1), models_test.cross_entropy())
+        model = keras.Sequential([keras.layers.Input(testing.SHAPE), layer])
+        model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
         before = [weight.numpy() for weight in layer.trainable_weights]
         self.assertLen(before, 6)
         self.assertLen(model.losses, 1)
-        history = models_test.fit(model, epochs=6)
+        history = testing.fit(model, epochs=6)
         self.assertLess(history["loss"][-1], history["loss"][0])
         for weight, old in zip(layer.trainable_weights, before):
             self.assertNotAllClose(weight, old, atol=1e-6)
@@ -200,16 +200,16 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(hub.load(self.path)(self.images), model.base_model(self.images, training=False), atol=1e-6)
 
     def test_subclassed(self):
-        model = models_test.Subclassed()
+        model = testing.Subclassed()
         with self.assertRaisesRegex(ValueError, r"Expected `image_shape` to be \(height, width, channels\).*None"):
             self.exported(model)
-        self.exported(model, image_shape=models_test.SHAPE)
+        self.exported(model, image_shape=testing.SHAPE)
         self.assertAllClose(hub.load(self.path)(self.images), model(self.images), atol=1e-6)
 
     def test_bad_input(self):
         with self.assertRaisesRegex(TypeError, "Expected `model` to be a keras.Model"):
             fr.export("model.keras", self.path)
-        model, other = trained(), models_test.regularized()
+        model, other = trained(), testing.regularized()
         report = fr.evaluate_robustness(
             other, (self.images, self.labels), fr.attacks.RandomFlow(other, 0.1, 1), [0.1], check=False, verbose=0
         )
@@ -217,7 +217,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             fr.export(model, self.path, report=report)
         with self.assertRaisesRegex(TypeError, "Expected `recipe` to be made of numbers"):
             fr.export(model, self.path, recipe={"optimizer": model.optimizer})
-        features = keras.Sequential([keras.layers.Input(models_test.SHAPE), keras.layers.Conv2D(2, 3)])
+        features = keras.Sequential([keras.layers.Input(testing.SHAPE), keras.layers.Conv2D(2, 3)])
         with self.assertRaisesRegex(ValueError, r"Expected predictions of the shape \[batch, classes\]"):
             fr.export(features, self.path)
         self.assertFalse(os.path.exists(self.path))

@@ -8,30 +8,30 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg import compat
-from tests import models_test
+from tests import testing
 
 
 def build():
-    model = fr.FlowRegularizedModel(models_test.network(), fr.FlowGradientRegularizer(2.0))
-    model.compile(keras.optimizers.SGD(0.1), models_test.cross_entropy(), metrics=["accuracy"])
+    model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(2.0))
+    model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy(), metrics=["accuracy"])
     return model
 
 
 class MirroredStrategyTest(tf.test.TestCase):
     def test_two_replicas_train_as_one(self):
         alone = build()
-        expected = models_test.fit(alone, epochs=2)
+        expected = testing.fit(alone, epochs=2)
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         self.assertEqual(strategy.num_replicas_in_sync, 2)
         with strategy.scope():
             mirrored = build()
-        dataset = tf.data.Dataset.from_tensor_slices(models_test.data()).batch(16)
+        dataset = tf.data.Dataset.from_tensor_slices(testing.data()).batch(16)
         history = mirrored.fit(dataset, epochs=2, verbose=0).history
         for name in ("loss", "task_loss", "gradient_penalty", "accuracy"):
             self.assertAllClose(history[name], expected[name], rtol=1e-5)
         for ours, theirs in zip(mirrored.base_model.get_weights(), alone.base_model.get_weights()):
             self.assertAllClose(ours, theirs, atol=1e-5)
-        images, labels = models_test.data()
+        images, labels = testing.data()
         self.assertAllClose(
             mirrored.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"],
             alone.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"],
@@ -41,7 +41,7 @@ class MirroredStrategyTest(tf.test.TestCase):
     def test_evaluation_where_a_replica_gets_no_examples(self):
         if compat.KERAS_3:
             self.skipTest("The evaluation of Keras 3 fails on an empty share, with any model.")
-        images, labels = models_test.data(5)
+        images, labels = testing.data(5)
         expected = build().evaluate(images, labels, verbose=0, return_dict=True)
         with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
             mirrored = build()
@@ -52,11 +52,11 @@ class MirroredStrategyTest(tf.test.TestCase):
     def test_replicas_start_at_different_flows(self):
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         with strategy.scope():
-            model = fr.FlowRegularizedModel(models_test.network(), fr.FlowGradientRegularizer(1.0, random_start=1.0))
-            model.compile(keras.optimizers.SGD(0.1), models_test.cross_entropy())
+            model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(1.0, random_start=1.0))
+            model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
         seeds = strategy.experimental_local_results(strategy.run(tf.function(model._step_seed)))
         self.assertNotAllEqual(seeds[0], seeds[1])
-        images, labels = models_test.data()
+        images, labels = testing.data()
         history = model.fit(images, labels, batch_size=16, epochs=2, verbose=0).history
         self.assertTrue(np.isfinite(history["loss"]).all())
 

@@ -8,11 +8,11 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import compat
-from tests import models_test
+from tests import testing
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg_tests")
-class SavedSubclassed(models_test.Subclassed):
+class SavedSubclassed(testing.Subclassed):
     """A subclassed base model that Keras can save."""
 
 
@@ -20,8 +20,8 @@ def fitted(base):
     model = fr.FlowRegularizedModel(
         base, fr.FlowGradientRegularizer(2.0, random_start=0.2, lattice="central", norm="l2"), seed=5
     )
-    model.compile(keras.optimizers.Adam(1e-3), models_test.cross_entropy(), metrics=["accuracy"])
-    models_test.fit(model)
+    model.compile(keras.optimizers.Adam(1e-3), testing.cross_entropy(), metrics=["accuracy"])
+    testing.fit(model)
     return model
 
 
@@ -31,14 +31,14 @@ FORMATS = ("model.keras",) if compat.KERAS_3 else ("model.keras", "model")
 class SavingTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(
         base=[
-            lambda: models_test.network(keras.layers.BatchNormalization()),
-            lambda: models_test.network(fr.layers.BatchNormalization(), fr.layers.MaxPooling2D()),
+            lambda: testing.network(keras.layers.BatchNormalization()),
+            lambda: testing.network(fr.layers.BatchNormalization(), fr.layers.MaxPooling2D()),
             SavedSubclassed,
         ],
         name=FORMATS,
     )
     def test_round_trip(self, base, name):
-        images, labels = models_test.data()
+        images, labels = testing.data()
         model = fitted(base())
         path = os.path.join(self.get_temp_dir(), name)
         model.save(path)
@@ -53,49 +53,49 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
         if name == "model":
             return  # Keras 2 does not restore an optimizer's state from a SavedModel, of any model.
         # Training goes on as if it had not been saved: optimizer, step count, random starts and all.
-        self.assertAllClose(models_test.fit(loaded)["loss"], models_test.fit(model)["loss"], rtol=1e-4)
+        self.assertAllClose(testing.fit(loaded)["loss"], testing.fit(model)["loss"], rtol=1e-4)
         for ours, theirs in zip(loaded.base_model.get_weights(), model.base_model.get_weights()):
             self.assertAllClose(ours, theirs, atol=1e-5)
 
     def test_penalty_weight_is_saved_with_the_weights(self):
-        model = fitted(models_test.network())
+        model = fitted(testing.network())
         model.penalty_weight.assign(0.25)
         path = os.path.join(self.get_temp_dir(), "only.weights.h5")
         model.save_weights(path)
-        other = fitted(models_test.network())
+        other = fitted(testing.network())
         other.load_weights(path)
         self.assertAllEqual(other.penalty_weight, 0.25)
 
     def test_attack_comes_back_with_the_loaded_base_model(self):
-        base = models_test.network()
+        base = testing.network()
         attack = fr.attacks.FlowPGD(base, epsilon=0.3, steps=2, random_start=False)
         model = fr.FlowRegularizedModel(base, attack=attack)
-        model.compile("sgd", models_test.cross_entropy())
-        models_test.fit(model)
+        model.compile("sgd", testing.cross_entropy())
+        testing.fit(model)
         path = os.path.join(self.get_temp_dir(), "attack.keras")
         model.save(path)
         loaded = keras.models.load_model(path)
         self.assertIs(loaded.attack.model, loaded.base_model)
         self.assertLen(loaded.weights, len(model.weights))
-        images, labels = models_test.data()
+        images, labels = testing.data()
         self.assertAllClose(loaded.attack(images, labels), model.attack(images, labels), atol=1e-6)
 
     def test_base_model_is_the_users_own(self):
-        base = models_test.network()
+        base = testing.network()
         model = fitted(base)
         self.assertIs(model.base_model, base)
         path = os.path.join(self.get_temp_dir(), "base.keras")
         base.save(path)
-        images, _ = models_test.data()
+        images, _ = testing.data()
         loaded = keras.models.load_model(path)
         self.assertNotIsInstance(loaded, fr.FlowRegularizedModel)
         self.assertAllClose(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
 
     def test_clone_by_configuration(self):
-        model = fitted(models_test.network())
+        model = fitted(testing.network())
         copy = fr.FlowRegularizedModel.from_config(model.get_config())
         copy.set_weights(model.get_weights())
-        images, _ = models_test.data()
+        images, _ = testing.data()
         self.assertAllClose(copy.predict(images, verbose=0), model.predict(images, verbose=0))
 
 

@@ -7,15 +7,15 @@ import keras
 import tensorflow as tf
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 
 
 class ReadmeTest(tf.test.TestCase):
     def test_python_examples(self):
-        images, labels = models_test.data(16)
-        classifier = models_test.network(keras.layers.BatchNormalization(), keras.layers.MaxPooling2D())
+        images, labels = testing.data(16)
+        classifier = testing.network(keras.layers.BatchNormalization(), keras.layers.MaxPooling2D())
         names = {"classifier": classifier, "images": images, "labels": labels}
         for example in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
             exec(example, names)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import models_test, oracle
+from tests import oracle, testing
 
 HEIGHT, WIDTH, CLASSES = 4, 6, 3
 RULES = ("forward", "backward", "central")
@@ -395,8 +395,8 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
 class FractionTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((0.25, 4), (0.5, 8), (0.01, 1), (1.0, 16))
     def test_penalty_of_the_first_part(self, fraction, count):
-        images, labels = models_test.data(16)
-        model, loss = models_test.network(), models_test.cross_entropy()
+        images, labels = testing.data(16)
+        model, loss = testing.network(), testing.cross_entropy()
         weights = np.arange(16, dtype="float32")
         predictions, penalty = fr.FlowGradientRegularizer(1.0, fraction=fraction)(
             model, images, labels, loss, sample_weight=weights
@@ -410,11 +410,11 @@ class FractionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(measured, whole(model, images, labels, loss, training=False)[1])
 
     def test_a_batch_of_one_has_no_rest(self):
-        images, labels = models_test.data(1)
-        model = models_test.network(keras.layers.BatchNormalization())
+        images, labels = testing.data(1)
+        model = testing.network(keras.layers.BatchNormalization())
         regularizer = fr.FlowGradientRegularizer(1.0, fraction=0.5)
-        predictions, penalty = regularizer(model, images, labels, models_test.cross_entropy())
-        self.assertEqual(predictions.shape, (1, models_test.CLASSES))
+        predictions, penalty = regularizer(model, images, labels, testing.cross_entropy())
+        self.assertEqual(predictions.shape, (1, testing.CLASSES))
         self.assertGreater(penalty, 0)
         for weight in model.get_weights():
             self.assertAllEqual(np.isfinite(weight), np.ones_like(weight, bool))

@@ -12,7 +12,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import compat
-from tests import models_test
+from tests import testing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
@@ -23,16 +23,16 @@ def mirrored():
 
 
 def build():
-    model = fr.FlowRegularizedModel(models_test.network(), fr.FlowGradientRegularizer(2.0))
-    model.compile(keras.optimizers.SGD(0.1), models_test.cross_entropy())
+    model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(2.0))
+    model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
     return model
 
 
 class ScalingTest(tf.test.TestCase, parameterized.TestCase):
     def test_python_example(self):
-        images, labels = models_test.data(70)
+        images, labels = testing.data(70)
         names = {"keras": keras, "tf": tf, "fr": fr, "images": images, "labels": labels}
-        names["build_classifier"] = models_test.network
+        names["build_classifier"] = testing.network
         (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
         strategy = mirrored()
         with mock.patch.object(tf.distribute, "MirroredStrategy", return_value=strategy):
@@ -45,7 +45,7 @@ class ScalingTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters((4, True), (3, False))
     def test_shares_must_be_equal(self, last_batch, equal):
-        dataset = tf.data.Dataset.from_tensor_slices(models_test.data(16 + last_batch)).batch(16)
+        dataset = tf.data.Dataset.from_tensor_slices(testing.data(16 + last_batch)).batch(16)
         alone = build()
         with mirrored().scope():
             shared = build()

@@ -9,13 +9,13 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import compat
-from tests import models_test
+from tests import testing
 
 
 def network(pooling=keras.layers.AveragePooling2D, normalization=keras.layers.BatchNormalization):
     keras.utils.set_random_seed(1)  # of the layers made here
     layers = keras.layers
-    return models_test.network(normalization(), pooling(2), layers.DepthwiseConv2D(2), layers.ReLU())
+    return testing.network(normalization(), pooling(2), layers.DepthwiseConv2D(2), layers.ReLU())
 
 
 class Counted(keras.layers.Layer):
@@ -30,7 +30,7 @@ class Counted(keras.layers.Layer):
 
 def trained(base, jit_compile, **regularizer_options):
     """A model after an epoch whose last batch is smaller, and its logs."""
-    model = models_test.regularized(
+    model = testing.regularized(
         base,
         weight=2.0,
         # Larger steps amplify the rounding of one into the next.
@@ -38,7 +38,7 @@ def trained(base, jit_compile, **regularizer_options):
         compile_options={"jit_compile": jit_compile},
         **regularizer_options,
     )
-    return model, models_test.fit(model, size=40)
+    return model, testing.fit(model, size=40)
 
 
 class XlaTest(tf.test.TestCase, parameterized.TestCase):
@@ -101,13 +101,11 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("linf", "pixel_l2", "l2")
     def test_attack(self, norm):
-        images, labels = models_test.data()
+        images, labels = testing.data()
         base = network()
 
         def attack(jit_compile):
-            layer = fr.attacks.FlowPGD(
-                base, 0.5, 4, norm=norm, loss=models_test.cross_entropy(), jit_compile=jit_compile
-            )
+            layer = fr.attacks.FlowPGD(base, 0.5, 4, norm=norm, loss=testing.cross_entropy(), jit_compile=jit_compile)
             return layer(images, labels, return_perturbation=True)
 
         for compiled, graph in zip(attack(True), attack(False)):
@@ -127,10 +125,10 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         ("worst_of_k", fr.attacks.RotationTranslation, {"candidates": "random", "draws": 4}),
     )
     def test_attacks_break_the_same_examples(self, kind, options):
-        images, labels = models_test.data()
+        images, labels = testing.data()
         base = network()
         compiled, graph = (
-            kind(base, jit_compile=jit_compile, **{"loss": models_test.cross_entropy(), **options}).run(images, labels)
+            kind(base, jit_compile=jit_compile, **{"loss": testing.cross_entropy(), **options}).run(images, labels)
             for jit_compile in (True, False)
         )
         self.assertGreater(np.mean(compiled.success.numpy() == graph.success.numpy()), 0.95)
@@ -144,11 +142,11 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
 
         def traces(size, epochs):
             Counted.traces = 0
-            base = models_test.network(Counted())
+            base = testing.network(Counted())
             attack = fr.attacks.FlowPGD(base, 0.3, 2) if attacked else None
             model = fr.FlowRegularizedModel(base, fr.FlowGradientRegularizer(1.0, random_start=0.2), attack)
-            model.compile(keras.optimizers.SGD(0.02), models_test.cross_entropy(), jit_compile=True)
-            logs = models_test.fit(model, size=size, epochs=epochs, callbacks=[fr.callbacks.PenaltyWarmup(1)])
+            model.compile(keras.optimizers.SGD(0.02), testing.cross_entropy(), jit_compile=True)
+            logs = testing.fit(model, size=size, epochs=epochs, callbacks=[fr.callbacks.PenaltyWarmup(1)])
             self.assertAllInRange(logs["loss"], 0.1, 10)
             return Counted.traces
 
@@ -156,10 +154,10 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(traces(size=40, epochs=3), traces(size=16, epochs=1))
 
     def test_one_trace_of_an_attack(self):
-        images, labels = models_test.data()
+        images, labels = testing.data()
         Counted.traces = 0
-        base = models_test.network(Counted())
-        attack = fr.attacks.FlowPGD(base, 0.3, 2, loss=models_test.cross_entropy(), jit_compile=True)
+        base = testing.network(Counted())
+        attack = fr.attacks.FlowPGD(base, 0.3, 2, loss=testing.cross_entropy(), jit_compile=True)
         attack(images, labels)
         traces = Counted.traces
         for size in (len(images), 8, 5):
@@ -167,7 +165,7 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(Counted.traces, traces)
 
     def test_automatic_choice(self):
-        model = models_test.regularized()
+        model = testing.regularized()
         self.assertEqual(bool(model.jit_compile), bool(tf.config.list_physical_devices("GPU")))
         self.assertEqual(compat.jit_compile_on_this_machine(), bool(tf.config.list_physical_devices("GPU")))
 
@@ -181,9 +179,9 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         keras.mixed_precision.set_global_policy(policy)
         self.addCleanup(keras.mixed_precision.set_global_policy, "float32")
         with mock.patch.object(compat, "jit_compile_on_this_machine", return_value=True):
-            self.assertEqual(models_test.regularized(network(pooling)).jit_compile, expected)
+            self.assertEqual(testing.regularized(network(pooling)).jit_compile, expected)
             plain = fr.FlowRegularizedModel(network(pooling))
-            plain.compile("sgd", models_test.cross_entropy())
+            plain.compile("sgd", testing.cross_entropy())
             self.assertTrue(plain.jit_compile)
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 SLOPE = 0.1  # of the ramp, a pixel
 
@@ -97,8 +97,8 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(0.0, 1.0)
     def test_breaks_a_network_by_less_than_others_need(self, smoothing):
-        images, _ = models_test.data(16)
-        model = models_test.network()
+        images, _ = testing.data(16)
+        model = testing.network()
         labels = np.argmax(model(images), axis=1)
         result = fr.attacks.ADef(model, smoothing=smoothing).run(images, labels)
         self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
@@ -113,7 +113,7 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(result.images, ramp())
 
     def test_bad_options(self):
-        model = models_test.network()
+        model = testing.network()
         for options, message in (
             ({"epsilon": -1}, "Expected `epsilon`.*-1"),
             ({"steps": 0}, "Expected `steps`.*0"),

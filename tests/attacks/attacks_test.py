@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg.attacks import base
-from tests import models_test
+from tests import testing
 
 EPSILON = 0.6
 BOUNDED = (
@@ -46,16 +46,16 @@ CLASSES = tuple({row[1]: row for row in reversed(LIGHT)}.values())
 class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        self.images, self.labels = models_test.data(24)
-        self.model = models_test.network()
-        self.model.compile("sgd", models_test.cross_entropy())
+        self.images, self.labels = testing.data(24)
+        self.model = testing.network()
+        self.model.compile("sgd", testing.cross_entropy())
         # Labels that the model gets right, but for a few.
         self.labels = np.argmax(self.model(self.images), axis=1)
-        self.labels[:4] = (self.labels[:4] + 1) % models_test.CLASSES
+        self.labels[:4] = (self.labels[:4] + 1) % testing.CLASSES
 
     def losses(self, images, labels=None):
         labels = self.labels if labels is None else labels
-        return fr.ops.per_example_loss(models_test.cross_entropy(), labels, self.model(images))
+        return fr.ops.per_example_loss(testing.cross_entropy(), labels, self.model(images))
 
     @parameterized.named_parameters(*ATTACKS)
     def test_what_every_attack_promises(self, kind, options):
@@ -93,7 +93,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(*ATTACKS)
     def test_targeted_margin(self, kind, options):
-        targets = (np.argmax(self.model(self.images), axis=1) + 1) % models_test.CLASSES
+        targets = (np.argmax(self.model(self.images), axis=1) + 1) % testing.CLASSES
         result = kind(self.model, **{**options, "targeted": True, "loss": "margin"}).run(self.images, targets)
         self.assertAllEqual(result.success, np.argmax(self.model(result.images), axis=1) == targets)
         self.assertAllEqual(result.success, result.loss > 0)
@@ -131,7 +131,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         others = np.concatenate([self.images[:3], 1 - self.images[3:]])
         self.assertAllClose(attack(others, self.labels)[:3], together[:3], atol=1e-5)
         # Nor does how many of them are broken before it.
-        broken = np.concatenate([self.labels[:5], (self.labels[5:15] + 1) % models_test.CLASSES, self.labels[15:]])
+        broken = np.concatenate([self.labels[:5], (self.labels[5:15] + 1) % testing.CLASSES, self.labels[15:]])
         self.assertAllClose(attack(self.images, broken)[15:], together[15:], atol=1e-5)
         self.assertAllClose(attack(self.images[:3], self.labels[:3]), together[:3], atol=1e-5)
 
@@ -149,7 +149,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
                 return self.network(images)
 
         self.model = Counted(self.model)
-        self.model.compile("sgd", models_test.cross_entropy())
+        self.model.compile("sgd", testing.cross_entropy())
         attack = kind(self.model, **options)
         attack(self.images, self.labels)
         traced = len(traces)
@@ -182,13 +182,13 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         expected = attack(self.images, self.labels)
         self.assertAllClose(tf.function(attack)(self.images, self.labels), expected, atol=1e-5)
         self.assertAllClose(attack(self.images, self.labels[:, None].astype("int32")), expected, atol=1e-5)
-        one_hot = np.eye(models_test.CLASSES, dtype="float32")[self.labels]
+        one_hot = np.eye(testing.CLASSES, dtype="float32")[self.labels]
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.assertAllClose(kind(self.model, **{**options, "loss": loss})(self.images, one_hot), expected, atol=1e-5)
 
     @parameterized.named_parameters(*LIGHT)
     def test_configuration_round_trip(self, kind, options):
-        attack = kind(self.model, **{**options, "loss": models_test.cross_entropy(), "seed": 3})
+        attack = kind(self.model, **{**options, "loss": testing.cross_entropy(), "seed": 3})
         copy = keras.layers.deserialize(keras.layers.serialize(attack))
         self.assertIs(type(copy), kind)
         for key, value in attack.get_config().items():
@@ -218,7 +218,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             attack(255 * self.images, self.labels)
         with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "Expected finite images. Received NaN"):
             attack(np.full_like(self.images, np.nan), self.labels)
-        uncompiled = models_test.network()
+        uncompiled = testing.network()
         with self.assertRaisesRegex(ValueError, "Expected a loss"):
             kind(uncompiled, **options)(self.images, self.labels)
 

@@ -4,13 +4,13 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 
 class AutoDeformTest(tf.test.TestCase):
     def test_no_member_breaks_what_it_does_not(self):
-        images, _ = models_test.data(24)
-        model = models_test.network()
+        images, _ = testing.data(24)
+        model = testing.network()
         labels = np.argmax(model(images), axis=1)
         whole = fr.attacks.AutoDeform(model, 0.3, loss="margin").run(images, labels)
         for kind in (fr.attacks.RandomFlow, fr.attacks.FlowFGSM, fr.attacks.FlowPGD, fr.attacks.FlowFrankWolfe):

@@ -6,15 +6,15 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 
 class PGDTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        self.images, _ = models_test.data(6)
-        self.model = models_test.network()
-        self.model.compile("sgd", models_test.cross_entropy())
+        self.images, _ = testing.data(6)
+        self.model = testing.network()
+        self.model.compile("sgd", testing.cross_entropy())
         self.labels = np.argmax(self.model(self.images), axis=1)
 
     def test_flow_pgd_is_pgd_over_flows(self):
@@ -37,7 +37,7 @@ class PGDTest(tf.test.TestCase, parameterized.TestCase):
         result = attack.run(self.images, self.labels, stop_when_broken=False)
         losses = [
             fr.ops.per_example_loss(
-                models_test.cross_entropy(), self.labels, self.model(np.clip(self.images + shift, 0, 1))
+                testing.cross_entropy(), self.labels, self.model(np.clip(self.images + shift, 0, 1))
             )
             for shift in np.linspace(-0.1, 0.1, 41)
         ]
@@ -63,15 +63,15 @@ class IntensityPGDTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(result.images - image, result.parameters, atol=1e-6)
 
     def test_images_stay_in_their_range(self):
-        images, _ = models_test.data(4)
-        model = models_test.network()
+        images, _ = testing.data(4)
+        model = testing.network()
         labels = np.argmax(model(images), axis=1)
         adversarial = fr.attacks.IntensityPGD(model, 0.5, 3, loss="margin")(images, labels)
         self.assertAllInRange(adversarial, 0.0, 1.0)
 
     def test_bad_norm(self):
         with self.assertRaisesRegex(ValueError, "Expected `norm`.*'pixel_l2'"):
-            fr.attacks.IntensityPGD(models_test.network(), 0.1, norm="pixel_l2")
+            fr.attacks.IntensityPGD(testing.network(), 0.1, norm="pixel_l2")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 
 class RotationTranslationTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        self.images, _ = models_test.data(10)
-        self.model = models_test.network()
-        self.model.compile("sgd", models_test.cross_entropy())
+        self.images, _ = testing.data(10)
+        self.model = testing.network()
+        self.model.compile("sgd", testing.cross_entropy())
         self.labels = np.argmax(self.model(self.images), axis=1)
 
     @parameterized.parameters("edge", "black")

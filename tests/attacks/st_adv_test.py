@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
-from tests import models_test, oracle
+from tests import oracle, testing
 
 WEIGHT = 0.02  # of the smoothness
 
@@ -67,8 +67,8 @@ class StAdvTest(tf.test.TestCase):
         self.assertGreater(np.mean(np.abs(result.flow - expected) < 1e-4), 0.98)
 
     def test_more_searches_find_smoother_flows(self):
-        images, _ = models_test.data(16)
-        model = models_test.network()
+        images, _ = testing.data(16)
+        model = testing.network()
         labels = np.argmax(model(images), axis=1)
         roughness = []
         for searches in (1, 2, 5):
@@ -103,7 +103,7 @@ class StAdvTest(tf.test.TestCase):
         self.assertAllClose(inner[..., 1], np.full_like(inner[..., 1], 0.5), atol=0.1)
 
     def test_bad_options(self):
-        model = models_test.network()
+        model = testing.network()
         for options, message in (
             ({"steps": 0}, "Expected `steps`.*0"),
             ({"smoothness_range": (1.0, 0.1)}, r"Expected `smoothness_range` to be \(least, greatest\)"),

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from keras_flowreg import compat
-from tests import models_test
+from tests import testing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 XLA = ROOT / "benchmarks" / "xla"
@@ -37,7 +37,7 @@ def run(script, *arguments):
 
 
 def regularized_model():
-    model = models_test.regularized(weight=2.0, random_start=0.3, optimizer=keras.optimizers.SGD(0.02, momentum=0.9))
+    model = testing.regularized(weight=2.0, random_start=0.3, optimizer=keras.optimizers.SGD(0.02, momentum=0.9))
     return model, (lambda images, labels: dict(model.train_step((images, labels))))
 
 
@@ -47,7 +47,7 @@ def write(function, model, batch, folder):
 
 
 def a_batch():
-    images, labels = models_test.data()
+    images, labels = testing.data()
     return {"images": np.asarray(images), "labels": np.asarray(labels)}
 
 

@@ -7,14 +7,14 @@ from absl.testing import parameterized
 from common import datasets, recipes
 
 import keras_flowreg as fr
-from tests import models_test
+from tests import testing
 
 
 class RecipesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(method=recipes.METHODS, dataset=datasets.NAMES)
     def test_every_method_has_a_recipe_for_every_data_set(self, method, dataset):
         recipe = recipes.get(method, dataset)
-        model = recipe.build(models_test.network(), seed=3)
+        model = recipe.build(testing.network(), seed=3)
         regularizers = {
             "flow_gradient": fr.FlowGradientRegularizer,
             "input_gradient": fr.InputGradientRegularizer,
@@ -38,7 +38,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_attack_of_deformation_training(self):
         for name, kind in recipes.DEFORMATIONS.items():
             recipe = dataclasses.replace(recipes.get("deformation_training", "digits"), deformation=name, steps=2)
-            attack = recipe.build(models_test.network(), seed=3).attack
+            attack = recipe.build(testing.network(), seed=3).attack
             self.assertIsInstance(attack, kind)
             self.assertEqual((attack.epsilon, attack.steps, attack.seed), (0.4, 2, 3))
 
