@@ -124,16 +124,20 @@ class PixelL2Ball(Ball):
         return self.epsilon * radii * _directions(directions)
 
 
-BALLS = {"linf": LInfBall, "l2": L2Ball, "pixel_l2": PixelL2Ball}
+# The norms of this library: `"linf"`: no component of θ is longer than ε; `"pixel_l2"`: no vector on θ's last axis
+# (a pixel's displacement); `"l2"`: not θ as one vector.
+NORMS = {"linf": LInfBall, "pixel_l2": PixelL2Ball, "l2": L2Ball}
+# Those that bound each pixel on its own.
+PER_PIXEL_NORMS = ("linf", "pixel_l2")
 
 
 def get(norm, epsilon):
-    """Returns the ball of a norm by its name: `"linf"`, `"l2"` or `"pixel_l2"`.
+    """Returns the ball of a norm by its name, one of `NORMS`.
 
     Raises:
       ValueError: if the norm is unknown, or ε negative or not finite.
     """
-    return BALLS[expect_one_of("norm", norm, tuple(BALLS))](epsilon)
+    return NORMS[expect_one_of("norm", norm, tuple(NORMS))](epsilon)
 
 
 def _vectors(theta):

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
 from keras_flowreg.gradients import input_gradients
-from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of
+from keras_flowreg.ops.validation import as_images, expect_fraction, expect_instance, expect_not_negative, expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
 
@@ -26,9 +27,7 @@ class _Warmup(keras.callbacks.Callback):
     def __init__(self, epochs, start=0.0, shape="linear"):
         super().__init__()
         self.epochs = expect_not_negative("epochs", epochs)
-        self.start = expect_not_negative("start", start)
-        if self.start > 1:
-            raise ValueError(f"Expected `start` to be a fraction from 0 to 1. Received {start!r}.")
+        self.start = expect_fraction("start", start)
         self.shape = expect_one_of("shape", shape, SHAPES)
         self._epoch = 0
 
@@ -106,7 +105,7 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
     Put it before the callbacks that read it: ModelCheckpoint, EarlyStopping, TensorBoard, CSVLogger.
 
     Args:
-      attack: an `Attack` on the model that is trained, or on its `base_model`.
+      attack: an untargeted `Attack`. It attacks the model that is trained.
       validation_data: `(images, labels)` arrays, or a `tf.data.Dataset` of such batches.
       batch_size: for arrays.
       batches: how many batches to attack; `None` for all.
@@ -118,16 +117,16 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
 
     def __init__(self, attack, validation_data, batch_size=128, batches=None):
         super().__init__()
-        if not isinstance(attack, Attack):
-            raise TypeError(f"Expected `attack` to be a keras_flowreg Attack. Received {attack!r}.")
-        self.attack = attack
+        self.attack = expect_instance("attack", attack, Attack)
+        if attack.targeted:
+            raise ValueError("Expected an untargeted attack, whose success is an error. Received targeted=True.")
         self.dataset = _as_dataset(validation_data, batch_size, batches)
 
     def on_epoch_end(self, epoch, logs=None):
-        broken = [self.attack.run(images, labels).success for images, labels in self.dataset]
-        _expect_batches(broken)
+        fooled = [self.attack.run(images, labels, model=self.model).success for images, labels in self.dataset]
+        _expect_batches(fooled)
         if logs is not None:
-            logs["val_robust_accuracy"] = 1 - float(np.mean(np.concatenate(broken)))
+            logs["val_robust_accuracy"] = 1 - float(np.mean(np.concatenate(fooled)))
 
 
 class FlowGradientMonitor(keras.callbacks.Callback):
@@ -172,6 +171,31 @@ class FlowGradientMonitor(keras.callbacks.Callback):
         upstream = input_gradients(self.model, images, labels)
         _, pull_back = Flow(self.lattice).linearize_at_identity(as_images(images))
         return _norms(pull_back(upstream)), _norms(upstream)
+
+
+class RestoreOrder(keras.callbacks.Callback):
+    """Gives a training that `BackupAndRestore` resumes the order of examples that it would have had.
+
+    How a data set is shuffled and augmented depends on how often it was iterated over. At the start of `fit` this
+    iterates over it once for each epoch that is done. Put it after `BackupAndRestore`.
+
+    ```python
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(8, seed=0).batch(4)
+    model.fit(dataset, verbose=0, callbacks=[fr.callbacks.RestoreOrder(dataset)])
+    ```
+
+    Args:
+      dataset: the `tf.data.Dataset` that `fit` is given, with seeds of its own.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset):
+        super().__init__()
+        self._dataset = expect_instance("dataset", dataset, tf.data.Dataset)
+
+    def on_train_begin(self, logs=None):
+        epochs_done = self.model.optimizer.iterations.numpy() // len(self._dataset)
+        for _ in range(epochs_done * compat.ITERATORS_PER_EPOCH):
+            iter(self._dataset)
 
 
 def _norms(gradients):

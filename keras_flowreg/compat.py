@@ -17,6 +17,10 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
     )
 
 
+# Keras 3 makes another iterator over a data set at the end of each epoch, and does not use it.
+ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
+
+
 def tfa_dense_image_warp():
     """Returns `tfa.image.dense_image_warp`, or `None` where TensorFlow Addons cannot be imported.
 
@@ -67,6 +71,11 @@ def jit_compile_on_this_machine():
     return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
 
 
+def all_layers(model):
+    """A model's layers and those within them, itself first."""
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
 def tf_variables(variables):
     """Keras variables as `tf.Variable`s, which Keras 3 wraps."""
     return [variable.value if KERAS_3 else variable for variable in variables]
@@ -76,8 +85,7 @@ def weight_losses(model):
     """The losses of a model's weight regularizers, each as a function of no arguments."""
     if KERAS_3:
         return [_weight_loss(weight) for weight in model.trainable_variables if weight.regularizer is not None]
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    return [loss for layer in layers for loss in layer._callable_losses]
+    return [loss for layer in all_layers(model) for loss in layer._callable_losses]
 
 
 def _weight_loss(weight):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_flowreg.ops.losses import per_example_loss, resolve_loss
+from keras_flowreg.ops.losses import compiled_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_one_of
 from keras_flowreg.perturbations import Additive, Flow, TapeLinearized
 
@@ -80,7 +80,7 @@ def perturbation_gradients(model, perturbation, images, labels, loss=None, param
     if parameters is not None:
         parameters = tf.cast(parameters, images.dtype)
     perturbed, pullbacks = linearize(perturbation.sides, images, parameters)
-    _, _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, model), training)
+    _, _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, compiled_loss(model)), training)
     gradients = [pullback(upstream) for pullback in pullbacks]
     return gradients[0] if len(gradients) == 1 else tf.stack(gradients)
 

@@ -1,14 +1,31 @@
 """A Keras model that is trained with a gradient regularizer, on adversarial images, or both."""
 
+from typing import NamedTuple, Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
 from keras_flowreg.ops import random
-from keras_flowreg.ops.losses import expect_labels_in_range, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_finite, expect_not_negative
+from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
+from keras_flowreg.ops.validation import (
+    as_images,
+    expect_finite,
+    expect_fraction,
+    expect_instance,
+    expect_positive_integer,
+    expect_seed,
+)
 from keras_flowreg.regularizers import GradientRegularizer, whole_examples
+
+
+class _Losses(NamedTuple):
+    """One replica's part of the loss of a batch."""
+
+    total: tf.Tensor
+    task: tf.Tensor
+    penalty: Optional[tf.Tensor]  # the mean over this replica's examples, not weighted; `None` if it is not taken
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -17,24 +34,26 @@ class FlowRegularizedModel(keras.Model):
 
         loss = task_loss + penalty_weight * gradient_penalty
 
-    where `task_loss` is what Keras would minimize without it. It is compiled, fitted, evaluated and saved
-    like any Keras model; `base_model` is the classifier itself.
+    where `task_loss` is what Keras would minimize without it. With an attack, the task is to classify adversarial images.
+    The model is compiled, fitted, evaluated and saved like any Keras model. `base_model` is the classifier itself.
 
     ```python
-    model = fr.FlowRegularizedModel(classifier, fr.FlowGradientRegularizer(weight=4.4, random_start=0.155))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    model.fit(images, labels, callbacks=[fr.callbacks.PenaltyWarmup(epochs=5)])
+    regularized = fr.FlowRegularizedModel(model, fr.FlowGradientRegularizer(weight=4.4, random_start=0.155))
+    regularized.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
     ```
 
-    The logs are `loss`, `task_loss`, `gradient_penalty` (not weighted) and the metrics; in validation and
-    `evaluate` the penalty is that at the identity, without a random start.
+    The logs are `loss`, `task_loss`, `gradient_penalty` (not weighted) and the metrics. In validation and `evaluate`
+    the penalty is taken at the identity, without a random start.
 
     Args:
       base_model: a Keras model (Sequential, functional or subclassed) that maps images
         `[batch, height, width, channels]` to logits or probabilities. It is trained in place.
       regularizer: a `GradientRegularizer`; `None` for plain training.
-      attack: an `Attack`, whose adversarial images are trained on; `None` for clean ones. Without a loss of
-        its own it attacks the one that is compiled.
+      attack: an untargeted `Attack`, whose adversarial images are trained on; `None` for clean ones. It raises its own
+        loss, or else the one that this model is compiled with.
+      penalty_every: the penalty is taken in each so many-th step, with so many times its weight. There is no random
+        start in the other steps.
       clean_fraction: the part of each batch, rounded to whole examples from its first, that is not attacked.
       seed: of the regularizer's random starts.
 
@@ -53,21 +72,23 @@ class FlowRegularizedModel(keras.Model):
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
 
-    def __init__(self, base_model, regularizer=None, attack=None, *, clean_fraction=0.0, seed=0, name=None):
+    def __init__(
+        self, base_model, regularizer=None, attack=None, *, penalty_every=1, clean_fraction=0.0, seed=0, name=None
+    ):
         _expect_classifier(base_model)
-        _expect_instance("regularizer", regularizer, GradientRegularizer)
-        _expect_instance("attack", attack, Attack)
-        if attack is not None and attack.targeted:
+        if regularizer is not None:
+            expect_instance("regularizer", regularizer, GradientRegularizer)
+        if attack is not None and expect_instance("attack", attack, Attack).targeted:
             raise ValueError("Expected an untargeted attack: training raises the labels' loss. Received targeted=True.")
         super().__init__(name=name, dtype=base_model.variable_dtype)
         self.base_model = base_model
         self.regularizer = regularizer
-        # The attack holds the base model too: untracked, its weights are not saved twice.
-        object.__setattr__(self, "attack", attack)
-        self.clean_fraction = expect_not_negative("clean_fraction", clean_fraction)
-        if self.clean_fraction >= 1:
+        self.attack = attack
+        self.penalty_every = expect_positive_integer("penalty_every", penalty_every)
+        self.clean_fraction = expect_fraction("clean_fraction", clean_fraction)
+        if self.clean_fraction == 1:
             raise ValueError(f"Expected `clean_fraction` to be less than 1. Received {clean_fraction!r}.")
-        self.seed = int(seed)
+        self.seed = expect_seed(seed)
         self._total_tracker = keras.metrics.Mean(name="loss")
         self._task_tracker = keras.metrics.Mean(name="task_loss")
         self._penalty_tracker = keras.metrics.Mean(name="gradient_penalty")
@@ -96,8 +117,6 @@ class FlowRegularizedModel(keras.Model):
                 self.regularizer is not None and _pools_in_half_precision(self.base_model)
             )
         super().compile(*args, jit_compile=jit_compile, **kwargs)
-        if self.attack is not None and self.attack.loss is None:
-            self.attack.loss = resolve_loss(None, self)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -112,20 +131,21 @@ class FlowRegularizedModel(keras.Model):
         def step(penalized_steps):
             return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
 
-        every = 1 if self.regularizer is None else self.regularizer.every
-        if every == 1:
+        if self.regularizer is None or self.penalty_every == 1:
             predictions, gradients = step(1)
         else:
             # All derivatives are taken inside: TensorFlow's second derivative of a fused BatchNormalization is
             # wrong through a condition.
-            is_due = tf.equal(tf.cast(self.optimizer.iterations, tf.int32) % every, 0)
-            predictions, gradients = tf.cond(is_due, lambda: step(every), lambda: step(0))
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+            is_due = tf.equal(tf.cast(self.optimizer.iterations, tf.int32) % self.penalty_every, 0)
+            predictions, gradients = tf.cond(is_due, lambda: step(self.penalty_every), lambda: step(0))
+        if gradients:  # There are none for a frozen model.
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     def test_step(self, data):
         images, labels, sample_weight = _unpack(data)
-        predictions, _ = self._predict_and_track(images, labels, sample_weight, training=False)
+        predictions, penalty = self._predict(images, labels, sample_weight, training=False)
+        self._track(self._losses(images, labels, sample_weight, predictions, penalty), images)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     @property
@@ -146,6 +166,7 @@ class FlowRegularizedModel(keras.Model):
             "base_model": keras.saving.serialize_keras_object(self.base_model),
             "regularizer": keras.saving.serialize_keras_object(self.regularizer),
             "attack": keras.saving.serialize_keras_object(self.attack),
+            "penalty_every": self.penalty_every,
             "clean_fraction": self.clean_fraction,
             "seed": self.seed,
         }
@@ -157,7 +178,6 @@ class FlowRegularizedModel(keras.Model):
         config["regularizer"] = keras.saving.deserialize_keras_object(config["regularizer"], custom_objects)
         if config["attack"] is not None:
             config["attack"] = keras.layers.deserialize(config["attack"], custom_objects=custom_objects)
-            config["attack"].model = config["base_model"]
         return cls(**config)
 
     def _add_number(self, name, value):
@@ -168,17 +188,20 @@ class FlowRegularizedModel(keras.Model):
         """The batch, with all but its clean fraction replaced by adversarial images."""
         clean = whole_examples(self.clean_fraction, images)
         chosen = images[clean:]
-        found = self.attack.run(chosen, labels[clean:], seed=self._step_seed(), stop_when_broken=False)
-        scale = tf.cast(self.attack_scale, found.parameters.dtype)
-        attacked = tf.concat([images[:clean], self.attack.perturb(chosen, scale * found.parameters)], axis=0)
+        found = self.attack.run(chosen, labels[clean:], model=self, seed=self._step_seed(), stop_when_fooled=False)
+        scaled = tf.cast(self.attack_scale, found.parameters.dtype) * found.parameters
+        moved = tf.clip_by_value(self.attack.perturbation.apply(chosen, scaled), *self.attack.value_range)
+        attacked = tf.concat([images[:clean], moved], axis=0)
         return tf.ensure_shape(attacked, images.shape)
 
     def _predict_and_differentiate(self, images, labels, sample_weight, penalized_steps):
         """The predictions, and the derivative of this replica's total loss with respect to each weight."""
         with tf.GradientTape() as tape:
-            predictions, loss = self._predict_and_track(images, labels, sample_weight, True, penalized_steps)
+            predictions, penalty = self._predict(images, labels, sample_weight, True, penalized_steps)
+            losses = self._losses(images, labels, sample_weight, predictions, penalty, penalized_steps)
+        self._track(losses, images)
         try:
-            return predictions, compat.gradients(self.optimizer, tape, loss, self.trainable_variables)
+            return predictions, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
             raise ValueError(
                 "Expected every operation of the model to have a second derivative, which the exact gradient "
@@ -186,41 +209,43 @@ class FlowRegularizedModel(keras.Model):
                 f"none. Received an operation without one: {error}"
             ) from error
 
-    def _predict_and_track(self, images, labels, sample_weight, training, penalized_steps=1):
-        """The predictions and this replica's total loss; its parts go into the logs.
+    def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
+        """The predictions, and the penalty if it is taken.
 
         Args:
           images, labels, sample_weight, training: as in Keras.
           penalized_steps: for how many steps the penalty stands; 0 for no penalty.
         """
         if self.regularizer is None or not penalized_steps:
-            predictions, penalty = self(images, training=training), None
-        else:
-            predictions, penalty = self._predict_with_penalty(images, labels, sample_weight, training)
-        expect_labels_in_range(labels, predictions, resolve_loss(None, self))
-        task_loss = self.compute_loss(images, labels, predictions, sample_weight)
-        loss, examples, replicas = task_loss, tf.shape(images)[0], _replicas()
-        if penalty is not None:
-            # The replicas' gradients are added up.
-            weighted = tf.cast(self.penalty_weight * penalized_steps, penalty.dtype) * penalty / replicas
-            loss += tf.cast(weighted, task_loss.dtype)
-            self._penalty_tracker.update_state(penalty, sample_weight=examples)
-        self._total_tracker.update_state(loss * replicas, sample_weight=examples)
-        self._task_tracker.update_state(task_loss * replicas, sample_weight=examples)
-        return predictions, loss
-
-    def _predict_with_penalty(self, images, labels, sample_weight, training):
+            return self(images, training=training), None
         return self.regularizer(
             self,
             images,
             labels,
-            resolve_loss(None, self),
             sample_weight=sample_weight,
             training=training,
             seed=self._step_seed() if training else None,
             # Nothing is started from where nothing is penalized: weight 0 is plain training.
             start_scale=tf.cast(self.penalty_weight > 0, tf.float32),
         )
+
+    def _losses(self, images, labels, sample_weight, predictions, penalty, penalized_steps=1):
+        """This replica's `_Losses`."""
+        expect_labels_in_range(labels, predictions, compiled_loss(self))
+        task = self.compute_loss(images, labels, predictions, sample_weight)
+        if penalty is None:
+            return _Losses(task, task, None)
+        # The replicas' gradients are added up.
+        weighted = tf.cast(self.penalty_weight * penalized_steps, penalty.dtype) * penalty / _replicas()
+        return _Losses(task + tf.cast(weighted, task.dtype), task, penalty)
+
+    def _track(self, losses, images):
+        """Puts the parts of the loss into the logs."""
+        examples, replicas = tf.shape(images)[0], _replicas()
+        self._total_tracker.update_state(losses.total * replicas, sample_weight=examples)
+        self._task_tracker.update_state(losses.task * replicas, sample_weight=examples)
+        if losses.penalty is not None:
+            self._penalty_tracker.update_state(losses.penalty, sample_weight=examples)
 
     def _step_seed(self):
         """A seed for each step and replica, that a resumed training finds again."""
@@ -236,12 +261,11 @@ def classifier_of(model):
 
 def _pools_in_half_precision(model):
     kinds = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
-    layers = model._flatten_layers(include_self=False, recursive=True)
     return any(
         isinstance(layer, kinds)
         and layer.compute_dtype in ("float16", "bfloat16")
         and not getattr(layer, "has_closed_form", False)
-        for layer in layers
+        for layer in compat.all_layers(model)
     )
 
 
@@ -266,8 +290,3 @@ def _expect_classifier(model):
                 "Expected `base_model` to map one batch of images to one batch of predictions. "
                 f"Received a model with {len(tensors)} {kind}."
             )
-
-
-def _expect_instance(name, value, kind):
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"Expected `{name}` to be None or of the class {kind.__name__}. Received {value!r}.")

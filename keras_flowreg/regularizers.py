@@ -17,17 +17,16 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
-from keras_flowreg.ops.losses import deserialize_loss, log_odds_of, per_example_loss, resolve_loss
+from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.validation import (
     as_images,
     expect_not_negative,
     expect_one_of,
     expect_positive,
-    expect_positive_integer,
 )
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
 
-NORMS = ("squared_l2", "l2", "l1")
+GRADIENT_NORMS = ("squared_l2", "l2", "l1")
 GRADIENT_PLACES = ("start", "identity")
 METHODS = ("exact", "finite_difference")
 MODEL_MODES = ("training", "inference")
@@ -57,7 +56,7 @@ class GradientRegularizer:
         the authors' code, and the model is run once.
       gradient_at: `"start"`: ∂loss/∂θ at θ = start; `"identity"`: at θ = 0, on the started images, as
         the authors do.
-      norm: `"squared_l2"`, as in the paper; `"l2"` or `"l1"`: the dual norms of an ℓ2 and an ℓ∞ ball,
+      gradient_norm: what is penalized of the gradient: `"squared_l2"`, as in the paper; `"l2"` or `"l1"`: the dual norms of an ℓ2 and an ℓ∞ ball,
         that is, the first-order rise of the loss in a ball of radius 1.
       gradient: `"analytic"`: the perturbation's own pullback; `"tape"`: a tape through its `apply`.
       method: how the penalty is differentiated with respect to the model's weights: `"exact"`: double
@@ -68,8 +67,6 @@ class GradientRegularizer:
       model_mode: the mode in which the penalized gradient is taken in training: `"training"`, in the pass that also
         gives the predictions, as the authors do; or `"inference"`: in a pass of its own, as an attacker meets the
         model, with BatchNormalization's moving averages and without dropout.
-      every: in a `FlowRegularizedModel`, the penalty is taken in each `every`-th training step, with `every` times
-        its weight, and there is no random start in the others.
       fraction: the part of each training batch, from its first example, whose penalty is taken: an estimate of
         that of all. The part and the rest are run apart, so that BatchNormalization sees two smaller batches.
 
@@ -92,28 +89,25 @@ class GradientRegularizer:
         loss=None,
         random_start=0.0,
         gradient_at="start",
-        norm="squared_l2",
+        gradient_norm="squared_l2",
         gradient="analytic",
         method="exact",
         step=0.01,
         model_mode="training",
-        every=1,
         fraction=1.0,
     ):
         if not isinstance(perturbation, Perturbation):
             raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
         self.perturbation = perturbation
         self.weight = expect_not_negative("weight", weight)
-        deserialize_loss(loss)  # An unknown name is an error here.
-        self.loss = loss
+        self.loss = expect_loss(loss)
         self.random_start = expect_not_negative("random_start", random_start)
         self.gradient_at = expect_one_of("gradient_at", gradient_at, GRADIENT_PLACES)
-        self.norm = expect_one_of("norm", norm, NORMS)
+        self.gradient_norm = expect_one_of("gradient_norm", gradient_norm, GRADIENT_NORMS)
         self.gradient = expect_one_of("gradient", gradient, GRADIENTS)
         self.method = expect_one_of("method", method, METHODS)
         self.step = expect_positive("step", step)
         self.model_mode = expect_one_of("model_mode", model_mode, MODEL_MODES)
-        self.every = expect_positive_integer("every", every)
         self.fraction = expect_positive("fraction", fraction)
         if self.fraction > 1:
             raise ValueError(f"Expected `fraction` to be at most 1. Received {fraction!r}.")
@@ -156,9 +150,8 @@ class GradientRegularizer:
         return tf.concat([predictions[:first], others], axis=0), penalty
 
     def _penalized_loss(self, loss, model):
-        if self.loss is None:
-            return resolve_loss(loss, model)
-        return log_odds_of(resolve_loss(loss, model)) if self.loss == "log_odds" else resolve_loss(self.loss, model)
+        trained = compiled_loss(model) if loss is None else resolve_loss(loss)
+        return resolve_loss(self.loss, trained)
 
     def _of_all(self, model, images, labels, loss, sample_weight, training, seed, start_scale):
         """The predictions and the penalty of a whole batch."""
@@ -220,10 +213,10 @@ class GradientRegularizer:
         return penalties + slopes - tf.stop_gradient(slopes)
 
     def _per_example(self, gradients):
-        if self.norm == "l1":
+        if self.gradient_norm == "l1":
             return balls.LInfBall(1.0).dual_norm(gradients)
         lengths = balls.L2Ball(1.0).dual_norm(gradients)
-        return lengths if self.norm == "l2" else tf.square(lengths)
+        return lengths if self.gradient_norm == "l2" else tf.square(lengths)
 
     def get_config(self):
         return {
@@ -232,12 +225,11 @@ class GradientRegularizer:
             "loss": keras.saving.serialize_keras_object(self.loss),
             "random_start": self.random_start,
             "gradient_at": self.gradient_at,
-            "norm": self.norm,
+            "gradient_norm": self.gradient_norm,
             "gradient": self.gradient,
             "method": self.method,
             "step": self.step,
             "model_mode": self.model_mode,
-            "every": self.every,
             "fraction": self.fraction,
         }
 
@@ -262,7 +254,7 @@ class FlowGradientRegularizer(GradientRegularizer):
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or
         `"two_sided"`; see `ops.warp`.
       implementation: whose warp: `"native"`, `"tfa"` or `"auto"`.
-      **options: `loss`, `gradient_at`, `norm`, `gradient`, `method`, `step`, `model_mode`, `every` and `fraction`, as
+      **options: `loss`, `gradient_at`, `gradient_norm`, `gradient`, `method`, `step`, `model_mode` and `fraction`, as
         `GradientRegularizer`.
 
     Raises:
@@ -285,7 +277,7 @@ class InputGradientRegularizer(GradientRegularizer):
     Args:
       weight: as `GradientRegularizer`.
       **options: `loss`, `random_start` (standard deviation in the units of the image's values), `gradient_at`,
-        `norm`, `gradient`, `method`, `step`, `model_mode`, `every` and `fraction`, as `GradientRegularizer`.
+        `gradient_norm`, `gradient`, `method`, `step`, `model_mode` and `fraction`, as `GradientRegularizer`.
 
     Reference: Drucker and LeCun, "Improving generalization performance using double backpropagation",
     1992; Ross and Doshi-Velez, "Improving the adversarial robustness and interpretability of deep neural

@@ -1,4 +1,4 @@
-"""Contract tests that every ball passes; a new ball is tested by adding its name to `balls.BALLS`."""
+"""Contract tests that every ball passes; a new ball is tested by adding its name to `balls.NORMS`."""
 
 import numpy as np
 import tensorflow as tf
@@ -30,28 +30,28 @@ class BallContractTest(tf.test.TestCase, parameterized.TestCase):
         self.theta = np.random.RandomState(0).randn(*SHAPE).astype("float32")
         self.theta[1] *= 1e-3  # one example well inside each ball
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_norm_and_dual_norm(self, name):
         ball = balls.get(name, EPSILON)
         norm, dual_norm = norms_by_hand(self.theta)[name]
         self.assertAllClose(ball.norm(self.theta), norm)
         self.assertAllClose(ball.dual_norm(self.theta), dual_norm, rtol=1e-5)
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_steepest_ascent_attains_the_dual_norm_on_the_sphere(self, name):
         ball = balls.get(name, EPSILON)
         step = ball.steepest_ascent(tf.constant(self.theta))
         self.assertAllClose(ball.norm(step), [EPSILON] * SHAPE[0], rtol=1e-5)
         self.assertAllClose(inner(self.theta, step), EPSILON * ball.dual_norm(self.theta), rtol=1e-5)
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_no_point_of_the_ball_beats_steepest_ascent(self, name):
         ball = balls.get(name, EPSILON)
         best = inner(self.theta, ball.steepest_ascent(tf.constant(self.theta)))
         for seed in range(20):
             self.assertAllGreaterEqual(best - inner(self.theta, ball.sample(SHAPE, [seed, 0])), 0)
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_projection(self, name):
         ball = balls.get(name, EPSILON)
         projected = ball.project(tf.constant(self.theta))
@@ -63,7 +63,7 @@ class BallContractTest(tf.test.TestCase, parameterized.TestCase):
             other = ball.sample(SHAPE, [seed, 1])
             self.assertAllLessEqual(inner(self.theta - projected, other - projected), 1e-4)
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_samples_fill_the_ball_and_repeat_with_their_seed(self, name):
         ball = balls.get(name, EPSILON)
         samples = ball.sample([4000, 1, 1, 2], [7, 7])
@@ -75,7 +75,7 @@ class BallContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(np.mean(inside > EPSILON / np.sqrt(2)), 0.5, atol=0.03)
         self.assertAllClose(np.mean(samples, axis=0), np.zeros([1, 1, 2]), atol=0.03)
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_zero_gradient(self, name):
         ball = balls.get(name, EPSILON)
         zero = tf.zeros(SHAPE)
@@ -86,7 +86,7 @@ class BallContractTest(tf.test.TestCase, parameterized.TestCase):
             dual_norm = ball.dual_norm(zero)
         self.assertAllEqual(tape.gradient(dual_norm, zero), zero)
 
-    @parameterized.parameters(*balls.BALLS)
+    @parameterized.parameters(*balls.NORMS)
     def test_configuration_round_trip_and_bad_input(self, name):
         ball = balls.get(name, EPSILON)
         self.assertEqual(type(ball).from_config(ball.get_config()).epsilon, EPSILON)

@@ -16,14 +16,15 @@ PACKAGE = pathlib.Path(fr.__file__).parent
 # From the top floor to the ground: a module imports only from lower floors, or its own.
 FLOORS = (
     ("__init__",),
-    ("evaluation", "export"),
-    ("checks", "model_card"),
-    ("report", "journal"),
+    ("export", "saved_classifier"),
+    ("model_card",),
+    ("evaluation",),
+    ("pictures",),
     ("callbacks",),
     ("models",),
     ("layers",),
     ("attacks",),
-    ("regularizers", "bounds"),
+    ("regularizers", "first_order"),
     ("gradients",),
     ("perturbations",),
     ("balls",),
@@ -94,7 +95,7 @@ def configurables():
         fr.ops.MarginLoss(),
         fr.perturbations.SmoothFlow(),
         fr.FlowRegularizedModel(model),
-        *(balls.get(name, 1.0) for name in balls.BALLS),
+        *(balls.get(name, 1.0) for name in balls.NORMS),
     ]
 
 

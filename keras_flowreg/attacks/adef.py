@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.search import iterate, query_once
 from keras_flowreg.ops.losses import split_predictions
 from keras_flowreg.ops.validation import (
     expect_not_negative,
@@ -25,21 +26,24 @@ class ADef(Attack):
     for the flow f = S θ with a Gaussian S. That is the least-squares solution of F_k + <∂F_k/∂f, S τ> = 0. Of
     several classes k the one whose field's longest displacement is shortest is taken.
 
+    ```python
+    adversarial_images = fr.attacks.ADef(steps=5)(images, labels, model=model)
+    ```
+
     Args:
-      model: as `Attack`.
       epsilon: the longest displacement that is allowed, in pixels (`"pixel_l2"`); `None` for any.
-      steps: at most.
+      steps: how many steps an example may take.
       smoothing: the Gaussian's standard deviation, in pixels; 0 for none.
       classes: how many of the most likely other classes are tried in each step.
       overshoot: the fraction by which a step goes too far.
       max_step: the longest displacement of a step, in pixels: a linearized warp reaches no further than to
         the next pixel.
       lattice: the warp's derivative at integer positions; see `ops.warp`.
-      loss: of what is returned, `"margin"` unless another is given: the steps are the margins' in any case.
-      **options: `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss: which the result is chosen by. The steps are those of the margins in any case.
+      targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Alaifari, Alberti and Gauksson, "ADef: an iterative algorithm to construct adversarial
     deformations", 2019. They deform the deformed image again, and we the original by the sum of the fields,
@@ -48,58 +52,68 @@ class ADef(Attack):
 
     def __init__(
         self,
-        model,
         epsilon=None,
-        steps=50,
         *,
+        steps=50,
         smoothing=1.0,
         classes=3,
         overshoot=0.02,
         max_step=1.0,
         lattice="central",
         loss="margin",
-        **options,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
     ):
-        super().__init__(model, loss=loss, **options)
-        if epsilon is not None:
-            self.ball = balls.PixelL2Ball(epsilon)
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
+        self.epsilon = None if epsilon is None else balls.PixelL2Ball(epsilon).epsilon
         self.steps = expect_positive_integer("steps", steps)
         self.smoothing = expect_not_negative("smoothing", smoothing)
         self.classes = expect_positive_integer("classes", classes)
         self.overshoot = expect_not_negative("overshoot", overshoot)
         self.max_step = expect_positive("max_step", max_step)
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
-        self._perturbation = SmoothFlow(smoothing=smoothing, lattice=lattice)
 
     @property
     def perturbation(self):
-        return self._perturbation
+        return SmoothFlow(smoothing=self.smoothing, lattice=self.lattice)
 
-    def search(self, examples, clean, seed):
+    @property
+    def ball(self):
+        return None if self.epsilon is None else balls.PixelL2Ball(self.epsilon)
+
+    def search(self, objective, examples, clean, seed):
         def step(count, examples, parameters):
-            candidate, move = self._judge_and_aim(examples, parameters)
+            candidate, move = self._query_and_aim(objective, examples, parameters)
             moved = parameters + (1 + self.overshoot) * move
             # The flow's displacements are means of θ's: none is longer.
-            return candidate, moved if self.epsilon is None else self.ball.project(moved)
+            return candidate, moved if self.ball is None else self.ball.project(moved)
 
-        best, parameters = self.iterate(step, self.steps, examples, clean, clean.parameters)
-        return self.consider(examples, best, parameters)
+        best, parameters = iterate(step, self.steps, examples, clean, clean.parameters)
+        return query_once(objective, examples, best, parameters)
 
-    def _judge_and_aim(self, examples, parameters):
+    def _query_and_aim(self, objective, examples, parameters):
         """The `Candidate` for each θ, and the smallest move to a boundary of the linearized model."""
-        images, pull_back = self.perturbation.linearize(examples.images, parameters)
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(images)
-            predictions = self.model(tf.clip_by_value(images, *self.value_range), training=False)
-            leads = tf.unstack(self._leads(tf.cast(predictions, images.dtype), examples.labels), axis=1)
-        moves = [_newton_move(lead, pull_back(tape.gradient(lead, images))) for lead in leads]
+        images, pull_back = objective.perturbation.linearize(examples.images, parameters)
+        leads = []
+
+        def measure(predictions):
+            leads.extend(tf.unstack(self._leads(tf.cast(predictions, images.dtype), examples.labels), axis=1))
+            return leads
+
+        predictions, gradients = objective.differentiate_each(images, measure)
+        moves = [_newton_move(lead, pull_back(gradient)) for lead, gradient in zip(leads, gradients)]
         lengths = [self._longest(examples.images, move) for move in moves]
         smallest = tf.argmin(tf.stack(lengths), axis=0, output_type=tf.int32)
         move, length = (
             tf.gather(tf.stack(values, axis=1), smallest, axis=1, batch_dims=1) for values in (moves, lengths)
         )
         move *= _per_example(tf.minimum(tf.math.divide_no_nan(self.max_step, length), 1), move)
-        return self.candidate(parameters, *self.assess(predictions, examples.labels)), move
+        return objective.candidate(parameters, predictions, examples.labels), move
 
     def _leads(self, predictions, labels):
         """By how much each class that is tried leads the one to leave: `[batch, classes]`."""
@@ -113,18 +127,6 @@ class ADef(Attack):
         """The longest displacement of each example's move; infinite where there is none to make."""
         length = balls.PixelL2Ball(0).norm(self.perturbation.flow(images, move))
         return tf.where(length > 0, length, tf.fill(tf.shape(length), tf.constant(float("inf"), length.dtype)))
-
-    def options(self):
-        return {
-            **super().options(),
-            "epsilon": self.epsilon,
-            "steps": self.steps,
-            "smoothing": self.smoothing,
-            "classes": self.classes,
-            "overshoot": self.overshoot,
-            "max_step": self.max_step,
-            "lattice": self.lattice,
-        }
 
 
 def _newton_move(lead, gradient):

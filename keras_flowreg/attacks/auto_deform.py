@@ -1,27 +1,27 @@
 """The worst case over a fixed choice of attacks."""
 
 import keras
-import tensorflow as tf
 
 from keras_flowreg import balls
-from keras_flowreg.attacks.base import Attack, Candidate
+from keras_flowreg.attacks.base import Attack
 from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.random_flow import RandomFlow
+from keras_flowreg.attacks.search import iterate
 from keras_flowreg.attacks.square import FlowSquare
 from keras_flowreg.ops import random
+from keras_flowreg.ops.losses import resolve_loss
 from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.perturbations import Flow
 
-NORMS = ("linf", "pixel_l2")
-# Cheapest first: an example that one breaks is not worked on by those after it.
-MEMBERS = (
+# Cheapest first: an example that one fools is not searched by those after it.
+_MEMBERS = (
     (RandomFlow, {"draws": 5}),
     (FlowFGSM, {}),
     (FlowFrankWolfe, {"steps": 20}),
-    (FlowFrankWolfe, {"steps": 50, "loss": "margin", "random_start": True, "restarts": 2}),
-    (FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "random_start": False}),
+    (FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 2}),
+    (FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "start": "zero"}),
     (FlowSquare, {"queries": 500, "loss": "margin"}),
 )
 
@@ -31,53 +31,77 @@ class AutoDeform(Attack):
     """The worst case over flows of a ball, by a fixed choice of attacks: nothing to tune, and nothing to mistune.
 
     Random flows, one gradient step, Frank-Wolfe ascent of the loss, then of the margin from two random starts,
-    projected gradient ascent of the margin, and a gradient-free random search, which catches a model whose
-    gradients are masked. Each works only on the examples that none before it has broken.
+    projected gradient ascent of the margin, and a gradient-free random search, which finds out a model whose gradients
+    are masked. Each works only on the examples that none before it has fooled. On a model without a gradient those that
+    need one are left out.
+
+    ```python
+    adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
+    ```
 
     Args:
-      model: as `Attack`.
       epsilon: the radius of the ball, in pixels.
       norm: `"linf"` or `"pixel_l2"`; see `FlowPGD`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`. The loss is what
-        the first members raise, and what the best candidate is chosen by.
+      loss: what the first members raise, and what the best candidate is chosen by; see `Attack`.
+      targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks", 2020, for the idea.
     """
 
-    def __init__(self, model, epsilon, *, norm="linf", **options):
-        super().__init__(model, **options)
-        self.norm = expect_one_of("norm", norm, NORMS)
-        self.ball = balls.get(norm, epsilon)
+    needs_gradient = False
+
+    def __init__(
+        self,
+        epsilon,
+        *,
+        norm="linf",
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
+    ):
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
+        self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
+        self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
     def perturbation(self):
         return Flow()
 
-    def search(self, examples, clean, seed):
+    @property
+    def ball(self):
+        return balls.get(self.norm, self.epsilon)
+
+    def members(self):
+        """The attacks, in their order. One without a loss of its own raises this attack's."""
+        shared = {"targeted": self.targeted, "value_range": self.value_range, "norm": self.norm}
+        return [member(self.epsilon, **shared, **options) for member, options in _MEMBERS]
+
+    def search(self, objective, examples, clean, seed):
         best = clean
-        for number, (kind, options) in enumerate(MEMBERS):
-            best = self._run_member(self._member(kind, options), examples, best, random.fold_in(seed, number))
+        for number, member in enumerate(self.members()):
+            if objective.classifier.has_gradient or not member.needs_gradient:
+                best = _run_member(member, objective, examples, best, random.fold_in(seed, number))
         return best
 
-    def _member(self, kind, options):
-        shared = {"loss": self.loss, "targeted": self.targeted, "value_range": self.value_range, "norm": self.norm}
-        return kind(self.model, self.ball.epsilon, **{**shared, **options})
 
-    def _run_member(self, member, examples, best, seed):
-        """Has a member search the examples that are left, and judges what it found by this attack's loss."""
+def _run_member(member, objective, examples, best, seed):
+    """Has a member search the examples that are left, and queries what it found for the whole attack's loss."""
+    loss = resolve_loss(member.loss, objective.raised.loss)
+    member_objective = objective.with_loss(loss)._replace(perturbation=member.perturbation)
 
-        def step(count, examples, state):
-            losses, success = member._evaluate(examples.images, examples.labels)
-            clean = Candidate(tf.zeros_like(state), success, losses, tf.zeros_like(success, tf.int32))
-            found = member.search(examples._replace(clean_loss=losses), clean, seed)
-            judged = self.judge(examples, found.parameters)
-            return judged._replace(queries=judged.queries + found.queries + 1), state
+    def step(count, examples, state):
+        clean = member_objective.query_clean(examples)
+        found = member.search(member_objective, examples._replace(clean_loss=clean.loss), clean, seed)
+        candidate = objective.query(examples, found.parameters)
+        return candidate._replace(queries=candidate.queries + found.queries), state
 
-        return self.iterate(step, 1, examples, best, best.parameters)[0]
-
-    def options(self):
-        return {**super().options(), "epsilon": self.ball.epsilon, "norm": self.norm}
+    return iterate(step, 1, examples, best, best.parameters)[0]

@@ -1,381 +1,194 @@
-"""What an attack is: a Keras layer that turns images and labels into adversarial images."""
+"""What an attack is: a Keras layer that holds the options of a search, and knows no model."""
 
-from typing import Callable, NamedTuple
+import inspect
+import json
 
 import keras
-import tensorflow as tf
 
-from keras_flowreg import compat
-from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
-from keras_flowreg.ops.losses import (
-    deserialize_loss,
-    expect_labels_in_range,
-    is_correct,
-    name_of,
-    per_example_loss,
-    resolve_loss,
+from keras_flowreg.attacks import runner
+from keras_flowreg.ops.losses import deserialize_loss, expect_loss, name_of
+from keras_flowreg.ops.validation import (
+    expect_boolean,
+    expect_jit_compile,
+    expect_seed,
+    expect_value_range,
 )
-from keras_flowreg.ops.validation import as_images, expect_finite
-
-
-class Candidate(NamedTuple):
-    """What a search has found for each example."""
-
-    parameters: tf.Tensor  # θ, [batch, ...]
-    success: tf.Tensor  # bool [batch]: misclassified, or as the target
-    loss: tf.Tensor  # [batch]: what the search raises
-    queries: tf.Tensor  # int32 [batch]: model evaluations that it took
-
-
-class AttackResult(NamedTuple):
-    """What an attack has done to each example of a batch."""
-
-    images: tf.Tensor  # adversarial, [batch, height, width, channels]
-    parameters: tf.Tensor  # θ, [batch, ...]
-    flow: tf.Tensor  # θ as displacements, [batch, height, width, 2], in pixels
-    success: tf.Tensor  # bool [batch]
-    loss: tf.Tensor  # [batch]
-    clean_success: tf.Tensor  # bool [batch]: already so without any perturbation
-    clean_loss: tf.Tensor  # [batch]
-    queries: tf.Tensor  # int32 [batch]
-    displacement: DisplacementStatistics  # each [batch]
-
-
-class Examples(NamedTuple):
-    """The examples that a search works on, or those of them that are left."""
-
-    images: tf.Tensor
-    labels: tf.Tensor
-    clean_loss: tf.Tensor  # [batch]
-    positions: tf.Tensor  # int32 [batch], in the whole batch
-    whole_batch: tf.Tensor  # int32: the size of the whole batch
-    compact: bool  # whether broken examples are left out of the model's batch, or only kept as they are
-    stop_when_broken: bool
-
-    def take(self, indices):
-        """Some of the examples."""
-        images, labels, clean_loss, positions = gather(self[:4], indices)
-        return self._replace(images=images, labels=labels, clean_loss=clean_loss, positions=positions)
-
-    def draw(self, sample):
-        """Each example's own random draw, which does not depend on what other examples are left.
-
-        Args:
-          sample: takes the size of the whole batch, and returns a draw for each of its examples.
-        """
-        draws = sample(self.whole_batch)
-        return tf.gather(draws, self.positions) if self.compact else draws
-
-
-def gather(structure, indices):
-    """The rows `indices` of every tensor."""
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), structure)
-
-
-def scatter(structure, indices, updates):
-    """Every tensor with its rows `indices` replaced."""
-    return tf.nest.map_structure(
-        lambda tensor, update: tf.tensor_scatter_nd_update(tensor, indices[:, tf.newaxis], update), structure, updates
-    )
-
-
-def select(condition, new, old):
-    """Example by example: `new` where `condition`, else `old`."""
-
-    def choose(new, old):
-        return tf.where(tf.reshape(condition, [-1] + [1] * (new.shape.rank - 1)), new, old)
-
-    return tf.nest.map_structure(choose, new, old)
-
-
-def keep_better(best, candidate, clean_loss, stop_when_broken=True):
-    """Example by example: a success before any other candidate, then the one with the higher loss.
-
-    A success whose loss is less than the clean image's does not count, and neither does one that is not
-    finite. With `stop_when_broken` the first success is kept.
-    """
-    unbroken = tf.logical_not(best.success) if stop_when_broken else tf.ones_like(best.success)
-    success = candidate.success & (candidate.loss >= clean_loss)
-    higher = candidate.loss > best.loss
-    better = unbroken & tf.where(success == best.success, higher, success)
-    queries = best.queries + tf.where(unbroken, candidate.queries, 0)
-    chosen = select(better, candidate._replace(success=success), best)
-    return chosen._replace(queries=queries)
+from keras_flowreg.perturbations import Perturbation
 
 
 class Attack(keras.layers.Layer):
     """Searches a threat model for the perturbation that raises each example's loss most.
 
-    A subclass gives `perturbation` and `search`. The search runs as one compiled graph, which is traced once
-    for each kind of batch and not again for a smaller one. The model is run in inference mode, and what comes
-    back is a constant: no gradient flows through an attack.
+    An attack holds its options and nothing else. The model comes with the call:
 
-    Every attack keeps the same promises. Each example is attacked on its own: what comes of it does not depend
-    on its neighbours. The work on an example ends as soon as it is broken, and one that is broken without any
-    perturbation is returned as it is. The loss of what is returned is never less than that of the clean image.
+    ```python
+    attack = fr.attacks.FlowPGD(epsilon=0.4, steps=5)
+    adversarial_images = attack(images, labels, model=model)
+    result = attack.replace(epsilon=0.2).run(images, labels, model=model)
+    print(result.success, result.flow)
+    ```
+
+    Every attack keeps the same promises. Each example is attacked on its own: what comes of it does not depend on its
+    neighbours. The work on an example ends as soon as it is fooled. An example that is fooled without any perturbation
+    is returned as it is. The loss of what is returned is never less than that of the clean image. The same call gives
+    the same images.
+
+    The model runs in inference mode. It is traced once for each kind of batch, and each attack's search is compiled on
+    top of that. What comes back is a constant: no gradient flows through an attack.
+
+    A subclass must give:
+
+    - `perturbation`: the `Perturbation` T(x; θ) whose θ is searched.
+    - `search(objective, examples, clean, seed)`: the search; see there.
+    - an `__init__` that names each option, and keeps it as an attribute of the same name. The signature is the one
+      declaration of the options: `options`, `replace`, `repr`, equality and the configuration follow from it.
+
+    A subclass may give:
+
+    - `ball`: the `balls.Ball` that θ is searched in, for an attack with a radius, `epsilon`.
+    - `needs_gradient = False`, for a search that only queries the model.
 
     Args:
-      model: a Keras model, images to logits or probabilities of at least two classes.
-      loss: what to raise: a Keras loss (instance, function or name), `"margin"` or `"log_odds"` (see
-        `ops.MarginLoss` and `ops.LogOddsLoss`), or `None` for the loss that the model was compiled with.
-      targeted: whether `labels` are the classes to reach, whose loss is lowered, not those to leave.
-      value_range: the least and the greatest value of an image, which its adversarial image keeps to.
-      seed: of what is random in the search: the same call gives the same images.
-      jit_compile: whether to compile with XLA; `"auto"`: where there is a GPU.
-      name: the layer's.
+      loss: what to raise: a Keras loss (instance, function or name), `"margin"` or `"log_odds"` (see `ops.MarginLoss`
+        and `ops.LogOddsLoss`). `None` stands for the loss that the model is compiled with when it is attacked.
+      targeted: whether `labels` are the classes to reach. Then their loss is lowered.
+      value_range: the least and the greatest value of an image. Adversarial images keep to it.
+      seed: of what is random in the search.
+      jit_compile: whether to compile with XLA; `"auto"` does where there is a GPU.
+      name: of the layer. The default is the class's name.
 
     Call arguments:
       images: `[batch, height, width, channels]` within `value_range`.
-      labels: as the loss takes them.
-      seed: `[2]` integers, instead of the layer's own seed.
-      return_perturbation: whether to return θ as well.
-      stop_when_broken: `False` goes on to raise the loss of an example that is broken, as adversarial training
-        wants it.
+      labels: `[batch]`, or as the loss takes them.
+      model: a Keras model, from images to logits or probabilities of at least two classes.
+      loss: instead of the attack's own.
+      seed: `[2]` integers, instead of the attack's own.
+      stop_when_fooled: `False` goes on to raise the loss of an example that is fooled, as adversarial training wants.
 
     Returns:
-      The adversarial images, of the shape of `images`, float32 (float64 for float64 images); or
-      `(adversarial images, θ)`. `run` returns more.
+      The adversarial images, of the shape of `images`, float32 (float64 for float64 images). `run` returns more.
 
     Raises:
-      TypeError: if `model` is not a Keras model.
-      ValueError: if an argument is out of its range.
-      InvalidArgumentError: if a batch holds NaN, or values outside the value range, or labels without a class.
+      TypeError: if an option is unknown, or `model` is not a Keras model.
+      ValueError: if an argument is out of its range; if a batch holds NaN, values outside the value range, or labels
+        without a class; if the model has no gradient and the attack needs one. In a graph, what depends on a batch's
+        values is an InvalidArgumentError.
     """
 
-    # Whether the search needs the model's gradient.
-    uses_gradients = True
+    needs_gradient = True
+    perturbation = None
+    # The radius of the threat model, in pixels, and its `balls.Ball`, for an attack that has them.
+    epsilon = None
+    ball = None
 
-    def __init__(
-        self,
-        model,
-        *,
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
-    ):
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"Expected `model` to be a keras.Model. Received {model!r}.")
-        low, high = (float(bound) for bound in value_range)
-        if not low < high:
-            raise ValueError(f"Expected `value_range` to be (least, greatest). Received {value_range!r}.")
-        super().__init__(name=name, dtype=model.variable_dtype)
-        self.label = name or type(self).__name__
-        self.model = model
-        self.loss = loss
-        self.targeted = bool(targeted)
-        self.value_range = (low, high)
-        self.seed = int(seed)
-        self.jit_compile = jit_compile
-        # A plain holder: Keras would wrap a dict, and try to save the functions in it.
-        object.__setattr__(self, "_compiled", {})
+    def __new__(cls, *args, **options):
+        known = _option_names(cls)
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            raise TypeError(f"Expected options of {cls.__name__}: {', '.join(known)}. Received {', '.join(unknown)}.")
+        return super().__new__(cls, *args, **options)
+
+    def __init__(self, *, loss=None, targeted=False, value_range=(0.0, 1.0), seed=0, jit_compile="auto", name=None):
+        # Images come as they are: Keras would cast them.
+        super().__init__(name=type(self).__name__ if name is None else name, autocast=False)
+        self.loss = expect_loss(loss)
+        self.targeted = expect_boolean("targeted", targeted)
+        self.value_range = expect_value_range(value_range)
+        self.seed = expect_seed(seed)
+        self.jit_compile = expect_jit_compile(jit_compile)
         self.built = True
 
-    @property
-    def epsilon(self):
-        """The radius of the threat model in pixels; `None` for an attack that has none."""
-        return self.ball.epsilon if hasattr(self, "ball") else None
-
-    @property
-    def perturbation(self):
-        """The `Perturbation` whose parameters are searched."""
-        raise NotImplementedError
-
-    def search(self, examples, clean, seed):
-        """Returns the best `Candidate` that was found, for each example.
+    def search(self, objective, examples, clean, seed):
+        """Searches θ; what a subclass must give.
 
         Args:
-          examples: `Examples`.
-          clean: their `Candidate` without any perturbation.
+          objective: the `search.Objective` to maximize. Each of its queries runs the model on a batch once.
+          examples: `search.Examples`: images `[batch, height, width, channels]`, labels, and each one's clean loss.
+          clean: their `search.Candidate` without any perturbation.
           seed: `[2]` integers.
-        """
-        raise NotImplementedError
-
-    def call(self, images, labels, seed=None, return_perturbation=False, stop_when_broken=True):
-        result = self.run(images, labels, seed, stop_when_broken)
-        return (result.images, result.parameters) if return_perturbation else result.images
-
-    def run(self, images, labels, seed=None, stop_when_broken=True):
-        """Attacks a batch, and returns all there is to know of it.
-
-        Args:
-          images, labels, seed, stop_when_broken: the call's arguments.
 
         Returns:
-          `AttackResult`.
+          The best `search.Candidate` for each example.
         """
-        images, labels = as_images(images), tf.convert_to_tensor(labels)
-        seed = tf.constant([self.seed, 0]) if seed is None else tf.convert_to_tensor(seed)
-        if tf.executing_eagerly():
-            return self._compiled_for(images, labels, seed, stop_when_broken)(images, labels, seed)
-        # Whoever compiles this graph may do so with XLA, which cannot leave examples out.
-        return self._run(images, labels, seed, stop_when_broken, compact=False)
+        raise NotImplementedError
 
-    def compute_output_shape(self, images_shape, labels_shape):
+    def call(self, images, labels, *, model, loss=None, seed=None, stop_when_fooled=True):
+        return self.run(images, labels, model=model, loss=loss, seed=seed, stop_when_fooled=stop_when_fooled).images
+
+    def run(self, images, labels, *, model, loss=None, seed=None, stop_when_fooled=True):
+        """Attacks a batch, and returns all there is to know of it: an `AttackResult`.
+
+        The arguments are those of a call.
+        """
+        return runner.run(self, images, labels, model=model, loss=loss, seed=seed, stop_when_fooled=stop_when_fooled)
+
+    def compute_output_shape(self, images_shape, labels_shape=None):
         return images_shape
 
-    def perturb(self, images, parameters):
-        """T(x; θ), kept to the value range."""
-        return tf.clip_by_value(self.perturbation.apply(images, parameters), *self.value_range)
+    def options(self):
+        """Every argument of the constructor, by name."""
+        return {name: _plain_tuple(getattr(self, name)) for name in _option_names(type(self))}
 
-    def judge(self, examples, parameters):
-        """Runs the model on T(x; θ): the `Candidate` for each example."""
-        return self.candidate(parameters, *self._evaluate(self.perturb(examples.images, parameters), examples.labels))
-
-    def judge_and_differentiate(self, examples, parameters):
-        """`judge`, and ∂loss/∂θ for each example."""
-        perturbed, pull_back = self.perturbation.linearize(examples.images, parameters)
-        losses, success, upstream = self.differentiate(perturbed, examples.labels)
-        return self.candidate(parameters, losses, success), pull_back(upstream)
-
-    def differentiate(self, images, labels):
-        """Each image's loss, whether it is a success, and ∂loss/∂image."""
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            losses, success = self._evaluate(tf.clip_by_value(images, *self.value_range), labels)
-        return losses, success, tape.gradient(losses, images)
-
-    def assess(self, predictions, labels):
-        """Each prediction's loss, which the search raises, and whether it is a success."""
-        loss = resolve_loss(self.loss, self.model)
-        labels = expect_labels_in_range(labels, predictions, loss)
-        losses, correct = per_example_loss(loss, labels, predictions), is_correct(labels, predictions)
-        return (-losses, correct) if self.targeted else (losses, tf.logical_not(correct))
-
-    def candidate(self, parameters, losses, success):
-        """The `Candidate` that one run of the model has judged."""
-        return Candidate(parameters, success, losses, tf.ones_like(success, tf.int32))
-
-    def iterate(self, step: Callable, steps, examples, best, state):
-        """Searches on, step by step, among the examples that are not broken yet.
-
-        Args:
-          step: takes (count, `Examples`, state), and returns (`Candidate`, state).
-          steps: how often to take it, at most.
-          examples: `Examples`.
-          best: the best `Candidate` so far.
-          state: what a step hands to the next: tensors whose first axis is the batch.
-
-        Returns:
-          `(best, state)`.
-        """
-
-        def unfinished(count, best, state):
-            return (count < steps) & tf.reduce_any(self._is_open(examples, best))
-
-        def body(count, best, state):
-            if not examples.compact:
-                candidate, state = step(count, examples, state)
-                return count + 1, self._keep_better(examples, best, candidate), state
-            left = tf.where(self._is_open(examples, best))[:, 0]
-            chosen = examples.take(left)
-            candidate, new_state = step(count, chosen, gather(state, left))
-            better = self._keep_better(chosen, gather(best, left), candidate)
-            return count + 1, scatter(best, left, better), scatter(state, left, new_state)
-
-        _, best, state = tf.while_loop(unfinished, body, (0, best, state), parallel_iterations=1)
-        return best, state
-
-    def consider(self, examples, best, parameters):
-        """Judges one more θ of the examples that are not broken yet; returns the better candidates."""
-        best, _ = self.iterate(
-            lambda count, examples, parameters: (self.judge(examples, parameters), parameters),
-            1,
-            examples,
-            best,
-            parameters,
-        )
-        return best
-
-    def at(self, epsilon):
-        """A copy of this attack with another radius, in pixels."""
-        return type(self)(self.model, **{**self.options(), "epsilon": epsilon})
+    def replace(self, **changes):
+        """A copy with other options: `attack.replace(epsilon=0.2)`."""
+        return type(self)(**{**self.options(), **changes})
 
     def settings(self):
-        """Every option, as plain values: what to write beside a number that the attack gave."""
-        loss = resolve_loss(self.loss, self.model)
-        options = {key: value for key, value in self.options().items() if key not in ("name", "jit_compile")}
-        return {**options, "kind": type(self).__name__, "loss": name_of(loss)}
-
-    def options(self):
-        """The arguments that this attack was made with, but for the model. A subclass adds its own."""
-        return {
-            "name": self.name,
-            "loss": self.loss,
-            "targeted": self.targeted,
-            "value_range": self.value_range,
-            "seed": self.seed,
-            "jit_compile": self.jit_compile,
-        }
+        """Every option that decides a result, as plain values: what to write beside a number that the attack gave."""
+        options = {name: _described(value) for name, value in self.options().items()}
+        del options["name"], options["jit_compile"]
+        return {"class": type(self).__name__, **options}
 
     def get_config(self):
-        return {
-            **self.options(),
-            "model": keras.saving.serialize_keras_object(self.model),
-            "loss": keras.saving.serialize_keras_object(self.loss),
-        }
+        return {name: _serialized(value) for name, value in self.options().items()}
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["model"] = keras.layers.deserialize(config["model"])
-        config["loss"] = deserialize_loss(config["loss"])
+        config = {**config, "loss": deserialize_loss(config["loss"])}
+        if "perturbation" in config:
+            config["perturbation"] = keras.saving.deserialize_keras_object(config["perturbation"])
         return cls(**config)
 
-    def _is_open(self, examples, best):
-        return tf.logical_not(best.success) if examples.stop_when_broken else tf.ones_like(best.success)
+    def __repr__(self):
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+        return f"{type(self).__name__}({options})"
 
-    def _keep_better(self, examples, best, candidate):
-        return keep_better(best, candidate, examples.clean_loss, examples.stop_when_broken)
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_config() == other.get_config()
 
-    def _evaluate(self, images, labels):
-        """Each image's loss, which the search raises, and whether it is a success."""
-        return self.assess(self.model(images, training=False), labels)
+    def __hash__(self):
+        return hash((type(self), json.dumps(self.get_config(), sort_keys=True, default=str)))
 
-    def _run(self, images, labels, seed, stop_when_broken, compact):
-        images = self._expect_in_range(expect_finite(images))
-        losses, success = self._evaluate(images, labels)
-        clean = self.candidate(self.perturbation.identity(images), losses, success)
-        batch = tf.shape(images)[0]
-        examples = Examples(images, labels, losses, tf.range(batch), batch, compact, stop_when_broken)
-        found = self.search(examples, clean, seed)
-        best = tf.nest.map_structure(tf.stop_gradient, self._keep_better(examples, clean, found))
-        flow = self.perturbation.flow(images, best.parameters)
-        return AttackResult(
-            images=tf.stop_gradient(self.perturb(images, best.parameters)),
-            parameters=best.parameters,
-            flow=flow,
-            success=best.success,
-            loss=best.loss,
-            clean_success=clean.success,
-            clean_loss=clean.loss,
-            queries=found.queries,
-            displacement=displacement_statistics(flow),
-        )
+    def __reduce__(self):
+        return _made_of, (type(self), self.options())
 
-    def _compiled_for(self, images, labels, seed, stop_when_broken):
-        """The compiled search for batches like this one, of any size."""
-        signature = tuple(tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in (images, labels)) + (
-            tf.TensorSpec(seed.shape, seed.dtype),
-        )
-        compiled_loss = resolve_loss(None, self.model) if self.loss in (None, "log_odds") else None
-        key = (id(self.model), self.loss, compiled_loss, signature, stop_when_broken)
-        if key not in self._compiled:
-            jit_compile = compat.jit_compile_on_this_machine() if self.jit_compile == "auto" else self.jit_compile
 
-            def run(images, labels, seed):
-                return self._run(images, labels, seed, stop_when_broken, compact=not jit_compile)
+def _option_names(cls):
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
 
-            function = tf.function(run, jit_compile=jit_compile, autograph=False)
-            self._compiled[key] = function.get_concrete_function(*signature)
-        return self._compiled[key]
 
-    def _expect_in_range(self, images):
-        low, high = self.value_range
-        message = f"Expected images with values from {low} to {high} (`value_range`). Received from, to:"
-        least, greatest = tf.reduce_min(images), tf.reduce_max(images)
-        in_range = tf.reduce_all([least >= low, greatest <= high])
-        with tf.control_dependencies([tf.debugging.Assert(in_range, [message, least, greatest])]):
-            return tf.identity(images)
+def _made_of(cls, options):
+    return cls(**options)
+
+
+def _plain_tuple(value):
+    # Keras 2 wraps a tuple.
+    return tuple(value) if isinstance(value, tuple) else value
+
+
+def _is_plain(value):
+    return value is None or isinstance(value, (bool, int, float, str, tuple))
+
+
+def _serialized(value):
+    return value if _is_plain(value) else keras.saving.serialize_keras_object(value)
+
+
+def _described(value):
+    """An option as plain values for a record."""
+    if isinstance(value, Perturbation):
+        return {"class": type(value).__name__, **value.get_config()}
+    if isinstance(value, tuple):
+        return list(value)
+    return value if _is_plain(value) else name_of(value)

@@ -4,6 +4,7 @@ import keras
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.search import iterate, query_once
 from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
@@ -13,36 +14,54 @@ from keras_flowreg.perturbations import Flow
 class FlowFGSM(Attack):
     """The flow of the ball along which the loss of the clean image rises most: f = ε · steepest(∂loss/∂f at 0).
 
+    ```python
+    adversarial_images = fr.attacks.FlowFGSM(epsilon=0.4)(images, labels, model=model)
+    ```
+
     Args:
-      model: as `Attack`.
       epsilon: the radius of the ball, in pixels.
       norm: `"linf"`, `"pixel_l2"` or `"l2"`; see `FlowPGD`.
       lattice: the warp's derivative at integer positions, where the step starts; see `ops.warp`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Goodfellow et al., "Explaining and harnessing adversarial examples", 2015.
     """
 
-    def __init__(self, model, epsilon, *, norm="linf", lattice="central", **options):
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        epsilon,
+        *,
+        norm="linf",
+        lattice="central",
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
+    ):
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
         self.norm = norm
-        self.ball = balls.get(norm, epsilon)
+        self.epsilon = balls.get(norm, epsilon).epsilon
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
 
     @property
     def perturbation(self):
         return Flow(self.lattice)
 
-    def search(self, examples, clean, seed):
+    @property
+    def ball(self):
+        return balls.get(self.norm, self.epsilon)
+
+    def search(self, objective, examples, clean, seed):
         def step(count, examples, flow):
-            candidate, gradient = self.judge_and_differentiate(examples, flow)
+            candidate, gradient = objective.query_with_gradient(examples, flow)
             return candidate, self.ball.steepest_ascent(gradient)
 
-        best, flow = self.iterate(step, 1, examples, clean, clean.parameters)
-        return self.consider(examples, best, flow)
-
-    def options(self):
-        return {**super().options(), "epsilon": self.ball.epsilon, "norm": self.norm, "lattice": self.lattice}
+        best, flow = iterate(step, 1, examples, clean, clean.parameters)
+        return query_once(objective, examples, best, flow)

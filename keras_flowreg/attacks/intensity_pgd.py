@@ -13,25 +13,54 @@ NORMS = ("linf", "l2")
 class IntensityPGD(PGD):
     """`PGD` over what is added to the image's values, which moves no pixel.
 
+    ```python
+    adversarial_images = fr.attacks.IntensityPGD(epsilon=0.1, steps=5)(images, labels, model=model)
+    ```
+
     Args:
-      model: as `Attack`.
       epsilon: the radius of the ball, in the units of the image's values.
-      steps, step_size, random_start, restarts, momentum, step_decay: as `PGD`.
+      steps, step_size, start, restarts, momentum, step_decay: as `PGD`.
       norm: `"linf"` or `"l2"`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018.
     """
 
-    def __init__(self, model, epsilon, steps=20, step_size=None, *, norm="linf", **options):
+    def __init__(
+        self,
+        epsilon,
+        *,
+        steps=20,
+        step_size=None,
+        start="random",
+        restarts=1,
+        momentum=0.0,
+        step_decay="constant",
+        norm="linf",
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
+    ):
         super().__init__(
-            model, Additive(), epsilon, steps, step_size, norm=expect_one_of("norm", norm, NORMS), **options
+            Additive(),
+            epsilon,
+            steps=steps,
+            step_size=step_size,
+            start=start,
+            restarts=restarts,
+            momentum=momentum,
+            step_decay=step_decay,
+            norm=expect_one_of("norm", norm, NORMS),
+            loss=loss,
+            targeted=targeted,
+            value_range=value_range,
+            seed=seed,
+            jit_compile=jit_compile,
+            name=name,
         )
-
-    def options(self):
-        options = super().options()
-        del options["perturbation"]
-        return options

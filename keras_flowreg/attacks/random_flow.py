@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.search import iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_positive_integer
 from keras_flowreg.perturbations import Flow
@@ -14,40 +15,58 @@ from keras_flowreg.perturbations import Flow
 class RandomFlow(Attack):
     """The worst of several uniform draws from the ball, for each example on its own.
 
+    ```python
+    adversarial_images = fr.attacks.RandomFlow(epsilon=0.4)(images, labels, model=model)
+    ```
+
     Args:
-      model: as `Attack`.
       epsilon: the radius of the ball, in pixels.
-      draws: how many.
+      draws: how many flows are drawn for each example.
       norm: `"linf"`, `"pixel_l2"` or `"l2"`; see `FlowPGD`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
     """
 
-    uses_gradients = False
+    needs_gradient = False
 
-    def __init__(self, model, epsilon, draws=10, *, norm="linf", **options):
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        epsilon,
+        *,
+        draws=10,
+        norm="linf",
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
+    ):
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
         self.draws = expect_positive_integer("draws", draws)
         self.norm = norm
-        self.ball = balls.get(norm, epsilon)
+        self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
     def perturbation(self):
         return Flow()
 
-    def search(self, examples, clean, seed):
+    @property
+    def ball(self):
+        return balls.get(self.norm, self.epsilon)
+
+    def search(self, objective, examples, clean, seed):
         def step(count, examples, state):
-            return self.judge(examples, draw_from_ball(self.ball, examples, random.fold_in(seed, count))), state
+            return objective.query(examples, _draw(self.ball, examples, random.fold_in(seed, count))), state
 
-        return self.iterate(step, self.draws, examples, clean, ())[0]
-
-    def options(self):
-        return {**super().options(), "epsilon": self.ball.epsilon, "draws": self.draws, "norm": self.norm}
+        return iterate(step, self.draws, examples, clean, ())[0]
 
 
-def draw_from_ball(ball, examples, seed):
+def _draw(ball, examples, seed):
     """A uniform draw of a flow for each example."""
     shape = tf.shape(examples.images)
     flow = examples.draw(lambda batch: ball.sample(tf.stack([batch, shape[1], shape[2], 2]), seed))

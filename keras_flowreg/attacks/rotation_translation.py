@@ -7,9 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.search import iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
 from keras_flowreg.perturbations import Affine
+from keras_flowreg.perturbations.affine import BORDERS
 
 CANDIDATES = ("grid", "random")
 
@@ -21,8 +23,12 @@ class RotationTranslation(Attack):
     `"grid"` tries every combination of equally spaced angles and shifts, the furthest from the identity first;
     `"random"` tries `draws` uniform draws of them (worst-of-k). The image as it is, is always a candidate.
 
+    ```python
+    attack = fr.attacks.RotationTranslation(max_angle=15, max_shift=1, angles=5, shifts=3)
+    adversarial_images = attack(images, labels, model=model)
+    ```
+
     Args:
-      model: as `Attack`.
       candidates: `"grid"` or `"random"`.
       max_angle: the largest angle either way, in degrees.
       max_shift: the largest shift either way, down and right, in pixels.
@@ -30,20 +36,19 @@ class RotationTranslation(Attack):
       shifts: how many shifts along each axis the grid has.
       draws: how many random draws.
       border: what lies outside the image: `"edge"`, its nearest pixel, or `"black"`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Engstrom et al., "Exploring the landscape of spatial robustness", 2019, whose grid is the default
     and whose images have a black border.
     """
 
-    uses_gradients = False
+    needs_gradient = False
 
     def __init__(
         self,
-        model,
         *,
         candidates="grid",
         max_angle=30.0,
@@ -52,29 +57,36 @@ class RotationTranslation(Attack):
         shifts=5,
         draws=10,
         border="edge",
-        **options,
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
     ):
-        super().__init__(model, **options)
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
         self.candidates = expect_one_of("candidates", candidates, CANDIDATES)
         self.max_angle = expect_not_negative("max_angle", max_angle)
         self.max_shift = expect_not_negative("max_shift", max_shift)
         self.angles = expect_positive_integer("angles", angles)
         self.shifts = expect_positive_integer("shifts", shifts)
         self.draws = expect_positive_integer("draws", draws)
-        self._perturbation = Affine(border=border)
+        self.border = expect_one_of("border", border, BORDERS)
 
     @property
     def perturbation(self):
-        return self._perturbation
+        return Affine(border=self.border)
 
-    def search(self, examples, clean, seed):
+    def search(self, objective, examples, clean, seed):
         steps, propose = self._grid(examples) if self.candidates == "grid" else self._random_draws(seed)
 
         def step(count, examples, state):
             parameters = tf.ensure_shape(tf.cast(propose(count, examples), examples.images.dtype), [None, 4])
-            return self.judge(examples, parameters), state
+            return objective.query(examples, parameters), state
 
-        return self.iterate(step, steps, examples, clean, ())[0]
+        return iterate(step, steps, examples, clean, ())[0]
 
     def _grid(self, examples):
         points = self._grid_points()
@@ -101,18 +113,6 @@ class RotationTranslation(Attack):
             return limits * examples.draw(lambda batch: random.uniform([batch, 4], draw_seed, -1.0, 1.0))
 
         return self.draws, propose
-
-    def options(self):
-        return {
-            **super().options(),
-            "candidates": self.candidates,
-            "max_angle": self.max_angle,
-            "max_shift": self.max_shift,
-            "angles": self.angles,
-            "shifts": self.shifts,
-            "draws": self.draws,
-            "border": self._perturbation.border,
-        }
 
 
 def _symmetric(limit, count):

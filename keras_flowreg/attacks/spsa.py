@@ -4,8 +4,9 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
+from keras_flowreg.attacks.ascent import STEP_DECAYS, step_scale
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.steps import STEP_DECAYS, step_scale
+from keras_flowreg.attacks.search import iterate, query_once
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
 from keras_flowreg.perturbations import Flow
@@ -18,10 +19,14 @@ class FlowSPSA(Attack):
         g = mean over samples of (loss(f + δ s) - loss(f - δ s)) / (2 δ) · s,    s = ±1 in every component
         f ← project( f + step_size · steepest(g) )
 
-    from zero. It needs no gradient of the model, and so is not fooled by one that is masked.
+    from zero. It needs no gradient of the model, and so is not misled by one that is masked.
+
+    ```python
+    attack = fr.attacks.FlowSPSA(epsilon=0.4, queries=100, samples=4)
+    adversarial_images = attack(images, labels, model=model)
+    ```
 
     Args:
-      model: as `Attack`.
       epsilon: the radius of the ball, in pixels.
       queries: how many runs of the model an example may take, at most; the clean one included.
       samples: pairs of losses in each estimate.
@@ -30,31 +35,37 @@ class FlowSPSA(Attack):
       step_size: in pixels; `None` for ε / 2.
       step_decay: how the step size falls over the run: `"constant"`, `"linear"` or `"cosine"`.
       norm: `"linf"`, `"pixel_l2"` or `"l2"`; see `FlowPGD`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Uesato et al., "Adversarial risk and the dangers of evaluating against weak attacks", 2018;
     Spall, 1992, for the estimate. Theirs steps by Adam.
     """
 
-    uses_gradients = False
+    needs_gradient = False
 
     def __init__(
         self,
-        model,
         epsilon,
-        queries=1000,
         *,
+        queries=1000,
         samples=16,
         delta=0.05,
         step_size=None,
         step_decay="linear",
         norm="linf",
-        **options,
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
     ):
-        super().__init__(model, **options)
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
         self.queries = expect_positive_integer("queries", queries)
         self.samples = expect_positive_integer("samples", samples)
         if self._steps < 1:
@@ -63,37 +74,42 @@ class FlowSPSA(Attack):
                 f"Received {queries}."
             )
         self.delta = expect_positive("delta", delta)
-        self.norm = norm
-        self.ball = balls.get(norm, epsilon)
-        self.step_size = step_size if step_size is None else expect_positive("step_size", step_size)
-        self._step = balls.get(norm, self.ball.epsilon / 2 if step_size is None else step_size)
+        self.step_size = None if step_size is None else expect_positive("step_size", step_size)
         self.step_decay = expect_one_of("step_decay", step_decay, STEP_DECAYS)
+        self.norm = norm
+        self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
     def perturbation(self):
         return Flow()
 
     @property
+    def ball(self):
+        return balls.get(self.norm, self.epsilon)
+
+    @property
     def _steps(self):
-        # The clean image and the last iterate are judged too.
+        # The clean image and the last iterate are queried too.
         return (self.queries - 2) // (2 * self.samples + 1)
 
-    def search(self, examples, clean, seed):
+    def search(self, objective, examples, clean, seed):
+        step_ball = balls.get(self.norm, self.epsilon / 2 if self.step_size is None else self.step_size)
+
         def step(count, examples, flow):
-            candidate = self.judge(examples, flow)
+            candidate = objective.query(examples, flow)
             candidate = candidate._replace(queries=candidate.queries + 2 * self.samples)
-            gradient = self._estimate_gradient(examples, flow, random.fold_in(seed, count))
+            gradient = self._estimate_gradient(objective, examples, flow, random.fold_in(seed, count))
             ascent = tf.cast(step_scale(self.step_decay, count, self._steps), flow.dtype)
-            return candidate, self.ball.project(flow + ascent * self._step.steepest_ascent(gradient))
+            return candidate, self.ball.project(flow + ascent * step_ball.steepest_ascent(gradient))
 
-        best, flow = self.iterate(step, self._steps, examples, clean, clean.parameters)
-        return self.consider(examples, best, flow)
+        best, flow = iterate(step, self._steps, examples, clean, clean.parameters)
+        return query_once(objective, examples, best, flow)
 
-    def _estimate_gradient(self, examples, flow, seed):
+    def _estimate_gradient(self, objective, examples, flow, seed):
         def add_sample(sample, total):
             signs = self._signs(examples, flow, random.fold_in(seed, sample))
-            above = self.judge(examples, flow + self.delta * signs).loss
-            below = self.judge(examples, flow - self.delta * signs).loss
+            above = objective.query(examples, flow + self.delta * signs).loss
+            below = objective.query(examples, flow - self.delta * signs).loss
             slope = (above - below) / (2 * self.delta)
             return sample + 1, total + slope[:, tf.newaxis, tf.newaxis, tf.newaxis] * signs
 
@@ -107,15 +123,3 @@ class FlowSPSA(Attack):
             return tf.sign(random.uniform(tf.concat([[batch], tf.shape(flow)[1:]], 0), seed, -1.0, 1.0))
 
         return tf.ensure_shape(tf.cast(examples.draw(sample), flow.dtype), flow.shape)
-
-    def options(self):
-        return {
-            **super().options(),
-            "epsilon": self.ball.epsilon,
-            "queries": self.queries,
-            "samples": self.samples,
-            "delta": self.delta,
-            "step_size": self.step_size,
-            "step_decay": self.step_decay,
-            "norm": self.norm,
-        }

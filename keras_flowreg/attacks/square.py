@@ -5,13 +5,13 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.search import iterate
 from keras_flowreg.ops import random
-from keras_flowreg.ops.validation import expect_one_of, expect_positive_integer
+from keras_flowreg.ops.validation import expect_fraction, expect_one_of, expect_positive, expect_positive_integer
 from keras_flowreg.perturbations import Flow
 
 # After these fractions of the queries, the patches' area is halved.
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-NORMS = ("linf", "pixel_l2")
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -20,39 +20,59 @@ class FlowSquare(Attack):
 
     The flow starts as columns of random displacements on the ball's edge. A query draws a square's place and
     one displacement on the edge for all of it; the change is kept if the loss rises. The squares shrink on a
-    fixed schedule. It needs no gradient of the model, and so is not fooled by one that is masked.
+    fixed schedule. It needs no gradient of the model, and so is not misled by one that is masked.
+
+    ```python
+    adversarial_images = fr.attacks.FlowSquare(epsilon=0.4, queries=50)(images, labels, model=model)
+    ```
 
     Args:
-      model: as `Attack`.
       epsilon: the radius of the ball, in pixels.
       queries: how many runs of the model an example may take, at most; the clean one included.
       first_area: the first squares' part of the image's area, above 0 and at most 1.
       norm: `"linf"` or `"pixel_l2"`; see `FlowPGD`.
-      **options: `loss`, `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random
     search", 2020, for additive noise; here a patch is displaced instead.
     """
 
-    uses_gradients = False
+    needs_gradient = False
 
-    def __init__(self, model, epsilon, queries=1000, *, first_area=0.8, norm="linf", **options):
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        epsilon,
+        *,
+        queries=1000,
+        first_area=0.8,
+        norm="linf",
+        loss=None,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
+    ):
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
         self.queries = expect_positive_integer("queries", queries)
-        if not 0 < first_area <= 1:
-            raise ValueError(f"Expected `first_area` to be above 0 and at most 1. Received {first_area!r}.")
-        self.first_area = float(first_area)
-        self.norm = expect_one_of("norm", norm, NORMS)
-        self.ball = balls.get(norm, epsilon)
+        self.first_area = expect_fraction("first_area", expect_positive("first_area", first_area))
+        self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
+        self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
     def perturbation(self):
         return Flow()
 
-    def search(self, examples, clean, seed):
+    @property
+    def ball(self):
+        return balls.get(self.norm, self.epsilon)
+
+    def search(self, objective, examples, clean, seed):
         shape = tf.shape(examples.images)
         stripes = self._edge_draws(examples, tf.stack([1, shape[2], 2]), random.fold_in(seed, 0))
         stripes = tf.broadcast_to(stripes, tf.stack([shape[0], shape[1], shape[2], 2]))
@@ -63,14 +83,14 @@ class FlowSquare(Attack):
             flow, loss = state
             square = self._square(examples, count, random.fold_in(seed, count))
             displacement = self._edge_draws(examples, [1, 1, 2], random.fold_in(seed, self.queries + count))
-            # The first query judges the stripes.
+            # The first query is that of the stripes.
             proposal = tf.where(square & (count > 0), displacement, flow)
-            candidate = self.judge(examples, proposal)
+            candidate = objective.query(examples, proposal)
             rises = candidate.loss > loss
             flow = tf.where(rises[:, tf.newaxis, tf.newaxis, tf.newaxis], proposal, flow)
             return candidate, (flow, tf.where(rises, candidate.loss, loss))
 
-        return self.iterate(step, self.queries - 1, examples, clean, (start, worst))[0]
+        return iterate(step, self.queries - 1, examples, clean, (start, worst))[0]
 
     def _edge_draws(self, examples, shape, seed):
         """Random displacements on the ball's edge: `[batch, *shape]`, the last axis (dy, dx)."""
@@ -95,12 +115,3 @@ class FlowSquare(Attack):
 
         rows, columns = covered(height, corner[:, 0]), covered(width, corner[:, 1])
         return (rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :])[..., tf.newaxis]
-
-    def options(self):
-        return {
-            **super().options(),
-            "epsilon": self.ball.epsilon,
-            "queries": self.queries,
-            "first_area": self.first_area,
-            "norm": self.norm,
-        }

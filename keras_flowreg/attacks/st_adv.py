@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from keras_flowreg.attacks.base import Attack, select
+from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.search import iterate, query_once, select
 from keras_flowreg.ops.flows import flow_smoothness_loss
 from keras_flowreg.ops.losses import split_predictions
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
@@ -20,21 +21,24 @@ class StAdv(Attack):
         max(z_label - max_{k ≠ label} z_k, 0) + τ · L_flow(f)
 
     where L_flow is `ops.flow_smoothness_loss`. Flows are not bounded. A descent ends at the first flow that
-    breaks its example, and there is one for each of several τ, halving a logarithmic range: up after a
-    success, down after a failure. The smoothest flow that breaks an example is returned.
+    fools the model, and there is one for each of several τ, halving a logarithmic range: up after a
+    success, down after a failure. The smoothest flow that fools the model is returned.
+
+    ```python
+    adversarial_images = fr.attacks.StAdv(steps=10, searches=2)(images, labels, model=model)
+    ```
 
     Args:
-      model: as `Attack`.
       steps: gradient steps for each τ.
       learning_rate: Adam's, in pixels.
       smoothness_range: the least and the greatest τ.
       searches: how many values of τ are tried.
       lattice: the warp's derivative at integer positions; see `ops.warp`.
-      loss: of what is returned, `"margin"` unless another is given: the descent is the margin's in any case.
-      **options: `targeted`, `value_range`, `seed`, `jit_compile`, `name`, as `Attack`.
+      loss: which the result is chosen by. The descent is that of the margin in any case.
+      targeted, value_range, seed, jit_compile, name: as `Attack`.
 
     Raises:
-      ValueError, TypeError: if an argument is out of its range, or an option is unknown.
+      ValueError, TypeError: if an option is out of its range or unknown.
 
     Reference: Xiao et al., "Spatially transformed adversarial examples", 2018, whose τ is 0.05, which is near
     the first here. They descend with L-BFGS, for one τ.
@@ -42,7 +46,6 @@ class StAdv(Attack):
 
     def __init__(
         self,
-        model,
         *,
         steps=100,
         learning_rate=0.05,
@@ -50,14 +53,18 @@ class StAdv(Attack):
         searches=5,
         lattice="central",
         loss="margin",
-        **options,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=0,
+        jit_compile="auto",
+        name=None,
     ):
-        super().__init__(model, loss=loss, **options)
+        super().__init__(
+            loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
+        )
         self.steps = expect_positive_integer("steps", steps)
         self.learning_rate = expect_positive("learning_rate", learning_rate)
-        self.smoothness_range = tuple(expect_positive("smoothness_range", bound) for bound in smoothness_range)
-        if len(self.smoothness_range) != 2 or self.smoothness_range[0] > self.smoothness_range[1]:
-            raise ValueError(f"Expected `smoothness_range` to be (least, greatest). Received {smoothness_range!r}.")
+        self.smoothness_range = _expect_range("smoothness_range", smoothness_range)
         self.searches = expect_positive_integer("searches", searches)
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
 
@@ -65,10 +72,10 @@ class StAdv(Attack):
     def perturbation(self):
         return Flow(self.lattice)
 
-    def search(self, examples, clean, seed):
+    def search(self, objective, examples, clean, seed):
         def attempt(count, best, low, high):
             middle = (low + high) / 2
-            found = self._descend(examples, clean, tf.exp(middle))
+            found = self._descend(objective, examples, clean, tf.exp(middle))
             best = _keep_smoother(best, found._replace(queries=best.queries + found.queries - clean.queries))
             return count + 1, best, tf.where(found.success, middle, low), tf.where(found.success, high, middle)
 
@@ -78,48 +85,46 @@ class StAdv(Attack):
         )
         return state[1]
 
-    def _descend(self, examples, clean, smoothness_weight):
-        """One descent; its last flow is judged too."""
+    def _descend(self, objective, examples, clean, smoothness_weight):
+        """One descent; its last flow is queried too."""
 
         def step(count, examples, state):
             flow, first, second, weight = state
-            candidate, gradient = self._judge_and_differentiate_objective(examples, flow, weight)
+            candidate, gradient = self._query_and_differentiate(objective, examples, flow, weight)
             first = _FIRST_DECAY * first + (1 - _FIRST_DECAY) * gradient
             second = _SECOND_DECAY * second + (1 - _SECOND_DECAY) * tf.square(gradient)
             move = _adam_move(first, second, tf.cast(count + 1, flow.dtype))
             return candidate, (flow - self.learning_rate * move, first, second, weight)
 
-        start = self.perturbation.identity(examples.images)
+        start = objective.perturbation.identity(examples.images)
         weight = tf.cast(smoothness_weight, start.dtype)[:, tf.newaxis, tf.newaxis, tf.newaxis]
         state = (start, tf.zeros_like(start), tf.zeros_like(start), weight)
-        best, (flow, *_) = self.iterate(step, self.steps, examples, clean, state)
-        return self.consider(examples, best, flow)
+        best, (flow, *_) = iterate(step, self.steps, examples, clean, state)
+        return query_once(objective, examples, best, flow)
 
-    def _judge_and_differentiate_objective(self, examples, flow, smoothness_weight):
-        """The `Candidate` for each flow, and the objective's derivative with respect to it."""
-        images, pull_back = self.perturbation.linearize(examples.images, flow)
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            predictions = self.model(tf.clip_by_value(images, *self.value_range), training=False)
+    def _query_and_differentiate(self, objective, examples, flow, smoothness_weight):
+        """The `Candidate` for each flow, and the derivative of what is descended with respect to it."""
+        images, pull_back = objective.perturbation.linearize(examples.images, flow)
+
+        def measure(predictions):
             label, others = split_predictions(examples.labels, tf.cast(predictions, images.dtype))
             lead = label - tf.reduce_max(others, axis=1)
-            hinge = tf.nn.relu(-lead if self.targeted else lead)
-        candidate = self.candidate(flow, *self.assess(predictions, examples.labels))
-        with tf.GradientTape() as flow_tape:
-            flow_tape.watch(flow)
-            smoothness = flow_smoothness_loss(flow)
-        gradient = pull_back(tape.gradient(hinge, images))
-        return candidate, gradient + smoothness_weight * flow_tape.gradient(smoothness, flow)
+            return [tf.nn.relu(-lead if self.targeted else lead)]
 
-    def options(self):
-        return {
-            **super().options(),
-            "steps": self.steps,
-            "learning_rate": self.learning_rate,
-            "smoothness_range": self.smoothness_range,
-            "searches": self.searches,
-            "lattice": self.lattice,
-        }
+        predictions, (gradient,) = objective.differentiate_each(images, measure)
+        with tf.GradientTape() as tape:
+            tape.watch(flow)
+            smoothness = flow_smoothness_loss(flow)
+        candidate = objective.candidate(flow, predictions, examples.labels)
+        return candidate, pull_back(gradient) + smoothness_weight * tape.gradient(smoothness, flow)
+
+
+def _expect_range(name, bounds):
+    """Checks (least, greatest), two positive numbers."""
+    bounds = tuple(expect_positive(name, bound) for bound in bounds)
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise ValueError(f"Expected `{name}` to be (least, greatest). Received {bounds!r}.")
+    return bounds
 
 
 def _adam_move(first, second, step):

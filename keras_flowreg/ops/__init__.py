@@ -1,7 +1,12 @@
 """Pure functions of tensors: warping and its derivatives, units, losses."""
 
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics, flow_smoothness_loss
-from keras_flowreg.ops.losses import LogOddsLoss, MarginLoss, per_example_loss
+from keras_flowreg.ops.losses import (
+    LogOddsLoss,
+    MarginLoss,
+    SmoothedSparseCategoricalCrossentropy,
+    per_example_loss,
+)
 from keras_flowreg.ops.units import normalized_from_pixels, pixels_from_normalized, weight_from_paper
 from keras_flowreg.ops.warp import dense_image_warp, dense_image_warp_with_gradients, image_gradients
 
@@ -9,6 +14,7 @@ __all__ = [
     "DisplacementStatistics",
     "LogOddsLoss",
     "MarginLoss",
+    "SmoothedSparseCategoricalCrossentropy",
     "dense_image_warp",
     "dense_image_warp_with_gradients",
     "displacement_statistics",

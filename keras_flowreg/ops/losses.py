@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops.validation import expect_fraction
+
 NAMED_LOSSES = ("margin", "log_odds")
 _SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
 
@@ -55,6 +57,46 @@ class LogOddsLoss(keras.losses.Loss):
         return {**super().get_config(), "from_logits": self.from_logits}
 
 
+# One object each: what is compiled for a loss is found again by it.
+_MARGIN = MarginLoss()
+_LOG_ODDS = {logits: LogOddsLoss(logits) for logits in (False, True)}
+
+
+@keras.saving.register_keras_serializable(package="keras_flowreg")
+class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
+    """The cross-entropy of class indices, with label smoothing, which Keras has for one-hot labels only.
+
+    ```python
+    loss = fr.ops.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)
+    model.compile("sgd", loss)
+    ```
+
+    Args:
+      label_smoothing: the part of each label's probability that all classes share, from 0 to 1.
+      from_logits: whether the predictions are logits. Otherwise they are probabilities.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float,
+        from_logits: bool = False,
+        name: str = "smoothed_sparse_categorical_crossentropy",
+        **options,
+    ):
+        super().__init__(name=name, **options)
+        self.label_smoothing = expect_fraction("label_smoothing", label_smoothing)
+        self.from_logits = bool(from_logits)
+
+    def call(self, y_true, y_pred):
+        one_hot = tf.one_hot(tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred.shape[-1], dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(
+            one_hot, y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "from_logits": self.from_logits}
+
+
 def split_predictions(labels, predictions):
     """Each example's prediction for its label, and those for the other classes.
 
@@ -74,38 +116,61 @@ def split_predictions(labels, predictions):
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
 
 
-def resolve_loss(loss, model):
-    """Returns the loss to differentiate: `loss`, or where it is `None` the one `model` was compiled with.
-
-    Args:
-      loss: a Keras loss: instance, function or name; `"margin"`; `"log_odds"`, which takes predictions as the
-        loss does that the model was compiled with; or `None`.
-      model: a Keras model.
-
-    Returns:
-      A `keras.losses.Loss` or a function of `(labels, predictions)`.
+def compiled_loss(model):
+    """Returns the loss that a Keras model is compiled with now, or `None`.
 
     Raises:
-      ValueError: if there is no loss, one for each of several outputs, or none that says what `"log_odds"` gets.
+      ValueError: if it is compiled with a loss for each of several outputs.
+    """
+    losses = [loss for loss in tf.nest.flatten(getattr(model, "loss", None)) if loss is not None]
+    if len(losses) > 1:
+        raise ValueError(f"Expected one loss, for one output. Received {len(losses)}: {model.loss}.")
+    return keras.losses.get(losses[0]) if losses else None
+
+
+def resolve_loss(loss, default=None):
+    """Returns the loss to differentiate, as an object or a function.
+
+    Args:
+      loss: a Keras loss (instance, function or name), `"margin"`, `"log_odds"` or `None`.
+      default: the loss that `None` stands for, as `compiled_loss` gives it. It also says whether `"log_odds"` gets
+        logits or probabilities.
+
+    Returns:
+      A `keras.losses.Loss` or a function of `(labels, predictions)`. Equal names give the same object.
+
+    Raises:
+      ValueError: if `loss` is unknown, or there is none, or nothing says what `"log_odds"` gets.
     """
     if loss == "margin":
-        return MarginLoss()
+        return _MARGIN
     if loss == "log_odds":
-        return log_odds_of(resolve_loss(None, model))
-    loss = getattr(model, "loss", None) if loss is None else loss
-    if isinstance(loss, (list, tuple, dict)):
-        losses = tf.nest.flatten(loss)
-        if len(losses) > 1:
-            raise ValueError(f"Expected one loss, for one output. Received {len(losses)}: {loss}.")
-        loss = losses[0] if losses else None
+        return log_odds_of(default)
+    loss = default if loss is None else loss
     if loss is None:
-        raise ValueError("Expected a loss: pass `loss=`, or a model that was compiled with one. Received None.")
+        raise ValueError(
+            "Expected a loss: pass `loss=`, or a model that is compiled with one. Received no loss, and a model that is "
+            "not compiled."
+        )
     return keras.losses.get(loss)
 
 
+def expect_loss(loss):
+    """Checks that a loss is known by its name, or is an object; returns it as it is."""
+    if loss is None or loss in NAMED_LOSSES:
+        return loss
+    if not (isinstance(loss, str) or callable(loss)):
+        raise ValueError(f"Expected `loss` to be a Keras loss, or one of {NAMED_LOSSES}. Received {loss!r}.")
+    try:
+        keras.losses.get(loss)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"Expected `loss` to be a Keras loss, or one of {NAMED_LOSSES}. Received {loss!r}.") from error
+    return loss
+
+
 def deserialize_loss(config):
-    """The argument of `resolve_loss` from what `keras.saving.serialize_keras_object` made of it."""
-    return config if config in (None, *NAMED_LOSSES) else keras.losses.get(config)
+    """The `loss` of a configuration, from what `keras.saving.serialize_keras_object` made of it."""
+    return config if config is None or config in NAMED_LOSSES else keras.losses.get(config)
 
 
 def takes_logits(loss):
@@ -118,18 +183,23 @@ def takes_logits(loss):
 
 
 def log_odds_of(loss):
-    """The `LogOddsLoss` of the predictions that a cross-entropy takes: logits or probabilities.
+    """Returns the `LogOddsLoss` of the predictions that a cross-entropy takes: logits or probabilities.
 
     Raises:
-      ValueError: if the loss does not say which it takes.
+      ValueError: if there is no loss, or it does not say which it takes.
     """
+    if loss is None:
+        raise ValueError(
+            "Expected a model that is compiled with a cross-entropy, whose `from_logits` says what 'log_odds' are taken "
+            "of. Received a model that is not compiled: compile it, or give LogOddsLoss(from_logits=...) instead."
+        )
     logits = takes_logits(loss)
     if logits is None:
         raise ValueError(
             "Expected a cross-entropy, whose `from_logits` says what 'log_odds' are taken of. "
             f"Received {name_of(loss)}: give LogOddsLoss(from_logits=...) instead."
         )
-    return LogOddsLoss(logits)
+    return _LOG_ODDS[logits]
 
 
 def per_example_loss(loss, labels, predictions):
@@ -181,9 +251,13 @@ def name_of(loss):
 
 
 def expect_labels_in_range(labels, predictions, loss):
-    """Returns `labels`, with a run-time check of class indices against the number of predictions.
+    """Checks class indices against the number of predictions; returns the labels.
 
-    Only the labels of a sparse loss, a margin or log-odds are class indices; others are returned as they are.
+    Only the labels of a sparse loss, a margin or log-odds are class indices. Others are returned as they are. In a
+    graph the check is an operation, which XLA drops.
+
+    Raises:
+      ValueError: if a label has no prediction (in a graph: InvalidArgumentError).
     """
     takes_both = isinstance(loss, (MarginLoss, LogOddsLoss))
     takes_indices = "sparse" in name_of(loss).lower() or (takes_both and not _are_one_hot(labels))
@@ -193,6 +267,10 @@ def expect_labels_in_range(labels, predictions, loss):
     message = f"Expected labels from 0 to {classes - 1}, for {classes} predictions. Received a label outside."
     indices = tf.cast(labels, tf.int64)
     in_range = tf.reduce_all((indices >= 0) & (indices < classes))
+    if tf.executing_eagerly():
+        if not in_range:
+            raise ValueError(f"{message[:-1]}: {tf.reduce_min(indices)} to {tf.reduce_max(indices)}.")
+        return labels
     with tf.control_dependencies([tf.debugging.Assert(in_range, [message, indices], summarize=8)]):
         return tf.identity(labels)
 

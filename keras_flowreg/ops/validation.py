@@ -1,6 +1,13 @@
 """Early, clear errors for tensors of the wrong rank, shape or dtype."""
 
+import math
+import numbers
+
+import numpy as np
 import tensorflow as tf
+
+# The part of a value range by which rounding may lead outside of it, as after a resize.
+_ROUNDING = 1e-5
 
 
 def as_images(images, name="images"):
@@ -60,34 +67,137 @@ def expect_finite(images):
     return tf.debugging.check_numerics(images, "Expected finite images. Received NaN or infinity in a batch of images:")
 
 
+def expect_in_range(images, value_range):
+    """Checks that images are finite and within their value range; returns them, clipped to it.
+
+    What rounding has put outside by a hair is clipped. In a graph the check is an operation, which XLA drops.
+
+    Raises:
+      ValueError: if a value is NaN, infinite or outside (in a graph: InvalidArgumentError).
+    """
+    low, high = value_range
+    slack = _ROUNDING * (high - low)
+    message = f"Expected finite images with values from {low} to {high} (`value_range`). Received from, to:"
+    least, greatest = tf.reduce_min(images), tf.reduce_max(images)
+    # NaN compares with nothing. A replica may get no examples of a last batch.
+    is_in_range = tf.reduce_all((images >= low - slack) & (images <= high + slack))
+    clipped = tf.clip_by_value(images, low, high)
+    if tf.executing_eagerly():
+        if not is_in_range:
+            raise ValueError(f"{message} {least:g}, {greatest:g}.")
+        return clipped
+    with tf.control_dependencies([tf.debugging.Assert(is_in_range, [message, least, greatest])]):
+        return tf.identity(clipped)
+
+
+def expect_same_batch(images, labels):
+    """Checks that there is one label for each image."""
+    sizes = images.shape[0], labels.shape[0] if labels.shape.rank else None
+    if labels.shape.rank == 0 or (None not in sizes and sizes[0] != sizes[1]):
+        raise ValueError(
+            f"Expected one label for each image. Received {sizes[0]} images and labels of the shape {labels.shape}."
+        )
+
+
 def expect_one_of(name, value, allowed):
     """Checks that an option has one of its named values."""
-    if value not in allowed:
-        raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}. Received {value!r}.")
+    if not (isinstance(value, str) and value in allowed):
+        raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}. Received {_short(value)}.")
     return value
+
+
+def expect_number(name, value):
+    """Checks that an option is a finite number, and not a bool or text; returns it as a float."""
+    try:
+        number = None if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or not math.isfinite(number):
+        raise ValueError(f"Expected `{name}` to be a finite number. Received {_short(value)}.")
+    return number
 
 
 def expect_not_negative(name, value):
     """Checks that a number is finite and at least 0; returns it as a float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"Expected `{name}` to be a number. Received {value!r}.") from None
-    if not 0 <= number < float("inf"):
+    number = expect_number(name, value)
+    if number < 0:
         raise ValueError(f"Expected `{name}` to be finite and not negative. Received {value!r}.")
     return number
 
 
 def expect_positive(name, value):
     """Checks that a number is finite and more than 0; returns it as a float."""
-    number = expect_not_negative(name, value)
-    if number == 0:
+    number = expect_number(name, value)
+    if number <= 0:
         raise ValueError(f"Expected `{name}` to be more than 0. Received {value!r}.")
     return number
 
 
+def expect_fraction(name, value):
+    """Checks that a number is from 0 to 1; returns it as a float."""
+    number = expect_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"Expected `{name}` to be a fraction from 0 to 1. Received {value!r}.")
+    return number
+
+
+def expect_integer(name, value, least=None):
+    """Checks that an option is a whole number, of at least `least`; returns it as an int."""
+    bound = "" if least is None else f" of at least {least}"
+    is_whole = isinstance(value, (numbers.Integral, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not is_whole or (least is not None and value < least):
+        raise ValueError(f"Expected `{name}` to be a whole number{bound}. Received {_short(value)}.")
+    return int(value)
+
+
 def expect_positive_integer(name, value):
     """Checks that a count is a whole number of at least 1; returns it as an int."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"Expected `{name}` to be a whole number of at least 1. Received {value!r}.")
-    return int(value)
+    return expect_integer(name, value, least=1)
+
+
+def expect_seed(value, name="seed"):
+    """Checks that a seed is a whole number of 32 bits; returns it as an int."""
+    seed = expect_integer(name, value)
+    if not -(2**31) <= seed < 2**31:
+        raise ValueError(f"Expected `{name}` to be a whole number of 32 bits. Received {_short(value)}.")
+    return seed
+
+
+def expect_boolean(name, value):
+    """Checks that an option is `True` or `False`."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"Expected `{name}` to be True or False. Received {_short(value)}.")
+    return bool(value)
+
+
+def expect_value_range(value_range):
+    """Checks the least and the greatest value of an image; returns them as two floats."""
+    message = "Expected `value_range` to be (least, greatest), two finite numbers."
+    try:
+        low, high = (expect_number("value_range", bound) for bound in value_range)
+    except (TypeError, ValueError):
+        raise ValueError(f"{message} Received {_short(value_range)}.") from None
+    if not low < high:
+        raise ValueError(f"{message} Received {value_range!r}.")
+    return low, high
+
+
+def expect_jit_compile(value):
+    """Checks whether to compile with XLA: `True`, `False` or `"auto"`."""
+    if not (isinstance(value, bool) or value == "auto"):
+        raise ValueError(f"Expected `jit_compile` to be True, False or 'auto'. Received {_short(value)}.")
+    return value
+
+
+def expect_instance(name, value, cls):
+    """Checks that an option is of a class."""
+    if not isinstance(value, cls):
+        article = "an" if cls.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"Expected `{name}` to be {article} {cls.__name__}. Received {_short(value)}.")
+    return value
+
+
+def _short(value):
+    """What was received, in a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

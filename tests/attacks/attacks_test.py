@@ -1,27 +1,30 @@
 """Contract tests that every attack passes; a new attack is tested by adding a row."""
 
+import copy
+import json
+import pickle
+
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from keras_flowreg.attacks import base
 from tests import testing
 
 EPSILON = 0.6
 BOUNDED = (
     ("pgd", fr.attacks.FlowPGD, {"steps": 5}),
-    ("pgd_from_zero", fr.attacks.FlowPGD, {"steps": 5, "random_start": False, "momentum": 0.5}),
+    ("pgd_from_zero", fr.attacks.FlowPGD, {"steps": 5, "start": "zero", "momentum": 0.5}),
     ("pgd_restarts", fr.attacks.FlowPGD, {"steps": 3, "restarts": 3, "step_decay": "cosine"}),
     ("pgd_pixel_l2", fr.attacks.FlowPGD, {"steps": 5, "norm": "pixel_l2"}),
     ("pgd_l2", fr.attacks.FlowPGD, {"steps": 5, "norm": "l2"}),
-    ("pgd_smooth", fr.attacks.FlowPGD, {"steps": 5, "control_points": 4, "random_start": False}),
+    ("pgd_smooth", fr.attacks.FlowPGD, {"steps": 5, "control_points": 4, "start": "zero"}),
     ("pgd_of_a_perturbation", fr.attacks.PGD, {"perturbation": fr.perturbations.Flow("forward"), "steps": 5}),
     ("intensity_pgd", fr.attacks.IntensityPGD, {"steps": 5}),
     ("fgsm", fr.attacks.FlowFGSM, {}),
     ("frank_wolfe", fr.attacks.FlowFrankWolfe, {"steps": 5}),
-    ("frank_wolfe_pixel_l2", fr.attacks.FlowFrankWolfe, {"steps": 3, "random_start": True, "norm": "pixel_l2"}),
+    ("frank_wolfe_pixel_l2", fr.attacks.FlowFrankWolfe, {"steps": 3, "start": "random", "norm": "pixel_l2"}),
     ("random", fr.attacks.RandomFlow, {"draws": 5}),
     ("spsa", fr.attacks.FlowSPSA, {"queries": 60, "samples": 4}),
     ("square", fr.attacks.FlowSquare, {"queries": 30}),
@@ -34,7 +37,7 @@ UNBOUNDED = (
     ("st_adv", fr.attacks.StAdv, {"steps": 10, "searches": 2, "loss": None}),
     ("adef", fr.attacks.ADef, {"steps": 5, "loss": None}),
 )
-ATTACKS = (*((name, kind, {"epsilon": EPSILON, **options}) for name, kind, options in BOUNDED), *UNBOUNDED)
+ATTACKS = (*((name, cls, {"epsilon": EPSILON, **options}) for name, cls, options in BOUNDED), *UNBOUNDED)
 # Without the one that is slow to compile, for what its members are tested for.
 LIGHT = tuple(row for row in ATTACKS if row[1] is not fr.attacks.AutoDeform)
 # Those that are slow to compile, or seek the smallest flow and not the greatest loss.
@@ -58,17 +61,16 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         return fr.ops.per_example_loss(testing.cross_entropy(), labels, self.model(images))
 
     @parameterized.named_parameters(*ATTACKS)
-    def test_what_every_attack_promises(self, kind, options):
-        attack = kind(self.model, **options)
-        result = attack.run(self.images, self.labels)
-        adversarial, parameters = attack(self.images, self.labels, return_perturbation=True)
+    def test_what_every_attack_promises(self, cls, options):
+        attack = cls(**options)
+        result = attack.run(self.images, self.labels, model=self.model)
+        adversarial = attack(self.images, self.labels, model=self.model)
         self.assertAllEqual(adversarial, result.images)
-        self.assertAllEqual(parameters, result.parameters)
         self.assertAllInRange(adversarial, 0.0, 1.0)
         if attack.epsilon is not None:
             self.assertAllLessEqual(attack.ball.norm(result.parameters), EPSILON * (1 + 1e-5))
             self.assertAllLessEqual(attack.ball.norm(result.flow), EPSILON * (1 + 1e-5))
-        if kind is fr.attacks.IntensityPGD:
+        if cls is fr.attacks.IntensityPGD:
             self.assertAllEqual(result.flow, tf.zeros_like(result.flow))
             self.assertAllClose(adversarial, np.clip(self.images + result.parameters, 0, 1), atol=1e-6)
         else:
@@ -83,8 +85,8 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(result.displacement.median, np.median(lengths, axis=(1, 2)), atol=1e-5)
 
     @parameterized.named_parameters(*ATTACKS)
-    def test_no_work_on_examples_that_are_broken_already(self, kind, options):
-        result = kind(self.model, **options).run(self.images, self.labels)
+    def test_no_work_on_examples_that_are_fooled_already(self, cls, options):
+        result = cls(**options).run(self.images, self.labels, model=self.model)
         self.assertAllEqual(result.clean_success, np.arange(len(self.labels)) < 4)
         self.assertAllEqual(result.images[:4], self.images[:4])
         self.assertAllEqual(result.queries[:4], [1] * 4)
@@ -92,17 +94,17 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllGreater(result.queries[4:], 1)
 
     @parameterized.named_parameters(*ATTACKS)
-    def test_targeted_margin(self, kind, options):
+    def test_targeted_margin(self, cls, options):
         targets = (np.argmax(self.model(self.images), axis=1) + 1) % testing.CLASSES
-        result = kind(self.model, **{**options, "targeted": True, "loss": "margin"}).run(self.images, targets)
+        result = cls(**{**options, "targeted": True, "loss": "margin"}).run(self.images, targets, model=self.model)
         self.assertAllEqual(result.success, np.argmax(self.model(result.images), axis=1) == targets)
         self.assertAllEqual(result.success, result.loss > 0)
         self.assertGreater(np.mean(result.loss - result.clean_loss), 0.01)
         self.assertFalse(any(result.clean_success))
 
-    @parameterized.named_parameters(*((n, k, o) for n, k, o in BOUNDED if k.uses_gradients and k not in NOT_ASCENTS))
-    def test_beats_random_flows(self, kind, options):
-        attack = kind(self.model, epsilon=EPSILON, **options)
+    @parameterized.named_parameters(*((n, k, o) for n, k, o in BOUNDED if k.needs_gradient and k not in NOT_ASCENTS))
+    def test_beats_random_flows(self, cls, options):
+        attack = cls(epsilon=EPSILON, **options)
         best_random = tf.reduce_max(
             [
                 self.losses(
@@ -112,31 +114,33 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             ],
             axis=0,
         )
-        reached = self.losses(attack(self.images, self.labels, stop_when_broken=False))
+        reached = self.losses(attack(self.images, self.labels, model=self.model, stop_when_fooled=False))
         enough = 0.6 if "control_points" in options else 0.9
         self.assertGreater(np.mean(reached > best_random), enough)
 
     @parameterized.named_parameters(*LIGHT)
-    def test_repeats_with_its_seed_and_not_with_another(self, kind, options):
-        first = kind(self.model, **options)(self.images, self.labels)
-        self.assertAllEqual(kind(self.model, **options)(self.images, self.labels), first)
-        gradient_free = not kind.uses_gradients and options.get("candidates") != "grid"
-        if options.get("random_start", issubclass(kind, fr.attacks.PGD)) or gradient_free:
-            self.assertNotAllEqual(kind(self.model, seed=1, **options)(self.images, self.labels), first)
+    def test_repeats_with_its_seed_and_not_with_another(self, cls, options):
+        first = cls(**options)(self.images, self.labels, model=self.model)
+        again = testing.network()
+        again.compile("sgd", testing.cross_entropy())
+        self.assertAllEqual(cls(**options)(self.images, self.labels, model=again), first)
+        gradient_free = not cls.needs_gradient and options.get("candidates") != "grid"
+        if getattr(cls(**options), "start", "zero") == "random" or gradient_free:
+            self.assertNotAllEqual(cls(seed=1, **options)(self.images, self.labels, model=self.model), first)
 
     @parameterized.named_parameters(*ATTACKS)
-    def test_an_examples_neighbours_do_not_matter(self, kind, options):
-        attack = kind(self.model, **options)
-        together = attack(self.images, self.labels)
+    def test_an_examples_neighbours_do_not_matter(self, cls, options):
+        attack = cls(**options)
+        together = attack(self.images, self.labels, model=self.model)
         others = np.concatenate([self.images[:3], 1 - self.images[3:]])
-        self.assertAllClose(attack(others, self.labels)[:3], together[:3], atol=1e-5)
-        # Nor does how many of them are broken before it.
+        self.assertAllClose(attack(others, self.labels, model=self.model)[:3], together[:3], atol=1e-5)
+        # Nor does how many of them are fooled before it.
         broken = np.concatenate([self.labels[:5], (self.labels[5:15] + 1) % testing.CLASSES, self.labels[15:]])
-        self.assertAllClose(attack(self.images, broken)[15:], together[15:], atol=1e-5)
-        self.assertAllClose(attack(self.images[:3], self.labels[:3]), together[:3], atol=1e-5)
+        self.assertAllClose(attack(self.images, broken, model=self.model)[15:], together[15:], atol=1e-5)
+        self.assertAllClose(attack(self.images[:3], self.labels[:3], model=self.model), together[:3], atol=1e-5)
 
     @parameterized.named_parameters(*CLASSES)
-    def test_smaller_batches_are_not_traced_again(self, kind, options):
+    def test_smaller_batches_are_not_traced_again(self, cls, options):
         traces = []
 
         class Counted(keras.Model):
@@ -150,111 +154,175 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
 
         self.model = Counted(self.model)
         self.model.compile("sgd", testing.cross_entropy())
-        attack = kind(self.model, **options)
-        attack(self.images, self.labels)
+        attack = cls(**options)
+        attack(self.images, self.labels, model=self.model)
         traced = len(traces)
         for size in (24, 7, 1):
-            attack(self.images[:size], self.labels[:size])
+            attack(self.images[:size], self.labels[:size], model=self.model)
         self.assertLen(traces, traced)
-
-    @parameterized.parameters("margin", "log_odds", "sparse_categorical_crossentropy", None)
-    def test_a_loss_is_compiled_once(self, loss):
-        attack = fr.attacks.FlowFGSM(self.model, EPSILON, loss=loss)
-        for _ in range(3):
-            attack(self.images, self.labels)
-        self.assertLen(attack._compiled, 1)
 
     @parameterized.parameters(
         (None, "sparse_categorical_crossentropy"), ("log_odds", fr.ops.LogOddsLoss(from_logits=False))
     )
-    def test_another_model_or_loss_is_compiled_anew(self, loss, expected):
-        attack = fr.attacks.FlowPGD(self.model, EPSILON, 3, loss=loss)
-        attack(self.images, self.labels)
+    def test_the_loss_is_the_one_that_is_compiled_now(self, loss, expected):
+        attack = fr.attacks.FlowPGD(EPSILON, steps=3, loss=loss)
+        attack(self.images, self.labels, model=self.model)
         self.model.compile("sgd", "sparse_categorical_crossentropy")
         self.assertAllClose(
-            attack(self.images, self.labels),
-            fr.attacks.FlowPGD(self.model, EPSILON, 3, loss=expected)(self.images, self.labels),
+            attack(self.images, self.labels, model=self.model),
+            fr.attacks.FlowPGD(EPSILON, steps=3, loss=expected)(self.images, self.labels, model=self.model),
+        )
+
+    def test_a_loss_in_the_call_comes_first(self):
+        attack = fr.attacks.FlowPGD(EPSILON, steps=3, loss="log_odds")
+        self.assertAllEqual(
+            attack(self.images, self.labels, model=self.model, loss="margin"),
+            attack.replace(loss="margin")(self.images, self.labels, model=self.model),
         )
 
     @parameterized.named_parameters(*CLASSES)
-    def test_in_a_graph_one_hot_and_integer_labels(self, kind, options):
-        attack = kind(self.model, **options)
-        expected = attack(self.images, self.labels)
-        self.assertAllClose(tf.function(attack)(self.images, self.labels), expected, atol=1e-5)
-        self.assertAllClose(attack(self.images, self.labels[:, None].astype("int32")), expected, atol=1e-5)
+    def test_in_a_graph_one_hot_and_integer_labels(self, cls, options):
+        attack = cls(**options)
+        expected = attack(self.images, self.labels, model=self.model)
+        in_a_graph = tf.function(lambda images, labels: attack(images, labels, model=self.model))
+        self.assertAllClose(in_a_graph(self.images, self.labels), expected, atol=1e-5)
+        column = self.labels[:, None].astype("int32")
+        self.assertAllClose(attack(self.images, column, model=self.model), expected, atol=1e-5)
         one_hot = np.eye(testing.CLASSES, dtype="float32")[self.labels]
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        self.assertAllClose(kind(self.model, **{**options, "loss": loss})(self.images, one_hot), expected, atol=1e-5)
+        on_one_hot = cls(**{**options, "loss": loss})
+        self.assertAllClose(on_one_hot(self.images, one_hot, model=self.model), expected, atol=1e-5)
 
     @parameterized.named_parameters(*LIGHT)
-    def test_configuration_round_trip(self, kind, options):
-        attack = kind(self.model, **{**options, "loss": testing.cross_entropy(), "seed": 3})
+    def test_configuration_round_trip(self, cls, options):
+        attack = cls(**{**options, "loss": testing.cross_entropy(), "seed": 3})
         copy = keras.layers.deserialize(keras.layers.serialize(attack))
-        self.assertIs(type(copy), kind)
-        for key, value in attack.get_config().items():
-            if key not in ("model", "loss", "perturbation"):
-                self.assertEqual(copy.get_config()[key], value, key)
-        copy.model = self.model
-        self.assertAllClose(copy(self.images, self.labels), attack(self.images, self.labels), atol=1e-6)
+        self.assertIs(type(copy), cls)
+        self.assertEqual(copy.get_config(), attack.get_config())
+        self.assertAllClose(
+            copy(self.images, self.labels, model=self.model),
+            attack(self.images, self.labels, model=self.model),
+            atol=1e-6,
+        )
 
     @parameterized.named_parameters(*BOUNDED)
-    def test_radius(self, kind, options):
-        attack = kind(self.model, epsilon=EPSILON, **options)
-        self.assertAllClose(attack.at(0.0)(self.images, self.labels), self.images, atol=1e-6)
-        self.assertEqual(attack.at(0.3).get_config(), {**attack.get_config(), "epsilon": 0.3})
+    def test_radius(self, cls, options):
+        attack = cls(epsilon=EPSILON, **options)
+        nowhere = attack.replace(epsilon=0.0)
+        self.assertAllClose(nowhere(self.images, self.labels, model=self.model), self.images, atol=1e-6)
+        self.assertEqual(attack.replace(epsilon=0.3).get_config(), {**attack.get_config(), "epsilon": 0.3})
         with self.assertRaisesRegex(ValueError, "Expected `epsilon`.*-0.1"):
-            kind(self.model, epsilon=-0.1, **options)
+            cls(epsilon=-0.1, **options)
 
     @parameterized.named_parameters(*CLASSES)
-    def test_bad_input(self, kind, options):
-        with self.assertRaisesRegex(TypeError, "Expected `model` to be a keras.Model"):
-            kind(lambda images: images, **options)
+    def test_bad_input(self, cls, options):
         with self.assertRaisesRegex(ValueError, "Expected `value_range`"):
-            kind(self.model, **{**options, "value_range": (1.0, 0.0)})
-        attack = kind(self.model, **options)
+            cls(**{**options, "value_range": (1.0, 0.0)})
+        attack = cls(**options)
+
+        def run(images=self.images, labels=self.labels, model=self.model):
+            return attack(images, labels, model=model)
+
+        with self.assertRaisesRegex(TypeError, "Expected `model` to be a Model"):
+            run(model=lambda images: images)
         with self.assertRaisesRegex(ValueError, r"Expected `images` .*\[batch, height, width, channels\]"):
-            attack(self.images[0], self.labels[:1])
-        with self.assertRaisesRegex(tf.errors.InvalidArgumentError, r"values from 0.0 to 1.0 \(`value_range`\)"):
-            attack(255 * self.images, self.labels)
-        with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "Expected finite images. Received NaN"):
-            attack(np.full_like(self.images, np.nan), self.labels)
-        uncompiled = testing.network()
-        with self.assertRaisesRegex(ValueError, "Expected a loss"):
-            kind(uncompiled, **options)(self.images, self.labels)
+            run(self.images[0], self.labels[:1])
+        with self.assertRaisesRegex(ValueError, r"values from 0.0 to 1.0 \(`value_range`\).*, 25"):
+            run(255 * self.images)
+        with self.assertRaisesRegex(ValueError, "Expected finite images.*nan"):
+            run(np.full_like(self.images, np.nan))
+        with self.assertRaisesRegex(ValueError, "Expected labels from 0 to 3.* 0 to 4"):
+            run(labels=np.array([4, *[0] * 23]))
+        with self.assertRaisesRegex(ValueError, "Expected one label for each image. Received 24 images"):
+            run(labels=self.labels[:1])
+        if attack.loss is None:
+            with self.assertRaisesRegex(ValueError, "Expected a loss"):
+                run(model=testing.network())
+
+    def test_log_odds_of_a_model_that_is_not_compiled(self):
+        attack = fr.attacks.FlowFGSM(EPSILON, loss="log_odds")
+        with self.assertRaisesRegex(ValueError, "a model that is not compiled: compile it, or give LogOddsLoss"):
+            attack(self.images, self.labels, model=testing.network())
+
+    def test_values_that_rounding_put_outside_are_clipped(self):
+        images = self.images.copy()
+        images[0, 0, 0, 0] = 1.0000001
+        result = fr.attacks.FlowFGSM(EPSILON).run(images, self.labels, model=self.model)
+        self.assertAllInRange(result.images, 0.0, 1.0)
+
+
+class OptionsTest(tf.test.TestCase, parameterized.TestCase):
+    """An attack holds its options and nothing else."""
+
+    @parameterized.named_parameters(*ATTACKS)
+    def test_options_from_one_declaration(self, cls, options):
+        attack = cls(**options)
+        self.assertEqual(set(attack.options()), set(attack.get_config()))
+        for name, value in options.items():
+            self.assertEqual(attack.options()[name], value)
+        for name, value in attack.options().items():
+            self.assertIn(f"{name}={value!r}", repr(attack))
+        self.assertEmpty(attack.weights)
+
+    @parameterized.named_parameters(*ATTACKS)
+    def test_equality_and_copies(self, cls, options):
+        attack = cls(**options)
+        for copied in (cls(**options), copy.deepcopy(attack), pickle.loads(pickle.dumps(attack)), attack.replace()):
+            self.assertEqual(copied, attack)
+            self.assertEqual(hash(copied), hash(attack))
+            self.assertIsNot(copied, attack)
+        self.assertNotEqual(attack.replace(seed=5), attack)
+        self.assertNotEqual(attack, "an attack")
+
+    @parameterized.named_parameters(*ATTACKS)
+    def test_a_misspelt_option(self, cls, options):
+        with self.assertRaisesRegex(TypeError, f"Expected options of {cls.__name__}: .*value_range.* Received sede"):
+            cls(**options, sede=1)
+        with self.assertRaisesRegex(TypeError, "Received epsilom"):
+            cls(**options).replace(epsilom=1)
+
+    @parameterized.named_parameters(*BOUNDED)
+    def test_only_the_radius_by_position(self, cls, options):
+        with self.assertRaises(TypeError):
+            cls(*[options.get("perturbation", EPSILON), EPSILON, 3][:3] if "perturbation" in options else (EPSILON, 3))
+
+    def test_settings_are_plain_values(self):
+        attack = fr.attacks.PGD(fr.perturbations.Flow("forward"), 0.4, loss=testing.cross_entropy(), name="mine")
+        settings = attack.settings()
+        self.assertEqual(json.loads(json.dumps(settings)), settings)
+        self.assertEqual(settings["class"], "PGD")
+        self.assertEqual(settings["perturbation"]["lattice"], "forward")
+        self.assertEqual(settings["loss"], "sparse_categorical_crossentropy")
+        self.assertEqual(attack.name, "mine")
+        self.assertEqual(fr.attacks.FlowFGSM(0.1).name, "FlowFGSM")
+
+    @parameterized.parameters(
+        ({"seed": 0.5}, "`seed` to be a whole number"),
+        ({"seed": 2**31}, "`seed` to be a whole number of 32 bits"),
+        ({"targeted": "no"}, "`targeted` to be True or False"),
+        ({"jit_compile": "never"}, "`jit_compile` to be True, False or 'auto'"),
+        ({"value_range": 1.0}, "`value_range` to be"),
+        ({"value_range": (0.0, float("nan"))}, "`value_range` to be"),
+        ({"loss": "no such loss"}, "`loss` to be a Keras loss"),
+        ({"steps": 2.5}, "`steps` to be a whole number"),
+        ({"steps": True}, "`steps` to be a whole number"),
+        ({"epsilon": 10**400}, "`epsilon` to be a finite number"),
+        ({"epsilon": None}, "`epsilon` to be a finite number"),
+        ({"epsilon": "0.1"}, "`epsilon` to be a finite number"),
+        ({"norm": "l7"}, "`norm` to be one of 'linf'"),
+        ({"start": True}, "`start` to be one of 'random', 'zero'"),
+        ({"restarts": 2, "start": "zero"}, "`start='random'` for several restarts"),
+    )
+    def test_values_out_of_range(self, options, message):
+        with self.assertRaisesRegex(ValueError, message):
+            fr.attacks.FlowPGD(**{"epsilon": EPSILON, **options})
 
 
 class TableTest(tf.test.TestCase):
     def test_every_attack_is_in_the_table(self):
-        kinds = {getattr(fr.attacks, name) for name in fr.attacks.__all__}
-        attacks = {kind for kind in kinds if issubclass(kind, keras.layers.Layer) and kind is not fr.attacks.Attack}
-        self.assertEqual({kind for _, kind, _ in ATTACKS}, attacks)
-
-
-class KeepBetterTest(tf.test.TestCase):
-    def kept(self, best, new, **options):
-        parameters = tf.constant([[1.0]])
-
-        def candidate(sign, success, loss):
-            return base.Candidate(sign * parameters, tf.constant([success]), tf.constant([loss]), tf.constant([1]))
-
-        kept = base.keep_better(candidate(1, *best), candidate(-1, *new), tf.constant([0.5]), **options)
-        return "new" if kept.parameters[0, 0] < 0 else "best"
-
-    def test_order(self):
-        nan = float("nan")
-        for best, new, expected in (
-            ((False, 1.0), (False, 2.0), "new"),
-            ((False, 2.0), (False, 1.0), "best"),
-            ((False, 9.0), (True, 0.6), "new"),
-            # A success below the clean image's loss does not count.
-            ((False, 0.5), (True, 0.4), "best"),
-            ((True, 1.0), (True, 2.0), "best"),
-            ((False, 1.0), (False, nan), "best"),
-            ((False, 1.0), (True, nan), "best"),
-        ):
-            self.assertEqual(self.kept(best, new), expected, (best, new))
-        self.assertEqual(self.kept((True, 1.0), (True, 2.0), stop_when_broken=False), "new")
-        self.assertEqual(self.kept((True, 1.0), (False, 2.0), stop_when_broken=False), "best")
+        classes = {getattr(fr.attacks, name) for name in fr.attacks.__all__}
+        attacks = {cls for cls in classes if issubclass(cls, keras.layers.Layer) and cls is not fr.attacks.Attack}
+        self.assertEqual({cls for _, cls, _ in ATTACKS}, attacks)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,26 @@
-"""Which displacement within reach changes each pixel most along a given direction."""
+"""The maximum of a linear function of a warped image: which displacement takes each pixel farthest along a direction."""
 
 import math
 
 import tensorflow as tf
 
-from keras_flowreg.ops.validation import expect_one_of
-
 _ANGLES = 16
 
 
-def displacements_within(norm, epsilon):
-    """The displacements among which a pixel's extreme values lie.
+def extreme_displacements(norm, epsilon):
+    """Lists the displacements of a ball at which a pixel's value can be extreme.
 
     The bilinear interpolant is bilinear in each cell between whole positions, so over a box it is extreme at
     a corner: at whole numbers of pixels, or at ±ε. That is exact for `"linf"`. For `"pixel_l2"` they are the
     whole positions within the disc and 16 directions on its edge.
 
     Args:
-      norm: `"linf"` or `"pixel_l2"`.
+      norm: `"linf"` or `"pixel_l2"`, checked by the caller.
       epsilon: the radius, in pixels.
 
     Returns:
       List of `(dy, dx)`, in pixels, zero first.
     """
-    expect_one_of("norm", norm, ("linf", "pixel_l2"))
     whole = range(-math.floor(epsilon), math.floor(epsilon) + 1)
     if norm == "linf":
         values = sorted({*map(float, whole), epsilon, -epsilon})
@@ -35,12 +32,12 @@ def displacements_within(norm, epsilon):
     return sorted(inside, key=lambda displacement: displacement != (0.0, 0.0))
 
 
-def farthest_displacements(images, direction, displacements):
-    """For each pixel, the displacement whose value goes farthest along a direction.
+def maximizing_flow(images, direction, displacements):
+    """Finds for each pixel the displacement whose value goes farthest along a direction.
 
         f[b, i, j] = argmax over d of Σ_c direction[b, i, j, c] · images[b, i - d_y, j - d_x, c]
 
-    With `direction` = ∂loss/∂image this maximizes the loss, linearized in the image, over every flow in reach,
+    With `direction` = ∂loss/∂image this maximizes the loss, linearized in the image, over every flow in the ball,
     across the kinks that stop a gradient with respect to the flow.
 
     Args:

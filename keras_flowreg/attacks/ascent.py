@@ -1,0 +1,68 @@
+"""What the step-by-step ascents in a ball share: where they start, and how long and which way their steps are."""
+
+import math
+
+import tensorflow as tf
+
+from keras_flowreg.ops import random
+from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
+
+STARTS = ("random", "zero")
+STEP_DECAYS = ("constant", "linear", "cosine")
+
+
+def step_scale(decay, count, steps):
+    """The fraction of its first size that step `count` of `steps` has: 1 at the first."""
+    done = tf.cast(count, tf.float32) / steps
+    if decay == "constant":
+        return tf.ones_like(done)
+    return 1 - done if decay == "linear" else (1 + tf.cos(math.pi * done)) / 2
+
+
+def add_momentum(velocity, gradient, momentum):
+    """momentum · velocity + gradient / mean |gradient|, each example on its own."""
+    axes = list(range(1, gradient.shape.rank))
+    size = tf.reduce_mean(tf.abs(gradient), axis=axes, keepdims=True)
+    return momentum * velocity + tf.math.divide_no_nan(gradient, size)
+
+
+def best_of_restarts(attack, ascend, objective, examples, best, seed):
+    """The best `Candidate` after each run of an ascent.
+
+    Args:
+      attack: the `Attack`, with `restarts`, `start` and `ball`.
+      ascend: one run: takes (`Objective`, `Examples`, where it starts, the best `Candidate` so far), and returns the
+        best.
+      objective, examples, best, seed: as `Attack.search` takes them.
+    """
+
+    def run(restart, best):
+        return restart + 1, ascend(objective, examples, _start(attack, objective, examples, seed, restart), best)
+
+    _, best = tf.while_loop(lambda restart, best: restart < attack.restarts, run, (0, best), parallel_iterations=1)
+    return best
+
+
+def expect_ascent(attack, *, steps, step_size, start, restarts, momentum, step_decay):
+    """Checks the options that every ascent has, and keeps them on the attack."""
+    attack.steps = expect_positive_integer("steps", steps)
+    attack.step_size = None if step_size is None else expect_not_negative("step_size", step_size)
+    attack.start = expect_one_of("start", start, STARTS)
+    attack.restarts = expect_positive_integer("restarts", restarts)
+    if attack.restarts > 1 and start != "random":
+        raise ValueError(f"Expected `start='random'` for several restarts. Received {start!r}: all would be alike.")
+    attack.momentum = expect_not_negative("momentum", momentum)
+    attack.step_decay = expect_one_of("step_decay", step_decay, STEP_DECAYS)
+
+
+def _start(attack, objective, examples, seed, restart):
+    """Where a run starts: a uniform draw from the ball, or zero."""
+    identity = objective.perturbation.identity(examples.images)
+    if attack.start == "zero":
+        return identity
+    seed = random.fold_in(seed, restart)
+
+    def sample(batch):
+        return tf.cast(attack.ball.sample(tf.concat([[batch], tf.shape(identity)[1:]], 0), seed), identity.dtype)
+
+    return tf.ensure_shape(examples.draw(sample), identity.shape)
