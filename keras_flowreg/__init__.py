@@ -1,14 +1,14 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
-from keras_flowreg import attacks, callbacks, layers, ops, perturbations
-from keras_flowreg.bounds import FirstOrderBounds, first_order_bounds
-from keras_flowreg.evaluation import evaluate_robustness
+from keras_flowreg import attacks, balls, callbacks, evaluation, layers, ops, perturbations, pictures
+from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
+from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
 from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
 from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
-from keras_flowreg.report import RobustnessReport
+from keras_flowreg.saved_classifier import load_classifier
 
 __version__ = "0.1.0"
 
@@ -20,17 +20,21 @@ __all__ = [
     "InputGradientRegularizer",
     "RobustnessReport",
     "attacks",
+    "balls",
     "callbacks",
     "evaluate_robustness",
+    "evaluation",
     "export",
     "first_order_bounds",
     "flow_gradients",
     "input_gradients",
     "layers",
+    "load_classifier",
     "normalized_from_pixels",
     "ops",
     "perturbation_gradients",
     "perturbations",
+    "pictures",
     "pixels_from_normalized",
     "weight_from_paper",
 ]

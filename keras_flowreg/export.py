@@ -3,49 +3,53 @@
 import json
 import os
 import tempfile
+from collections.abc import Mapping
+from typing import Any, Optional, Union
 
 import keras
 import tensorflow as tf
 
 from keras_flowreg import compat, model_card
-from keras_flowreg.journal import digest
+from keras_flowreg.evaluation import RobustnessReport
+from keras_flowreg.evaluation.journal import digest
 from keras_flowreg.layers import keras_operations
 from keras_flowreg.models import classifier_of
+from keras_flowreg.ops.validation import expect_value_range
 
 CARD_NAMES = ("model_card.json", "model_card.md")
 
 
 def export(
-    model,
-    path,
+    model: keras.Model,
+    path: Union[str, os.PathLike],
     *,
-    image_shape=None,
-    value_range=(0.0, 1.0),
-    uint8_images=False,
-    probabilities=False,
-    report=None,
-    recipe=None,
-    overwrite=False,
-):
+    image_shape: Optional[tuple[int, int, int]] = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    uint8_images: bool = False,
+    probabilities: bool = False,
+    report: Optional[RobustnessReport] = None,
+    recipe: Optional[Mapping[str, Any]] = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Writes a classifier as a reusable SavedModel, without any training code, and its model card beside it.
 
-    The SavedModel has `__call__(images, training=False)`, `variables`, `trainable_variables`,
-    `regularization_losses`, and the signature `serving_default`, all for any size of batch: what `hub.load`,
-    `hub.KerasLayer(path, trainable=True)`, `tf.saved_model.load`, `keras.layers.TFSMLayer`, TensorFlow Serving
-    and `tf.lite.TFLiteConverter` take. In it are model_card.json and model_card.md.
+    These take the SavedModel: `hub.load`, `hub.KerasLayer(path, trainable=True)`, `tf.saved_model.load`,
+    `keras.layers.TFSMLayer`, TensorFlow Serving, `tf.lite.TFLiteConverter` and `load_classifier`. It has
+    `__call__(images, training=False)`, `variables`, `trainable_variables`, `regularization_losses` and the signature
+    `serving_default`, for batches of any size. In its folder are also model_card.json and model_card.md.
 
-    It is written apart and then moved into its place: a kill leaves what was there before, or nothing.
+    The export is written apart and then moved into its place: a kill leaves what was there before, or nothing.
 
     Args:
-      model: a Keras classifier, images to logits; of a `FlowRegularizedModel`, the base model is exported.
+      model: a Keras classifier, from images to logits. Of a `FlowRegularizedModel`, the base model is exported.
       path: the folder to make.
-      image_shape: `(height, width, channels)`, for a model that does not know it, as a subclassed one.
+      image_shape: `(height, width, channels)`, for a model that does not know it, such as a subclassed one.
       value_range: the least and the greatest value of the images that the model was trained on.
       uint8_images: whether the export takes integers from 0 to 255, and maps them into `value_range` itself.
       probabilities: whether the export ends in a softmax.
-      report: a `RobustnessReport` of this model, for the card.
+      report: a report of this model, for the card.
       recipe: how the model was trained, for the card: a dictionary of numbers, strings, lists and dictionaries.
-        What a `FlowRegularizedModel` knows itself need not be said.
+        A `FlowRegularizedModel` adds what it knows itself.
       overwrite: whether to replace what is at `path`.
 
     Returns:
@@ -53,16 +57,22 @@ def export(
 
     Raises:
       FileExistsError: if there is something at `path`, and it is not to be replaced.
-      TypeError: if `model` is not a Keras model.
-      ValueError: if the shape of its images is not known, its predictions are not `[batch, classes]`, or the
-        report is of other weights.
+      TypeError: if `model` is not a Keras model, or `recipe` is not made of plain values.
+      ValueError: if the shape of the images is not known, the predictions are not `[batch, classes]`, or the report is
+        of other weights.
+
+    ```python
+    card = fr.export(model, "classifier", recipe={"epochs": 10}, overwrite=True)
+    print(card["inputs"])
+    logits = tf.saved_model.load("classifier")(images)
+    ```
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected `model` to be a keras.Model. Received {model!r}.")
     path = os.path.abspath(os.fspath(path))
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"Expected a new `path`, or overwrite=True. Received {path}, which exists.")
-    classifier = classifier_of(model)
+    classifier, value_range = classifier_of(model), expect_value_range(value_range)
     _expect_report_of(model, classifier, report)
     image_shape = _image_shape(classifier, image_shape)
     card = model_card.describe(
@@ -70,7 +80,7 @@ def export(
         inputs={
             "shape": [None, *image_shape],
             "dtype": "uint8" if uint8_images else "float32",
-            "values": [0, 255] if uint8_images else [float(bound) for bound in value_range],
+            "values": [0, 255] if uint8_images else list(value_range),
         },
         outputs={
             "kind": "probabilities" if probabilities else "logits",
@@ -87,15 +97,33 @@ class ReusableClassifier(tf.train.Checkpoint):
     """A classifier with the interface of TensorFlow Hub's reusable SavedModels.
 
     Args:
-      classifier: a Keras model, images to logits.
-      image_shape, value_range, uint8_images, probabilities: as `export`.
+      classifier: a Keras model, from images to logits.
+      image_shape: `(height, width, channels)`.
+      value_range: the least and the greatest value of the images that the classifier takes.
+      uint8_images: whether to take integers from 0 to 255 instead.
+      probabilities: whether to end in a softmax.
 
     Attributes:
-      variables, trainable_variables: lists of `tf.Variable`.
-      regularization_losses: list of functions of no arguments.
+      variables: all variables, a list of `tf.Variable`.
+      trainable_variables: those that are trained.
+      regularization_losses: a function of no arguments for each weight that is regularized.
+
+    ```python
+    from keras_flowreg.export import ReusableClassifier
+
+    module = ReusableClassifier(model, (8, 10, 2), (0.0, 1.0), uint8_images=False, probabilities=True)
+    probabilities = module(images)
+    ```
     """
 
-    def __init__(self, classifier, image_shape, value_range, uint8_images, probabilities):
+    def __init__(
+        self,
+        classifier: keras.Model,
+        image_shape: tuple[int, int, int],
+        value_range: tuple[float, float],
+        uint8_images: bool,
+        probabilities: bool,
+    ):
         super().__init__()
         self._predict = _predictor(classifier, value_range, uint8_images, probabilities)
         images = tf.TensorSpec([None, *image_shape], tf.uint8 if uint8_images else tf.float32, name="images")
@@ -110,13 +138,13 @@ class ReusableClassifier(tf.train.Checkpoint):
         ]
 
     @tf.function(autograph=False)
-    def __call__(self, images, training=False):
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self._predict(images, training)
 
 
 def _predictor(classifier, value_range, uint8_images, probabilities):
     """The classifier with what comes before and after it, as a function of images and the mode."""
-    low, high = (float(bound) for bound in value_range)
+    low, high = value_range
 
     def predict(images, training):
         if uint8_images:
@@ -173,7 +201,9 @@ def _write(module, card, path):
         new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
         signature = _serving_signature(module, card["inputs"], card["outputs"])
         tf.saved_model.save(module, new, signatures={"serving_default": signature})
-        for card_name, text in zip(CARD_NAMES, (json.dumps(card, indent=2), model_card.to_markdown(card))):
+        for card_name, text in zip(
+            CARD_NAMES, (json.dumps(card, indent=2, allow_nan=False), model_card.to_markdown(card))
+        ):
             with open(os.path.join(new, card_name), "w", encoding="utf-8") as file:
                 file.write(text)
         if os.path.lexists(path):

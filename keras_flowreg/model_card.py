@@ -1,21 +1,34 @@
 """What a classifier's users must know of it: its inputs, its training, and how robust it was measured to be."""
 
-import json
 import math
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import keras
 
 from keras_flowreg import compat
+from keras_flowreg.evaluation import RobustnessReport
+from keras_flowreg.evaluation.plain import plain
 from keras_flowreg.models import FlowRegularizedModel, classifier_of
 
 SCHEMA_VERSION = 1
 
 
-def describe(model, *, inputs, outputs, report=None, recipe=None):
+def describe(
+    model: keras.Model,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    report: Optional[RobustnessReport] = None,
+    recipe: Optional[Mapping[str, Any]] = None,
+) -> dict[str, Any]:
     """Collects a model card.
 
     Args:
-      model: the Keras model: a `FlowRegularizedModel` also tells how it was trained.
-      inputs, outputs: of what is exported, as plain values.
-      report: a `RobustnessReport` of the model, or `None`.
+      model: the Keras model. A `FlowRegularizedModel` also tells how it was trained.
+      inputs: shape, dtype and values of the images that the export takes.
+      outputs: what the export gives: the kind, `"logits"` or `"probabilities"`, and the number of classes.
+      report: a report of the model, if there is one.
       recipe: what else there is to say of its training, as plain values.
 
     Returns:
@@ -23,6 +36,14 @@ def describe(model, *, inputs, outputs, report=None, recipe=None):
 
     Raises:
       TypeError: if `recipe` is not made of plain values.
+
+    ```python
+    from keras_flowreg import model_card
+
+    inputs = {"shape": [None, 8, 10, 2], "dtype": "float32", "values": [0.0, 1.0]}
+    card = model_card.describe(model, inputs=inputs, outputs={"kind": "logits", "classes": 4})
+    print(model_card.to_markdown(card))
+    ```
     """
     card = {
         "schema_version": SCHEMA_VERSION,
@@ -30,18 +51,15 @@ def describe(model, *, inputs, outputs, report=None, recipe=None):
         "parameters": sum(math.prod(weight.shape) for weight in classifier_of(model).trainable_variables),
         "inputs": inputs,
         "outputs": outputs,
-        "training": {**_training(model), **(recipe or {})},
+        "training": {**_training(model), **plain(recipe or {}, "recipe")},
         "robustness": None if report is None else _robustness(report),
         "versions": compat.versions(),
     }
-    try:
-        return json.loads(json.dumps(card))
-    except TypeError as error:
-        raise TypeError(f"Expected `recipe` to be made of numbers, strings, lists and dictionaries: {error}.") from None
+    return plain(card)
 
 
-def to_markdown(card):
-    """The card as text."""
+def to_markdown(card: Mapping[str, Any]) -> str:
+    """A card as text."""
     parts = [
         f"# {card['name']}\n",
         f"An image classifier of {card['parameters']:,} parameters, as a TensorFlow SavedModel.\n",
@@ -73,22 +91,22 @@ def _training(model):
 
 def _regularizer(regularizer):
     config = {key: value for key, value in regularizer.get_config().items() if key != "perturbation"}
-    return {"kind": type(regularizer).__name__, "perturbation": type(regularizer.perturbation).__name__, **config}
+    return {"class": type(regularizer).__name__, "perturbation": type(regularizer.perturbation).__name__, **config}
 
 
 def _robustness(report):
-    content = json.loads(report.to_json())
+    content = report.to_dict()
     return {
         "threat_model": "Displacements of pixels, in pixels; under an attack with a radius, no longer than that in its "
         "norm.",
-        "examples": report.examples,
-        "trustworthy": report.trustworthy,
+        "examples": content["examples"],
+        "trustworthy": content["trustworthy"],
         "findings": content["findings"],
         "clean_accuracy": content["clean_accuracy"],
         "robust_accuracy": [{key: run[key] for key in ("attack", "epsilon", "accuracy")} for run in content["runs"]],
         "worst_case": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content["worst_case"]],
-        "attacks": report.settings["attacks"],
-        "versions": report.versions,
+        "attacks": content["settings"]["attacks"],
+        "versions": content["versions"],
     }
 
 

@@ -151,7 +151,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
     def test_card(self):
         model = trained()
         report = fr.evaluate_robustness(
-            model, (self.images, self.labels), fr.attacks.FlowFGSM(model, 0.1), [0.1, 0.3], check=False, verbose=0
+            model, (self.images, self.labels), fr.attacks.FlowFGSM(0.1), [0.1, 0.3], check=False, verbose=0
         )
         card = fr.export(model, self.path, report=report, recipe={"epochs": 16})
         with open(os.path.join(self.path, "model_card.json"), encoding="utf-8") as file:
@@ -211,7 +211,7 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             fr.export("model.keras", self.path)
         model, other = trained(), testing.regularized()
         report = fr.evaluate_robustness(
-            other, (self.images, self.labels), fr.attacks.RandomFlow(other, 0.1, 1), [0.1], check=False, verbose=0
+            other, (self.images, self.labels), fr.attacks.RandomFlow(0.1, draws=1), [0.1], check=False, verbose=0
         )
         with self.assertRaisesRegex(ValueError, "Expected a report of this model"):
             fr.export(model, self.path, report=report)

@@ -76,8 +76,8 @@ class FirstOrderBoundsTest(tf.test.TestCase, parameterized.TestCase):
         model = testing.network()
         loss = testing.cross_entropy()
         bound = fr.first_order_bounds(model, images, labels, 0.01, loss).flow
-        attack = fr.attacks.FlowFrankWolfe(model, 0.01, loss=loss)
-        result = attack.run(images, labels, stop_when_broken=False)
+        attack = fr.attacks.FlowFrankWolfe(0.01)
+        result = attack.run(images, labels, model=model, loss=loss, stop_when_fooled=False)
         rise = result.loss - result.clean_loss
         attacked = ~result.clean_success.numpy()
         self.assertAllLess((rise / bound)[attacked], 1.02)

@@ -4,43 +4,70 @@ Reference: Croce and Hein, "Reliable evaluation of adversarial robustness with a
 parameter-free attacks", 2020, whose published code warns of some of these for additive noise.
 """
 
+from collections.abc import Callable
+
+import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_flowreg.attacks import FlowFrankWolfe, FlowPGD, FlowSquare
+from keras_flowreg.attacks.runner import has_gradient
+from keras_flowreg.evaluation.report import RobustnessReport
+from keras_flowreg.evaluation.results import Finding
 from keras_flowreg.gradients import flow_gradients
 from keras_flowreg.ops.losses import takes_logits
-from keras_flowreg.report import Finding
 
 CHECKED_EXAMPLES = 64
 # The part of the examples by which chance alone may explain a difference.
 TOLERANCE = 0.02
+_RADIUS = 0.5  # of the attacks below, in pixels
 
 
-def run(model, loss, batch, value_range, seed, report):
-    """Runs every check.
+def run(
+    model: keras.Model,
+    batch: tuple[np.ndarray, np.ndarray],
+    report: RobustnessReport,
+    *,
+    loss: Callable,
+    value_range: tuple[float, float],
+    seed: int,
+) -> list[Finding]:
+    """Runs every check that the model allows: a model without a gradient is not attacked by gradient.
 
     Args:
-      model: the Keras classifier.
-      loss: its loss.
+      model: a Keras classifier, from images to logits.
       batch: `(images, labels)`, of which the first 64 are used.
+      report: the report to check.
+      loss: a Keras loss or a function of `(labels, predictions)`.
       value_range: the least and the greatest value of an image.
       seed: of the attacks.
-      report: the `RobustnessReport` to check.
 
     Returns:
-      List of `Finding`s; empty if none found fault.
+      A `Finding` for each check that found fault.
+
+    ```python
+    from keras_flowreg.evaluation import checks
+
+    report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), check=False, verbose=0)
+    findings = checks.run(model, (images, labels), report, loss=model.loss, value_range=(0, 1), seed=0)
+    ```
     """
     images, labels = (part[:CHECKED_EXAMPLES] for part in batch)
-    options = {"loss": loss, "value_range": value_range, "seed": seed}
-    findings = [
-        _gradients(model, images, labels, loss),
-        _outputs(model(images, training=False).numpy(), loss),
-        _randomness(model, images),
-        _larger_radius(report),
-        *_attacks(model, images, labels, options),
-    ]
+    findings = [_outputs(model(images, training=False).numpy(), loss), _randomness(model, images)]
+    findings.append(_larger_radius(report))
+    if has_gradient(model, images):
+        findings.append(_gradients(model, images, labels, loss))
+        findings.extend(_attacks(model, images, labels, loss, {"value_range": value_range, "seed": seed}))
+    else:
+        findings.append(_no_gradient())
     return [finding for finding in findings if finding is not None]
+
+
+def _no_gradient():
+    return Finding(
+        "gradient exists",
+        "The model has no gradient with respect to its images: it may round, or call something else than TensorFlow. "
+        "Attacks by gradient cannot move its images, and the checks that need a gradient were left out.",
+    )
 
 
 def _gradients(model, images, labels, loss):
@@ -100,25 +127,29 @@ def _larger_radius(report):
                 )
 
 
-def _attacks(model, images, labels, options):
+def _attacks(model, images, labels, loss, options):
     """What attacks on the checked examples say."""
-    radius = 0.5
-    few = _robust(FlowPGD(model, radius, 10, random_start=False, **options), images, labels)
-    many = _robust(FlowPGD(model, radius, 40, random_start=False, **options), images, labels)
-    gradient_free = _robust(FlowSquare(model, radius, 100, **options), images, labels)
-    strong = _robust(FlowFrankWolfe(model, radius, 20, **options), images, labels) & many & few
+
+    def robust(attack):
+        """bool `[examples]`: not fooled."""
+        return ~attack.run(images, labels, model=model, loss=loss).success.numpy()
+
+    few = robust(FlowPGD(_RADIUS, steps=10, start="zero", **options))
+    many = robust(FlowPGD(_RADIUS, steps=40, start="zero", **options))
+    gradient_free = robust(FlowSquare(_RADIUS, queries=100, **options))
+    strong = robust(FlowFrankWolfe(_RADIUS, steps=20, **options)) & many & few
     # From end to end of a small neighbourhood: nearly any picture can be made.
-    unbounded = _robust(FlowFrankWolfe(model, max(images.shape[1] / 8, 2.0), 40, **options), images, labels)
+    unbounded = robust(FlowFrankWolfe(max(images.shape[1] / 8, 2.0), steps=40, **options))
     if np.mean(many) - np.mean(few) > TOLERANCE:
         yield Finding(
             "more steps do not help the model",
-            f"FlowPGD at {radius} px leaves {np.mean(many):.3f} robust in 40 steps and {np.mean(few):.3f} in 10.",
+            f"FlowPGD at {_RADIUS} px leaves {np.mean(many):.3f} robust in 40 steps and {np.mean(few):.3f} in 10.",
         )
     if np.mean(strong & ~gradient_free) > TOLERANCE:
         yield Finding(
             "gradients are not masked",
-            f"A gradient-free search at {radius} px breaks {np.mean(strong & ~gradient_free):.1%} of the examples "
-            "that no attack by gradient breaks.",
+            f"A gradient-free search at {_RADIUS} px fools the model on {np.mean(strong & ~gradient_free):.1%} of the "
+            "examples, on which no attack by gradient does.",
         )
     if np.mean(unbounded) > TOLERANCE:
         yield Finding(
@@ -126,8 +157,3 @@ def _attacks(model, images, labels, options):
             f"With nearly unbounded flows {np.mean(unbounded):.1%} of the examples are still robust: the model "
             "hides from the attack, or does not look at where things are.",
         )
-
-
-def _robust(attack, images, labels):
-    """bool `[examples]`: not broken."""
-    return ~tf.cast(attack.run(images, labels).success, tf.bool).numpy()

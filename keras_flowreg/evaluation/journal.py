@@ -3,8 +3,13 @@
 import json
 import os
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional, Union
 
 import numpy as np
+
+from keras_flowreg.evaluation.plain import plain
+from keras_flowreg.evaluation.record import AttackRecord
 
 
 class Journal:
@@ -14,13 +19,20 @@ class Journal:
 
     Args:
       path: of the file; `None` to keep nothing.
-      settings: what the records belong to.
+      settings: what the records belong to, as plain values.
 
     Raises:
       ValueError: if the file holds something else, or records of other settings.
+
+    ```python
+    from keras_flowreg.evaluation.journal import Journal
+
+    journal = Journal("partial.jsonl", settings={"seed": 0})
+    print(journal.find(("FlowPGD", 0.4), 0, data="0a1b2c3d"))  # None: nothing is finished yet.
+    ```
     """
 
-    def __init__(self, path, settings):
+    def __init__(self, path: Optional[Union[str, os.PathLike]], settings: Mapping[str, Any]):
         self._path = None if path is None else os.fspath(path)
         self._records = {}
         if self._path is None:
@@ -28,18 +40,23 @@ class Journal:
         lines = self._read()
         if not lines:
             self._write({"settings": settings})
-        elif lines[0].get("settings") != json.loads(json.dumps(settings)):
+        elif lines[0].get("settings") != plain(settings):
             raise ValueError(
                 f"Expected {self._path} to hold partial results of this evaluation: of the same model, attacks and "
                 f"settings. Received those of another: remove it, or give another path."
             )
         self._records = {(tuple(line["run"]), line["batch"]): line for line in lines[1:]}
 
-    def find(self, run, batch, data):
-        """The record of a batch, or `None`; `data` is the checksum of the batch.
+    def find(self, run: Sequence, batch: int, data: str) -> Optional[AttackRecord]:
+        """The record of a batch, or `None` if the batch is not finished.
+
+        Args:
+          run: the attack's name and its radius.
+          batch: its number.
+          data: the `digest` of the batch.
 
         Raises:
-          ValueError: if the record was made of other data.
+          ValueError: if the record was made of other data, or is not one.
         """
         line = self._records.get((tuple(run), batch))
         if line is None:
@@ -49,12 +66,12 @@ class Journal:
                 f"Expected batch {batch} to be the one that {self._path} has results of. Received other images or "
                 "labels: an evaluation can only go on over a data set in a fixed order."
             )
-        return line["record"]
+        return AttackRecord.from_dict(line["record"])
 
-    def add(self, run, batch, data, record):
-        """Keeps the record of a batch."""
+    def add(self, run: Sequence, batch: int, data: str, record: AttackRecord) -> None:
+        """Keeps the record of a batch; the arguments are those of `find`."""
         if self._path is not None:
-            self._write({"run": list(run), "batch": batch, "data": data, "record": record})
+            self._write({"run": run, "batch": batch, "data": data, "record": record.to_dict()})
 
     def _read(self):
         """The lines that are whole; what is cut off is removed from the file."""
@@ -72,13 +89,20 @@ class Journal:
 
     def _write(self, line):
         with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(plain(line), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
 
-def digest(arrays):
-    """A checksum of arrays, by which data or weights are known again."""
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """A checksum of arrays, by which data or weights are known again: eight hexadecimal digits.
+
+    ```python
+    from keras_flowreg.evaluation.journal import digest
+
+    print(digest(model.get_weights()))
+    ```
+    """
     checksum = 0
     for array in arrays:
         checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)

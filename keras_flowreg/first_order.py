@@ -1,7 +1,9 @@
-"""First-order bounds on how far a flow can raise the loss: by the flow gradient, and by the input gradient."""
+"""First-order bounds on how far a flow raises the loss: by the flow gradient, and by the input gradient."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Optional, Union
 
+import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
@@ -10,18 +12,34 @@ from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_
 from keras_flowreg.ops.warp import ONE_SIDED_RULES, image_gradients
 from keras_flowreg.perturbations import Flow
 
-NORMS = ("linf", "pixel_l2")
-
 
 class FirstOrderBounds(NamedTuple):
-    """By how much a flow of radius ε raises each example's loss, to first order: `[batch]`."""
+    """By how much a flow of radius ε raises each example's loss, to first order; see `first_order_bounds`.
 
-    flow: tf.Tensor  # the most that it does
-    input: tf.Tensor  # the most that an image changed by as much does
+    ```python
+    bounds = fr.first_order_bounds(model, images, labels, epsilon=0.1)
+    print(np.median(bounds.input / bounds.flow))  # how loose the input gradient is
+    ```
+    """
+
+    flow: tf.Tensor  # [batch]: the most that a flow does
+    input: tf.Tensor  # [batch]: the most that an image changed by as much does
 
 
-def first_order_bounds(model, images, labels, epsilon, loss=None, *, norm="linf"):
-    """Bounds the rise of each example's loss under a flow, to first order, in two ways.
+def first_order_bounds(
+    model: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    epsilon: float,
+    loss: Optional[Union[str, Callable]] = None,
+    *,
+    norm: str = "linf",
+) -> FirstOrderBounds:
+    """Estimates by how much a flow raises each example's loss, from the gradient at the clean image alone.
+
+    These numbers prove nothing. They bound the loss's linear part; the loss itself is not linear, and a flow within
+    the ball can raise it by more. They compare gradients: how steep the loss is for flows, and how much of that the
+    input gradient sees.
 
     By the flow gradient g, with the dual norm of the ball,
 
@@ -36,24 +54,30 @@ def first_order_bounds(model, images, labels, epsilon, loss=None, *, norm="linf"
     which forgets where δ points: it is never below `flow`.
 
     Args:
-      model: a Keras model, images to logits or probabilities.
+      model: a Keras model, from images to logits or probabilities.
       images: `[batch, height, width, channels]`.
-      labels: as the loss takes them.
+      labels: `[batch]`, or as the loss takes them.
       epsilon: the radius, in pixels.
-      loss: a Keras loss: instance, function or name; `None` for the one the model was compiled with.
+      loss: a Keras loss (instance, function or name); `None` for the one that the model is compiled with.
       norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
 
     Returns:
       `FirstOrderBounds`.
 
     Raises:
-      ValueError, TypeError: if an argument is not as above.
+      ValueError: if an argument is out of its range, or there is no loss.
+      TypeError: if the images are not numbers.
+
+    ```python
+    bounds = fr.first_order_bounds(model, images, labels, epsilon=0.1)
+    print(bounds.flow, bounds.input)
+    ```
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021,
     for the comparison. The side at the kink and the least of three norms are this library's.
     """
     images = as_images(images)
-    ball = balls.get(expect_one_of("norm", norm, NORMS), expect_not_negative("epsilon", epsilon))
+    ball = balls.get(expect_one_of("norm", norm, balls.PER_PIXEL_NORMS), expect_not_negative("epsilon", epsilon))
     gradients = input_gradients(model, images, labels, loss)
     forward, backward = (Flow(rule).linearize_at_identity(images)[1](gradients) for rule in ONE_SIDED_RULES)
     # A flow points back to where a pixel comes from: a positive one takes it from the backward side.

@@ -1,0 +1,243 @@
+"""The robustness report: every attack at every radius, example by example, and how far to trust it."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Optional, Union
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_flowreg import compat
+from keras_flowreg.attacks import Attack, AutoDeform
+from keras_flowreg.attacks.runner import has_gradient
+from keras_flowreg.evaluation import checks
+from keras_flowreg.evaluation.journal import Journal, digest
+from keras_flowreg.evaluation.record import AttackRecord
+from keras_flowreg.evaluation.report import RobustnessReport
+from keras_flowreg.evaluation.results import Finding, Run
+from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
+from keras_flowreg.ops.validation import (
+    as_images,
+    expect_in_range,
+    expect_not_negative,
+    expect_positive_integer,
+    expect_value_range,
+)
+
+_BATCH_SIZE = 128  # for arrays
+
+
+def evaluate_robustness(
+    model: keras.Model,
+    dataset: Union[tf.data.Dataset, Iterable, tuple[np.ndarray, np.ndarray]],
+    attacks: Optional[Union[Attack, Sequence[Attack], Mapping[str, Attack]]] = None,
+    epsilons: Union[Sequence[float], Mapping[str, Sequence[float]]] = (0.1, 0.2, 0.4),
+    *,
+    loss: Optional[Union[str, Callable]] = None,
+    examples: Optional[int] = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+    resume_from: Optional[Union[str, os.PathLike]] = None,
+    check: bool = True,
+    verbose: int = 1,
+) -> RobustnessReport:
+    """Measures how far deformations fool a classifier, and whether the measurement can be trusted.
+
+    Every attack runs at every radius on every example. An example is robust at a radius if the model classifies it
+    correctly, and no attack of that radius or of a smaller one fools the model: the smaller ball lies in the larger.
+
+    A model without a gradient, such as one that rounds, is attacked by `AutoDeform` without those of its members that
+    need one, and the report says so.
+
+    Args:
+      model: a Keras classifier, from images `[batch, height, width, channels]` to logits `[batch, classes]`.
+      dataset: batches of `(images, labels)`: a `tf.data.Dataset`, or anything else that gives the same batches each
+        time; or a pair of arrays, `(images, labels)`.
+      attacks: one `Attack`, a list of them, or a dictionary of them by the name they have in the report; `None` for
+        `AutoDeform`. An attack with a radius is run at each of `epsilons`, and its own radius is not used. One
+        without, such as `RotationTranslation`, is run once.
+      epsilons: the radii, in pixels, not negative; or a dictionary of them by an attack's name.
+      loss: what attacks raise that have no loss of their own. `None` for the one that the model is compiled with.
+      examples: how many examples to use, from the first; `None` for all.
+      value_range: the least and the greatest value of an image, for `AutoDeform` and the checks. Other attacks have
+        their own.
+      seed: of `AutoDeform` and the checks. Other attacks have their own.
+      resume_from: the path of a file for partial results. It is written after every batch. What it already holds is
+        not computed again. It belongs to one model, one list of attacks and one data set.
+      check: whether to check that the report can be trusted; see `RobustnessReport.findings`.
+      verbose: 1 for a progress bar, 0 for silence.
+
+    Returns:
+      `RobustnessReport`.
+
+    Raises:
+      ValueError: if an argument is out of its range; if an attack is targeted, or needs a gradient that the model does
+        not have; if the data set is empty or not batches of images and labels; or if `resume_from` holds another
+        evaluation's results.
+      TypeError: if an attack is not an `Attack`.
+
+    ```python
+    attacks = [fr.attacks.FlowPGD(epsilon=0.4, steps=5), fr.attacks.RotationTranslation()]
+    report = fr.evaluate_robustness(model, (images, labels), attacks, epsilons=[0.2, 0.4])
+    print(report.to_markdown())
+    ```
+    """
+    loss, value_range = resolve_loss(loss, compiled_loss(model)), expect_value_range(value_range)
+    named = _named([AutoDeform(0.1, value_range=value_range, seed=seed)] if attacks is None else attacks)
+    runs = {run: _Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
+    examples = examples if examples is None else expect_positive_integer("examples", examples)
+    first = next(_batches(dataset, examples), None)
+    if first is None:
+        raise ValueError("Expected a data set with at least one batch. Received none.")
+    model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
+    if check:
+        expect_in_range(as_images(first[0]), value_range)
+    findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
+    settings = _settings(model, loss, runs, examples, value_range, seed)
+    journal = Journal(resume_from, settings)
+    records = {run: [] for run in runs}
+    progress = keras.utils.Progbar(_size(dataset, examples, len(first[0])), unit_name="batch", verbose=verbose)
+    for number, batch in enumerate(_batches(dataset, examples)):
+        for run, search in runs.items():
+            records[run].append(_attacked(journal, run, number, search, model, *batch))
+        progress.update(number + 1, _so_far(records))
+    joined = {run: AttackRecord.joined(parts) for run, parts in records.items()}
+    report = RobustnessReport.from_records(settings, compat.versions(), joined)
+    report.findings.extend(findings)
+    if check:
+        report.findings.extend(checks.run(model, first, report, loss=loss, value_range=value_range, seed=seed))
+    return report
+
+
+class _Search(NamedTuple):
+    """An attack, and the loss that it raises."""
+
+    attack: Attack
+    loss: Callable
+
+
+def _named(attacks):
+    """The attacks by their names; an error for what is no attack, or says nothing of robustness."""
+    if not isinstance(attacks, Mapping):
+        attacks = list(attacks) if isinstance(attacks, (list, tuple)) else [attacks]
+        names = [getattr(attack, "name", repr(attack)) for attack in attacks]
+        attacks = {
+            name if names.count(name) == 1 else f"{name} {names[: number + 1].count(name)}": attack
+            for number, (name, attack) in enumerate(zip(names, attacks))
+        }
+    if not attacks:
+        raise ValueError("Expected at least one attack. Received none.")
+    for name, attack in attacks.items():
+        if not isinstance(attack, Attack):
+            raise TypeError(f"Expected every attack to be a keras_flowreg Attack. Received {attack!r} as {name!r}.")
+        if attack.targeted:
+            raise ValueError(
+                "Expected attacks that are not targeted: a report takes labels for the right classes, and a targeted attack "
+                f"for those to reach. Received {name}, which is targeted."
+            )
+    return attacks
+
+
+def _runs(attacks, epsilons):
+    """`{Run: attack}`: each attack at each radius, or once if it has none."""
+    runs = {}
+    for name, attack in attacks.items():
+        if attack.epsilon is None:
+            runs[Run(name, None)] = attack
+            continue
+        radii = epsilons.get(name, ()) if isinstance(epsilons, Mapping) else epsilons
+        radii = sorted({expect_not_negative("epsilons", epsilon) for epsilon in radii})
+        if not radii:
+            raise ValueError(f"Expected at least one of `epsilons` for {name}, which has a radius. Received none.")
+        runs.update({Run(name, epsilon): attack.replace(epsilon=epsilon) for epsilon in radii})
+    return runs
+
+
+def _without_gradient(runs):
+    """What to say of a model without a gradient; an error for attacks that need one."""
+    attacks = {run.attack: search.attack for run, search in runs.items()}
+    unable = [name for name, attack in attacks.items() if attack.needs_gradient]
+    if unable:
+        raise ValueError(
+            "Expected attacks that need no gradient, for a model without one: it may round, or call something else than "
+            f"TensorFlow. Received {', '.join(unable)}. Use AutoDeform, FlowSquare, FlowSPSA, RandomFlow or "
+            "RotationTranslation."
+        )
+    partial = [name for name, attack in attacks.items() if isinstance(attack, AutoDeform)]
+    return [Finding("every attack runs in full", _LEFT_OUT.format(name)) for name in partial]
+
+
+_LEFT_OUT = (
+    "{} has left out its members by gradient, because the model has no gradient with respect to its images. What is left "
+    "are random flows and a random search, which find less."
+)
+
+
+def _settings(model, loss, runs, examples, value_range, seed):
+    """All that decides the numbers."""
+    return {
+        "weights": digest(model.get_weights()),
+        "loss": name_of(loss),
+        "attacks": [
+            {"attack": run.attack, **search.attack.settings(), "loss": name_of(search.loss)}
+            for run, search in runs.items()
+        ],
+        "examples": examples,
+        "value_range": list(value_range),
+        "seed": int(seed),
+    }
+
+
+def _size(dataset, examples, batch_size):
+    """How many batches are used, or `None`."""
+    if isinstance(dataset, tuple):
+        dataset, batch_size = range(math.ceil(len(dataset[1]) / _BATCH_SIZE)), _BATCH_SIZE
+    try:
+        size = len(dataset)
+    except TypeError:
+        return None
+    return size if examples is None else min(size, math.ceil(examples / batch_size))
+
+
+def _batches(dataset, examples):
+    """Batches of `(images, labels)`, as arrays, up to a number of examples."""
+    if isinstance(dataset, tuple):
+        dataset = tf.data.Dataset.from_tensor_slices(dataset).batch(_BATCH_SIZE)
+    left = float("inf") if examples is None else examples
+    for batch in dataset:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError(f"Expected batches of (images, labels). Received {type(batch).__name__}.")
+        images, labels = (np.asarray(part)[: int(min(left, len(part)))] for part in batch[:2])
+        if len(images):
+            yield images, labels
+        left -= len(images)
+        if left <= 0:
+            return
+
+
+def _attacked(journal, run, number, search, model, images, labels):
+    """The record of one attack on one batch; from the journal if it is there."""
+    data = digest([images, labels])
+    found = journal.find(run, number, data)
+    record = _timed(search, model, images, labels) if found is None else found
+    if record.examples != len(images):
+        raise ValueError(
+            f"Expected a record of {len(images)} examples, for batch {number} of {run}. Received one of {record.examples}."
+        )
+    if found is None:
+        journal.add(run, number, data, record)
+    return record
+
+
+def _timed(search, model, images, labels):
+    start = time.perf_counter()
+    result = search.attack.run(images, labels, model=model, loss=search.loss)
+    return AttackRecord.from_result(result, time.perf_counter() - start)
+
+
+def _so_far(records):
+    """The progress bar's numbers: the part of the examples that each run has left."""
+    return [(str(run), 1 - np.mean(AttackRecord.joined(parts).success)) for run, parts in records.items()]

@@ -1,0 +1,254 @@
+"""What an evaluation has found: as a table, as plain values, and as a picture."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from keras_flowreg import pictures
+from keras_flowreg.evaluation.plain import plain
+from keras_flowreg.evaluation.record import AttackRecord
+from keras_flowreg.evaluation.results import CONFIDENCE, Accuracy, Finding, Run, accuracy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA_VERSION = 1
+_MEASURES = ("loss", "median", "largest", "roughness", "queries", "seconds")
+
+
+@dataclasses.dataclass(eq=False)
+class RobustnessReport:
+    """What `evaluate_robustness` returns: which examples are robust to which attack.
+
+    Two reports are equal if all that is in them is.
+
+    Attributes:
+      settings: what decided the numbers: the checksum of the weights, the loss, every option of the attacks, the
+        seed.
+      versions: of the libraries.
+      examples: how many there are.
+      correct: bool `[examples]`: classified correctly without any perturbation.
+      robust: `{Run: bool [examples]}`: classified correctly, and not fooled by this attack at this radius.
+      measures: `{Run: {name: number}}`, each over the examples that are correct; NaN if there are none. `loss` and
+        `roughness` are means, `queries` the mean number of runs of the model on an image. `median` is the median
+        of each example's median displacement, `largest` the largest displacement of any pixel, both in pixels
+        (see `ops.DisplacementStatistics`). `seconds` is the time for all examples.
+      findings: `Finding`s: why not to trust the report. Empty if nothing was found.
+
+    ```python
+    report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.2, 0.4], verbose=0)
+    print(report.clean_accuracy.value, report.robust_accuracy("RandomFlow", 0.4).value)
+    print(report.to_markdown())
+    assert fr.RobustnessReport.from_dict(report.to_dict()) == report
+    ```
+    """
+
+    settings: dict
+    versions: dict
+    examples: int
+    correct: np.ndarray
+    robust: dict
+    measures: dict
+    findings: list = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_records(
+        cls, settings: Mapping[str, Any], versions: Mapping[str, str], records: Mapping[Run, AttackRecord]
+    ) -> "RobustnessReport":
+        """The report of what each run did to all examples.
+
+        Raises:
+          ValueError: if the records are not of the same number of examples.
+        """
+        sizes = {str(run): record.examples for run, record in records.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"Expected records of the same examples. Received numbers of examples: {sizes}.")
+        correct = ~next(iter(records.values())).clean_success
+        robust = {run: correct & ~record.success for run, record in records.items()}
+        measures = {run: _measures(record, correct) for run, record in records.items()}
+        return cls(dict(settings), dict(versions), len(correct), correct, robust, measures)
+
+    @property
+    def clean_accuracy(self) -> Accuracy:
+        """The accuracy without any perturbation."""
+        return accuracy(self.correct)
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether nothing was found that speaks against the report."""
+        return not self.findings
+
+    def robust_accuracy(self, attack: str, epsilon: Optional[float] = None) -> Accuracy:
+        """The accuracy under one attack at one radius.
+
+        Args:
+          attack: its name.
+          epsilon: the radius in pixels; `None` for an attack without one.
+
+        Raises:
+          ValueError: if there is no such run.
+        """
+        if Run(attack, epsilon) not in self.robust:
+            raise ValueError(f"Expected one of {[str(run) for run in self.robust]}. Received {Run(attack, epsilon)}.")
+        return accuracy(self.robust[Run(attack, epsilon)])
+
+    def worst_case(self) -> dict[float, np.ndarray]:
+        """`{ε: bool [examples]}`: robust to every attack of that radius and of every smaller one."""
+        left, worst = self.correct, {}
+        for epsilon in sorted({run.epsilon for run in self.robust if run.epsilon is not None}):
+            for run, robust in self.robust.items():
+                if run.epsilon == epsilon:
+                    left = left & robust
+            worst[epsilon] = left
+        return worst
+
+    def to_markdown(self) -> str:
+        """The report as a table, and below it what was found."""
+        lines = [
+            f"{self.examples} examples; accuracy with its {CONFIDENCE:.0%} interval (Clopper-Pearson). Displacements "
+            "in pixels: over the examples, the median of the median pixel's and the largest pixel's.",
+            "",
+            "| attack | ε (px) | accuracy | interval | loss | median px | largest px | roughness | queries | seconds |",
+            "| --- " + "| ---: " * 9 + "|",
+            _row("clean", "", self.clean_accuracy),
+        ]
+        for run in self.robust:
+            epsilon = "" if run.epsilon is None else f"{run.epsilon:g}"
+            lines.append(_row(run.attack, epsilon, accuracy(self.robust[run]), self.measures[run]))
+        for epsilon, robust in self.worst_case().items():
+            lines.append(_row("**worst case**", f"{epsilon:g}", accuracy(robust)))
+        lines += ["", *(f"- **{finding.check}**: {finding.message}" for finding in self.findings)]
+        if self.findings:
+            lines.append("\nNot to be trusted as it is: see above.")
+        return "\n".join(lines).rstrip() + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values, with every setting and library version; `from_dict` reads them.
+
+        A number that is not finite becomes `None`.
+        """
+        return plain(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "settings": self.settings,
+                "versions": self.versions,
+                "examples": self.examples,
+                "trustworthy": self.trustworthy,
+                "findings": [finding._asdict() for finding in self.findings],
+                "clean_accuracy": self.clean_accuracy._asdict(),
+                "correct": _bits(self.correct),
+                "runs": [
+                    {**run._asdict(), **_judged(robust), **self.measures[run]} for run, robust in self.robust.items()
+                ],
+                "worst_case": [
+                    {"epsilon": epsilon, **_judged(robust)} for epsilon, robust in self.worst_case().items()
+                ],
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RobustnessReport":
+        """Reads what `to_dict` returned; `None` among the measures becomes NaN.
+
+        Raises:
+          ValueError: if it is of another schema version.
+        """
+        version = values.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"Expected a report of schema version {SCHEMA_VERSION}. Received {version}.")
+        runs = {Run(run["attack"], run["epsilon"]): run for run in values["runs"]}
+        return cls(
+            settings=plain(values["settings"]),
+            versions=plain(values["versions"]),
+            examples=values["examples"],
+            correct=_from_bits(values["correct"]),
+            robust={run: _from_bits(entries["robust"]) for run, entries in runs.items()},
+            measures={run: {name: _number(entries[name]) for name in _MEASURES} for run, entries in runs.items()},
+            findings=[Finding(**finding) for finding in values["findings"]],
+        )
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RobustnessReport":
+        """Reads what `to_json` wrote.
+
+        Raises:
+          ValueError: if it is not JSON, or of another schema version.
+        """
+        return cls.from_dict(json.loads(text))
+
+    def plot(self, axes: Optional["Axes"] = None) -> "Axes":
+        """Draws accuracy against ε, for each attack and for the worst case, which has its interval.
+
+        Args:
+          axes: Matplotlib axes; `None` for those of a new figure.
+
+        Returns:
+          The axes.
+        """
+        curves = {name: {} for name in dict.fromkeys(run.attack for run in self.robust)}
+        for run, robust in self.robust.items():
+            start = {} if run.epsilon is None else {0.0: self.clean_accuracy.value}
+            curves[run.attack] |= {**start, run.epsilon: float(np.mean(robust))}
+        worst, styles = self.worst_case(), {}
+        if worst:
+            label = f"worst case ({CONFIDENCE:.0%})"
+            curves[label] = {0.0: self.clean_accuracy, **{epsilon: accuracy(left) for epsilon, left in worst.items()}}
+            styles[label] = {"color": "black", "linewidth": 2, "marker": ""}
+        axes = pictures.plot_accuracy(axes, curves, styles=styles)
+        axes.set_title(f"{self.examples} examples" + ("" if self.trustworthy else ": not to be trusted, see findings"))
+        return axes
+
+    def __eq__(self, other):
+        return self.to_dict() == other.to_dict() if isinstance(other, RobustnessReport) else NotImplemented
+
+
+def _measures(record, correct):
+    """The numbers of one run, over the examples that are classified correctly as they are."""
+
+    def over_correct(function, values):
+        return float(function(values[correct])) if correct.any() else float("nan")
+
+    return {
+        "loss": over_correct(np.mean, record.loss),
+        "median": over_correct(np.median, record.median),
+        "largest": over_correct(np.max, record.largest),
+        "roughness": over_correct(np.mean, record.roughness),
+        "queries": over_correct(np.mean, record.queries),
+        "seconds": record.seconds,
+    }
+
+
+def _row(name, epsilon, part, measures=None):
+    cells = [name, epsilon, f"{part.value:.3f}", f"{part.low:.3f}–{part.high:.3f}"]
+    digits = {"queries": 0, "seconds": 1}
+    cells += [_cell(measures and measures[name], digits.get(name, 3)) for name in _MEASURES]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(number, digits):
+    """A number of a table; empty, if there is none."""
+    return "" if number is None or np.isnan(number) else f"{number:.{digits}f}"
+
+
+def _judged(robust):
+    """What the report holds of a bool `[examples]`."""
+    return {"accuracy": accuracy(robust)._asdict(), "robust": _bits(robust)}
+
+
+def _number(value):
+    return float("nan") if value is None else value
+
+
+def _bits(values):
+    return "".join("1" if value else "0" for value in values)
+
+
+def _from_bits(text):
+    return np.array([bit == "1" for bit in text], bool)

@@ -1,0 +1,132 @@
+"""Tests of a report on records that are made up, so that every number is known."""
+
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+import keras_flowreg as fr
+from keras_flowreg.evaluation import Accuracy, Finding, RobustnessReport, Run, accuracy
+from tests.evaluation.records import record
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+WEAK, STRONG, GRID = Run("FlowPGD", 0.2), Run("FlowPGD", 0.4), Run("grid", None)
+SETTINGS = {"weights": "0a1b2c3d", "loss": "margin", "attacks": [], "seed": 0}
+
+
+def report(findings=(), **changes):
+    """Ten examples, of which the first is misclassified; then 2, 5 and 3 more are fooled."""
+    clean = np.arange(10) < 1
+
+    def fooled(count):
+        return record(np.arange(10) <= count, clean_success=clean, **changes)
+
+    made = RobustnessReport.from_records(
+        SETTINGS, {"keras": "2"}, {WEAK: fooled(2), STRONG: fooled(5), GRID: fooled(3)}
+    )
+    made.findings.extend(findings)
+    return made
+
+
+class RobustnessReportTest(tf.test.TestCase):
+    def test_from_records(self):
+        made = report()
+        self.assertEqual((made.examples, made.clean_accuracy.value), (10, 0.9))
+        self.assertEqual([made.robust_accuracy(*run).value for run in (WEAK, STRONG, GRID)], [0.7, 0.4, 0.6])
+        self.assertTrue(made.trustworthy)
+        # Over the nine that are correct, of which the record counts the losses from 1.5 and the queries from 8.
+        expected = {"loss": 5.5, "queries": 12.0, "median": 0.1, "largest": 0.4, "roughness": 0.2, "seconds": 1.5}
+        self.assertAllClose(made.measures[WEAK], expected)
+
+    def test_worst_case_is_over_smaller_radii_too(self):
+        first = record([False, True, False], clean_success=np.zeros(3, bool))
+        second = record([True, False, False], clean_success=np.zeros(3, bool))
+        made = RobustnessReport.from_records(SETTINGS, {}, {Run("a", 0.1): first, Run("b", 0.2): second})
+        worst = made.worst_case()
+        self.assertAllEqual(worst[0.1], [True, False, True])
+        self.assertAllEqual(worst[0.2], [False, False, True])
+
+    def test_records_of_different_examples(self):
+        with self.assertRaisesRegex(
+            ValueError, "Expected records of the same examples.*'FlowPGD 0.2 px': 2, 'grid': 3"
+        ):
+            RobustnessReport.from_records(SETTINGS, {}, {WEAK: record([True] * 2), GRID: record([True] * 3)})
+
+    def test_plain_values_and_back(self):
+        made = report([Finding("a check", "a message")])
+        values = made.to_dict()
+        self.assertEqual(values["schema_version"], 1)
+        self.assertEqual(values["correct"], "0111111111")
+        self.assertEqual(values["runs"][1]["robust"], "0000001111")
+        self.assertEqual(values["runs"][1]["accuracy"], accuracy(np.arange(10) > 5)._asdict())
+        self.assertEqual(values["worst_case"][0]["epsilon"], 0.2)
+        self.assertEqual(values["findings"], [{"check": "a check", "message": "a message"}])
+        self.assertFalse(values["trustworthy"])
+        before = json.dumps(values)
+        again = RobustnessReport.from_dict(values)
+        self.assertEqual(again, made)
+        self.assertEqual(json.dumps(values), before)
+        self.assertEqual(RobustnessReport.from_json(made.to_json()), made)
+        self.assertEqual(json.loads(made.to_json()), values)
+        self.assertNotEqual(made, report())
+
+    def test_numbers_that_are_not_finite(self):
+        made = report(loss=np.full(10, np.inf))
+        self.assertEqual(made.to_dict()["runs"][0]["loss"], None)
+        self.assertNotIn("Infinity", made.to_json())
+        again = RobustnessReport.from_json(made.to_json())
+        self.assertAllEqual(np.isnan(again.measures[WEAK]["loss"]), True)
+        self.assertEqual(again.measures[WEAK]["queries"], made.measures[WEAK]["queries"])
+        self.assertEqual(again, made)
+
+    def test_no_example_is_correct(self):
+        wrong = record([True, True], clean_success=np.ones(2, bool))
+        made = RobustnessReport.from_records(SETTINGS, {}, {WEAK: wrong})
+        self.assertTrue(np.isnan(made.measures[WEAK]["loss"]))
+        self.assertIn("| FlowPGD | 0.2 | 0.000 | 0.000–0.842 |  |  |  |  |  | 1.5 |", made.to_markdown())
+        self.assertEqual(RobustnessReport.from_json(made.to_json()), made)
+
+    def test_another_schema(self):
+        with self.assertRaisesRegex(ValueError, "Expected a report of schema version 1. Received 7"):
+            RobustnessReport.from_dict({**report().to_dict(), "schema_version": 7})
+        with self.assertRaisesRegex(ValueError, "Expected a report of schema version 1. Received None"):
+            RobustnessReport.from_dict({})
+
+    def test_the_committed_results_are_still_read(self):
+        paths = sorted((DOCS / "reproduction").glob("*.json"))
+        self.assertNotEmpty(paths)
+        for path in paths:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            for split in ("test", "validation"):
+                # assertEqual would print both.
+                self.assertTrue(fr.RobustnessReport.from_dict(result[split]).to_dict() == result[split], path.name)
+
+    def test_table(self):
+        table = report([Finding("a check", "a message")]).to_markdown()
+        self.assertIn("| clean |  | 0.900 | 0.555–0.997 |", table)
+        self.assertIn("| FlowPGD | 0.4 | 0.400 | 0.122–0.738 | 5.500 | 0.100 | 0.400 | 0.200 | 12 | 1.5 |", table)
+        self.assertIn("| grid |  | 0.600 |", table)
+        self.assertIn("| **worst case** | 0.4 | 0.400 |", table)
+        self.assertIn("- **a check**: a message\n\nNot to be trusted", table)
+
+    def test_plot(self):
+        axes = report().plot()
+        curve, grid, worst = axes.get_lines()
+        self.assertAllClose(curve.get_xydata(), [[0, 0.9], [0.2, 0.7], [0.4, 0.4]])
+        self.assertAllClose(grid.get_ydata(), [0.6, 0.6])
+        self.assertAllClose(worst.get_xydata(), [[0, 0.9], [0.2, 0.7], [0.4, 0.4]])
+        self.assertIn("10 examples", axes.get_title())
+        self.assertIn("not to be trusted", report([Finding("a", "b")]).plot(axes).get_title())
+
+    def test_there_is_no_such_run(self):
+        with self.assertRaisesRegex(ValueError, "Expected one of.*FlowPGD 0.2 px.*Received nothing"):
+            report().robust_accuracy("nothing")
+
+    def test_interval(self):
+        # Clopper-Pearson for 0 of n has the closed form 1 - (α/2)^(1/n).
+        self.assertAllClose(accuracy(np.zeros(50, bool)), Accuracy(0, 0, 1 - 0.025 ** (1 / 50)))
+
+
+if __name__ == "__main__":
+    tf.test.main()

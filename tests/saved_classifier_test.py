@@ -1,0 +1,114 @@
+"""Tests that a saved classifier is attacked as the one that was saved."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import tensorflow as tf
+
+import keras_flowreg as fr
+from keras_flowreg.evaluation.journal import digest
+from tests import testing
+
+
+class OnlyASignature(tf.Module):
+    """A SavedModel for serving: it cannot be called."""
+
+    def __init__(self, model, outputs=1):
+        super().__init__()
+        self.model = model
+        self.kernel = tf.Variable(tf.ones([]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *testing.SHAPE], name="pictures")])
+        def serve(pictures):
+            return {f"output_{number}": self.kernel * model(pictures) for number in range(outputs)}
+
+        self.serve = serve
+
+    def save(self, path):
+        tf.saved_model.save(self, path, signatures={"serving_default": self.serve})
+
+
+class LoadClassifierTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images, self.labels = testing.data(8)
+        self.path = os.path.join(self.get_temp_dir(), "classifier")
+        self.model = testing.network()
+
+    def expect_the_same(self, loaded):
+        self.assertAllClose(loaded(self.images, training=False), self.model(self.images), atol=1e-6)
+        attack = fr.attacks.FlowFGSM(0.3)
+        expected = attack(self.images, self.labels, model=self.model, loss=testing.cross_entropy())
+        self.assertAllClose(attack(self.images, self.labels, model=loaded), expected, atol=1e-5)
+
+    def test_an_export(self):
+        fr.export(self.model, self.path)
+        loaded = fr.load_classifier(self.path)
+        self.expect_the_same(loaded)
+        self.assertEqual(digest(loaded.get_weights()), digest(self.model.get_weights()))
+
+    def test_a_keras_file(self):
+        model = fr.FlowRegularizedModel(self.model)
+        model.compile("sgd", fr.ops.MarginLoss())
+        model.save(self.path + ".keras")
+        loaded = fr.load_classifier(self.path + ".keras")
+        self.assertIsInstance(loaded, fr.FlowRegularizedModel)
+        self.assertIsInstance(loaded.loss, fr.ops.MarginLoss)
+        self.assertAllClose(loaded(self.images), self.model(self.images), atol=1e-6)
+        self.model.save(self.path + ".keras")
+        self.expect_the_same(fr.load_classifier(self.path + ".keras"))
+
+    def test_a_serving_signature(self):
+        module = OnlyASignature(self.model)
+        module.save(self.path)
+        loaded = fr.load_classifier(self.path)
+        self.expect_the_same(loaded)
+        # Every variable that it reads, so that other weights are known as others.
+        before = digest(loaded.get_weights())
+        module.kernel.assign(2)
+        module.save(self.path)
+        self.assertNotEqual(digest(fr.load_classifier(self.path).get_weights()), before)
+
+    def test_a_report(self):
+        fr.export(self.model, self.path)
+        attack = fr.attacks.FlowPGD(0.3, steps=3)
+        reports = [
+            fr.evaluate_robustness(
+                model, (self.images, self.labels), attack, [0.3], loss=testing.cross_entropy(), check=False, verbose=0
+            )
+            for model in (self.model, fr.load_classifier(self.path))
+        ]
+        self.assertEqual(reports[0].settings, reports[1].settings)
+        self.assertAllEqual(*[report.robust[("FlowPGD", 0.3)] for report in reports])
+
+    def test_only_an_address_needs_tensorflow_hub(self):
+        fr.export(self.model, self.path)
+        program = f"""
+            import sys
+            sys.modules["tensorflow_hub"] = None  # As if it were not installed.
+            import keras_flowreg as fr
+            fr.load_classifier({self.path!r})
+            try:
+                fr.load_classifier("https://tfhub.dev/google/classifier/1")
+            except ImportError as error:
+                assert "Expected tensorflow_hub to be installed, to load https://tfhub.dev" in str(error), error
+            else:
+                raise AssertionError("no error")
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(FileNotFoundError, "Expected a saved classifier. Received .*which does not exist"):
+            fr.load_classifier(self.path)
+        tf.saved_model.save(tf.Module(), self.path)
+        with self.assertRaisesRegex(ValueError, "Expected .*classifier to be callable, or to have.*Received neither"):
+            fr.load_classifier(self.path)
+        OnlyASignature(self.model, outputs=2).save(self.path)
+        with self.assertRaisesRegex(ValueError, r"one input and one output. Received .*\['output_0', 'output_1'\]"):
+            fr.load_classifier(self.path)
+
+
+if __name__ == "__main__":
+    tf.test.main()
