@@ -85,6 +85,7 @@ def _training(model):
     return {
         "regularizer": None if regularizer is None else _regularizer(regularizer),
         "attack": None if attack is None else attack.settings(),
+        "penalty_every": model.penalty_every,
         "clean_fraction": model.clean_fraction,
     }
 

@@ -1,6 +1,5 @@
 """Pictures of robustness and of flows, with Matplotlib: `pip install matplotlib`."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -45,8 +44,9 @@ def plot_accuracy(
     ```
     """
     axes = _pyplot().figure(figsize=(6, 4), layout="constrained").subplots() if axes is None else axes
-    for (label, accuracies), marker in zip(curves.items(), itertools.cycle(_MARKERS)):
-        style = {"label": label, "marker": marker, **(styles or {}).get(label, {})}
+    for number, (label, accuracies) in enumerate(curves.items()):
+        own_look = {"color": f"C{number}", "marker": _MARKERS[number % len(_MARKERS)]}
+        style = {"label": label, **own_look, **(styles or {}).get(label, {})}
         by_radius = {epsilon: np.broadcast_to(part, 3) for epsilon, part in accuracies.items()}
         if None in by_radius:
             value, low, high = by_radius[None]

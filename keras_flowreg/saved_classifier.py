@@ -63,7 +63,7 @@ def load_classifier(handle: Union[str, os.PathLike]) -> keras.Model:
     ```python
     fr.export(model, "classifier", overwrite=True)
     classifier = fr.load_classifier("classifier")
-    report = fr.evaluate_robustness(classifier, (images, labels), fr.attacks.RandomFlow(0.4), verbose=0)
+    adversarial_images = fr.attacks.FlowPGD(epsilon=0.4, steps=5)(images, labels, model=classifier)
     ```
     """
     handle = os.fspath(handle)
@@ -98,7 +98,7 @@ def _predictor(loaded, handle):
         raise ValueError(
             f"Expected {handle} to be callable, or to have the signature {_SIGNATURE!r}. Received neither."
         )
-    inputs, outputs = list(signature.structured_input_signature[1]), list(signature.structured_outputs)
+    inputs, outputs = sorted(signature.structured_input_signature[1]), sorted(signature.structured_outputs)
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
             f"Expected the signature {_SIGNATURE!r} of {handle} to have one input and one output. "

@@ -38,8 +38,9 @@ class PlotAccuracyTest(tf.test.TestCase):
         self.assertContainsSubset([(0, 0.8), (0, 0.95), (0.4, 0.3), (0.4, 0.7)], corners)
 
     def test_an_attack_without_a_radius_is_a_line_across(self):
-        axes = fr.pictures.plot_accuracy(None, {"grid": {None: 0.6}})
-        (line,) = axes.get_lines()
+        axes = fr.pictures.plot_accuracy(None, {"grid": {None: 0.6}, "other": {None: 0.1}})
+        line, other = axes.get_lines()
+        self.assertNotEqual(line.get_color(), other.get_color())
         self.assertAllClose(line.get_ydata(), [0.6, 0.6])
         self.assertEqual((line.get_linestyle(), list(line.get_xdata())), (":", [0, 1]))
 

@@ -80,7 +80,7 @@ def evaluate_robustness(
       TypeError: if an attack is not an `Attack`.
 
     ```python
-    attacks = [fr.attacks.FlowPGD(epsilon=0.4, steps=5), fr.attacks.RotationTranslation()]
+    attacks = [fr.attacks.FlowPGD(epsilon=0.4, steps=5), fr.attacks.RandomFlow(epsilon=0.4)]
     report = fr.evaluate_robustness(model, (images, labels), attacks, epsilons=[0.2, 0.4])
     print(report.to_markdown())
     ```
@@ -89,23 +89,15 @@ def evaluate_robustness(
     named = _named([AutoDeform(0.1, value_range=value_range, seed=seed)] if attacks is None else attacks)
     runs = {run: _Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
     examples = examples if examples is None else expect_positive_integer("examples", examples)
-    first = next(_batches(dataset, examples), None)
-    if first is None:
-        raise ValueError("Expected a data set with at least one batch. Received none.")
-    model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
+    first = _first_batch(dataset, examples)
     if check:
         expect_in_range(as_images(first[0]), value_range)
+    model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
     findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
     settings = _settings(model, loss, runs, examples, value_range, seed)
-    journal = Journal(resume_from, settings)
-    records = {run: [] for run in runs}
     progress = keras.utils.Progbar(_size(dataset, examples, len(first[0])), unit_name="batch", verbose=verbose)
-    for number, batch in enumerate(_batches(dataset, examples)):
-        for run, search in runs.items():
-            records[run].append(_attacked(journal, run, number, search, model, *batch))
-        progress.update(number + 1, _so_far(records))
-    joined = {run: AttackRecord.joined(parts) for run, parts in records.items()}
-    report = RobustnessReport.from_records(settings, compat.versions(), joined)
+    records = _attack_all(model, _batches(dataset, examples), runs, Journal(resume_from, settings), progress)
+    report = RobustnessReport.from_records(settings, compat.versions(), records)
     report.findings.extend(findings)
     if check:
         report.findings.extend(checks.run(model, first, report, loss=loss, value_range=value_range, seed=seed))
@@ -135,8 +127,8 @@ def _named(attacks):
             raise TypeError(f"Expected every attack to be a keras_flowreg Attack. Received {attack!r} as {name!r}.")
         if attack.targeted:
             raise ValueError(
-                "Expected attacks that are not targeted: a report takes labels for the right classes, and a targeted attack "
-                f"for those to reach. Received {name}, which is targeted."
+                "Expected attacks that are not targeted: a report takes labels for the right classes, and a targeted "
+                f"attack for those to reach. Received {name}, which is targeted."
             )
     return attacks
 
@@ -162,8 +154,8 @@ def _without_gradient(runs):
     unable = [name for name, attack in attacks.items() if attack.needs_gradient]
     if unable:
         raise ValueError(
-            "Expected attacks that need no gradient, for a model without one: it may round, or call something else than "
-            f"TensorFlow. Received {', '.join(unable)}. Use AutoDeform, FlowSquare, FlowSPSA, RandomFlow or "
+            "Expected attacks that need no gradient, for a model without one: it may round, or call something else "
+            f"than TensorFlow. Received {', '.join(unable)}. Use AutoDeform, FlowSquare, FlowSPSA, RandomFlow or "
             "RotationTranslation."
         )
     partial = [name for name, attack in attacks.items() if isinstance(attack, AutoDeform)]
@@ -171,8 +163,8 @@ def _without_gradient(runs):
 
 
 _LEFT_OUT = (
-    "{} has left out its members by gradient, because the model has no gradient with respect to its images. What is left "
-    "are random flows and a random search, which find less."
+    "{} has left out its members by gradient, because the model has no gradient with respect to its images. What is "
+    "left are random flows and a random search, which find less."
 )
 
 
@@ -218,21 +210,39 @@ def _batches(dataset, examples):
             return
 
 
-def _attacked(journal, run, number, search, model, images, labels):
+def _first_batch(dataset, examples):
+    first = next(_batches(dataset, examples), None)
+    if first is None:
+        raise ValueError("Expected a data set with at least one batch. Received none.")
+    return first
+
+
+def _attack_all(model, batches, runs, journal, progress):
+    """`{Run: AttackRecord}`: what each attack did to all examples."""
+    records = {run: [] for run in runs}
+    for number, batch in enumerate(batches):
+        for run, search in runs.items():
+            records[run].append(_attack(model, *batch, search, run, number, journal))
+        progress.update(number + 1, _so_far(records))
+    return {run: AttackRecord.joined(parts) for run, parts in records.items()}
+
+
+def _attack(model, images, labels, search, run, number, journal):
     """The record of one attack on one batch; from the journal if it is there."""
     data = digest([images, labels])
     found = journal.find(run, number, data)
-    record = _timed(search, model, images, labels) if found is None else found
+    record = _timed(model, images, labels, search) if found is None else found
     if record.examples != len(images):
         raise ValueError(
-            f"Expected a record of {len(images)} examples, for batch {number} of {run}. Received one of {record.examples}."
+            f"Expected a record of {len(images)} examples, for batch {number} of {run}. "
+            f"Received one of {record.examples}."
         )
     if found is None:
         journal.add(run, number, data, record)
     return record
 
 
-def _timed(search, model, images, labels):
+def _timed(model, images, labels, search):
     start = time.perf_counter()
     result = search.attack.run(images, labels, model=model, loss=search.loss)
     return AttackRecord.from_result(result, time.perf_counter() - start)

@@ -39,7 +39,7 @@ class RobustnessReport:
       findings: `Finding`s: why not to trust the report. Empty if nothing was found.
 
     ```python
-    report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.2, 0.4], verbose=0)
+    report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.4], check=False)
     print(report.clean_accuracy.value, report.robust_accuracy("RandomFlow", 0.4).value)
     print(report.to_markdown())
     assert fr.RobustnessReport.from_dict(report.to_dict()) == report

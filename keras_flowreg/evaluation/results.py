@@ -28,9 +28,8 @@ class Finding(NamedTuple):
     """One reason why a report should not be trusted as it is.
 
     ```python
-    report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), verbose=0)
-    for finding in report.findings:
-        print(finding.check, finding.message)
+    finding = fr.evaluation.Finding("model is not random", "Two runs of the model on the same images differ.")
+    print(finding.check, finding.message)
     ```
     """
 

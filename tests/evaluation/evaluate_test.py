@@ -114,9 +114,11 @@ class EvaluateTest(tf.test.TestCase):
         images, labels = testing.data(8)
         attacks = {"none": fr.attacks.FlowFGSM(0.4), "own": fr.attacks.FlowFGSM(0.4, loss="margin")}
         report = fr.evaluate_robustness(
-            testing.network(), (images, labels), attacks, loss=testing.cross_entropy(), check=False, verbose=0
+            testing.network(), (images, labels), attacks, [0.1], loss=testing.cross_entropy(), check=False, verbose=0
         )
-        self.assertEqual([entry["loss"] for entry in report.settings["attacks"]].count("margin"), 3)
+        self.assertEqual(
+            [entry["loss"] for entry in report.settings["attacks"]], [testing.cross_entropy().name, "margin"]
+        )
         self.assertGreater(report.measures[Run("none", 0.1)]["loss"], 0)  # a cross-entropy
         with self.assertRaisesRegex(ValueError, "Expected a loss"):
             fr.evaluate_robustness(testing.network(), data())
@@ -149,7 +151,9 @@ class EvaluateTest(tf.test.TestCase):
             fr.evaluate_robustness(model(), data(), fr.attacks.FlowPGD(0.1, steps=4), resume_from=self.path)
 
     def test_a_record_of_another_length(self):
-        evaluated(self.path)
+        arguments = model(), data(), fr.attacks.RandomFlow(0.1, draws=1), [0.1]
+        options = {"resume_from": self.path, "check": False, "verbose": 0}
+        fr.evaluate_robustness(*arguments, **options)
         with open(self.path, encoding="utf-8") as file:
             lines = file.read().splitlines()
         # The second batch's record in the place of the last one's, which has half of its examples.
@@ -158,7 +162,7 @@ class EvaluateTest(tf.test.TestCase):
         with open(self.path, "w", encoding="utf-8") as file:
             file.write("\n".join([lines[0], forged]) + "\n")
         with self.assertRaisesRegex(ValueError, "Expected a record of 8 examples, for batch 2.* Received one of 16"):
-            evaluated(self.path)
+            fr.evaluate_robustness(*arguments, **options)
 
     def test_bad_input(self):
         network = model()
@@ -201,7 +205,7 @@ class WithoutGradientTest(tf.test.TestCase):
             model(Rounded()), data(), fr.attacks.FlowSquare(0.1, queries=5), [0.1], check=False, verbose=0
         )
         self.assertEmpty(report.findings)
-        report = fr.evaluate_robustness(model(), data(), epsilons=[0.1], examples=4, check=False, verbose=0)
+        report = fr.evaluate_robustness(model(), data(), fr.attacks.FlowFGSM(0.1), [0.1], check=False, verbose=0)
         self.assertEmpty(report.findings)
 
 
