@@ -98,30 +98,24 @@ class ADef(Attack):
 
     def _query_and_aim(self, objective, examples, parameters):
         """The `Candidate` for each θ, and the smallest move to a boundary of the linearized model."""
-        images, pull_back = objective.perturbation.linearize(examples.images, parameters)
-        leads = []
-
-        def measure(predictions):
-            leads.extend(tf.unstack(self._leads(tf.cast(predictions, images.dtype), examples.labels), axis=1))
-            return leads
-
-        predictions, gradients = objective.differentiate_each(images, measure)
-        moves = [_newton_move(lead, pull_back(gradient)) for lead, gradient in zip(leads, gradients)]
+        key = self.classes, self.targeted
+        candidate, leads, gradients = objective.query_with(key, self._leads, examples, parameters)
+        moves = [_newton_move(lead, gradient) for lead, gradient in zip(leads, gradients)]
         lengths = [self._longest(examples.images, move) for move in moves]
         smallest = tf.argmin(tf.stack(lengths), axis=0, output_type=tf.int32)
         move, length = (
             tf.gather(tf.stack(values, axis=1), smallest, axis=1, batch_dims=1) for values in (moves, lengths)
         )
         move *= _per_example(tf.minimum(tf.math.divide_no_nan(self.max_step, length), 1), move)
-        return objective.candidate(parameters, predictions, examples.labels), move
+        return candidate, move
 
     def _leads(self, predictions, labels):
-        """By how much each class that is tried leads the one to leave: `[batch, classes]`."""
+        """By how much each class that is tried leads the one to leave: a list of `[batch]`."""
         label, others = split_predictions(labels, predictions)
         classes = min(self.classes, predictions.shape[1] - 1)
         if self.targeted:
-            return (label - tf.reduce_max(others, axis=1))[:, tf.newaxis]
-        return tf.math.top_k(others, classes).values - label[:, tf.newaxis]
+            return [label - tf.reduce_max(others, axis=1)]
+        return tf.unstack(tf.math.top_k(others, classes).values - label[:, tf.newaxis], axis=1)
 
     def _longest(self, images, move):
         """The longest displacement of each example's move; infinite where there is none to make."""

@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from keras_flowreg.attacks.search import loop
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
 
@@ -39,8 +40,7 @@ def best_of_restarts(attack, ascend, objective, examples, best, seed):
     def run(restart, best):
         return restart + 1, ascend(objective, examples, _start(attack, objective, examples, seed, restart), best)
 
-    _, best = tf.while_loop(lambda restart, best: restart < attack.restarts, run, (0, best), parallel_iterations=1)
-    return best
+    return loop(lambda restart, best: restart < attack.restarts, run, (0, best))[1]
 
 
 def expect_ascent(attack, *, steps, step_size, start, restarts, momentum, step_decay):

@@ -53,6 +53,7 @@ class AutoDeform(Attack):
     """
 
     needs_gradient = False
+    is_compiled = False
 
     def __init__(
         self,
@@ -99,8 +100,7 @@ def _run_member(member, objective, examples, best, seed):
     member_objective = objective.with_loss(loss)._replace(perturbation=member.perturbation)
 
     def step(count, examples, state):
-        clean = member_objective.query_clean(examples)
-        found = member.search(member_objective, examples._replace(clean_loss=clean.loss), clean, seed)
+        _, found = member_objective.search(member, examples, seed)
         candidate = objective.query(examples, found.parameters)
         return candidate._replace(queries=candidate.queries + found.queries), state
 

@@ -76,6 +76,8 @@ class Attack(keras.layers.Layer):
     """
 
     needs_gradient = True
+    # Whether the search is compiled as one. An attack that is made of others leaves that to them.
+    is_compiled = True
     perturbation = None
     # The radius of the threat model, in pixels, and its `balls.Ball`, for an attack that has them.
     epsilon = None

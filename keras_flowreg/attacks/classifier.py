@@ -4,16 +4,19 @@ In a user's graph the model is called where it is asked. Outside of one it is tr
 every search of every attack calls what came of that.
 """
 
+import collections
+import math
+import threading
 import weakref
 
 import tensorflow as tf
 
 _NO_GRADIENT = (
-    "Expected a model whose predictions can be differentiated with respect to its images, for an attack by gradient. "
-    "Received one without such a gradient: it may round, cast to integers, decode JPEG or call Python on the way. Attack "
-    "it by FlowSquare, FlowSPSA, RandomFlow or RotationTranslation, which need no gradient, or by AutoDeform, which then "
-    "leaves out the others."
+    "Expected a model whose predictions can be differentiated with respect to its images. Received one that cannot be: it "
+    "may round, cast to integers, decode JPEG or call Python on the way."
 )
+# Compiled functions that are kept for each kind of batch, the latest ones.
+_KEPT_FUNCTIONS = 64
 
 
 class Classifier:
@@ -25,6 +28,8 @@ class Classifier:
 
     # Nothing is computed while a graph is built: a missing gradient is an error then.
     has_gradient = True
+    # Whoever compiles the graph may do so with XLA, which cannot leave examples out of a batch.
+    is_compact = False
 
     def __init__(self, model):
         self._model = model
@@ -33,11 +38,11 @@ class Classifier:
         """`[batch, classes]`."""
         return self._model(images, training=False)
 
-    def differentiate(self, images, measure, value_range):
+    def differentiate(self, images, measure):
         """The predictions, and the gradient of each number that is measured of them; see `Objective`."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
-            predictions = self._predict_differentiably(tf.clip_by_value(images, *value_range))
+            predictions = self._predict_differentiably(images)
             measured = measure(_widened(predictions, images))
         try:
             gradients = [tape.gradient(values, images) for values in measured]
@@ -47,10 +52,14 @@ class Classifier:
             raise ValueError(_NO_GRADIENT)
         return predictions, gradients
 
-    def differentiate_loss(self, images, labels, raised, value_range):
+    def differentiate_loss(self, images, labels, raised):
         """The predictions, and the gradient of a `RaisedLoss`."""
-        predictions, (gradient,) = self.differentiate(images, lambda p: [raised(labels, p)], value_range)
+        predictions, (gradient,) = self.differentiate(images, lambda p: [raised(labels, p)])
         return predictions, gradient
+
+    def run(self, key, function, *tensors):
+        """`function(*tensors)`; a `TracedClassifier` compiles it, once for each key."""
+        return function(*tensors)
 
     def _predict_differentiably(self, images):
         return self.predict(images)
@@ -60,70 +69,84 @@ class TracedClassifier(Classifier):
     """A model in inference mode, traced once for images like these in batches of any size.
 
     Its forward pass, and the gradient of each loss, are functions of their own, which TensorFlow compiles once and does
-    not copy into the graphs that call them.
+    not copy into the functions that call them.
 
     Args:
       model: a Keras model. It is not kept alive.
       images: `tf.TensorSpec` `[None, height, width, channels]`.
+      jit_compile: whether to compile with XLA.
     """
 
-    def __init__(self, model, images):
+    def __init__(self, model, images, jit_compile):
         reference = weakref.ref(model)
         self._images = images
+        self._jit_compile = jit_compile
+        self._functions = collections.OrderedDict()
+        self._lock = threading.RLock()
         self._trace = tf.function(lambda x: reference()(x, training=False), autograph=False).get_concrete_function(
             images
         )
         _expect_one_output(self._trace.structured_outputs)
-        self._forward = _apart(self._trace, images)
-        self._loss_gradients = {}
-        self._has_gradient = False
+        self.has_gradient = False
+
+    @property
+    def is_compact(self):
+        # XLA compiles a batch of another size anew.
+        return not self._jit_compile
 
     @property
     def predictions(self):
         """What the model gives, as a `tf.TensorSpec`."""
         return tf.TensorSpec.from_tensor(self._trace.structured_outputs)
 
-    @property
-    def has_gradient(self):
-        """Whether `probe_gradient` has found a gradient."""
-        return self._has_gradient
+    def probe_gradient(self, images):
+        """Finds out whether a gradient reaches the images, be it zero: NaN reaches them then."""
 
-    def probe_gradient(self, images, labels, raised, value_range):
-        """Looks for a gradient that is not zero: of the loss at these images, or of the predictions at noise."""
-        if not self._has_gradient:
+        def is_reached(images):
+            _, (gradient,) = self.differentiate(images, lambda p: [tf.reduce_sum(p * math.nan, axis=-1)])
+            return tf.reduce_any(tf.math.is_nan(gradient))
+
+        if not self.has_gradient:
             try:
-                _, gradient = self.differentiate_loss(images, labels, raised, value_range)
-                self._has_gradient = bool(tf.reduce_any(gradient != 0)) or self._is_steep_at_noise(images, value_range)
+                self.has_gradient = bool(self.run("is_reached", is_reached, images))
             except (ValueError, tf.errors.OpError):
-                self._has_gradient = False
-        return self._has_gradient
+                self.has_gradient = False
+        return self.has_gradient
 
     def predict(self, images):
-        return self._forward(images)
+        return self.run("predict", self._trace, images)
 
-    def differentiate_loss(self, images, labels, raised, value_range):
-        key = raised, value_range, labels.dtype, tuple(labels.shape[1:])
-        if key not in self._loss_gradients:
+    def differentiate_loss(self, images, labels, raised):
+        def differentiate(images, labels):
+            return super(TracedClassifier, self).differentiate_loss(images, labels, raised)
 
-            def differentiate(images, labels):
-                return super(TracedClassifier, self).differentiate_loss(images, labels, raised, value_range)
+        return self.run(("differentiate_loss", raised), differentiate, images, labels)
 
-            labels_spec = tf.TensorSpec([None, *labels.shape[1:]], labels.dtype)
-            self._loss_gradients[key] = _apart(differentiate, self._images, labels_spec)
-        return self._loss_gradients[key](images, labels)
+    def run(self, key, function, *tensors):
+        specs = tuple(_spec_of_any_batch(tensor) for tensor in tensors)
+        key = key, specs
+        with self._lock:
+            if key not in self._functions:
+                self._functions[key] = self._compile(function, specs)
+                while len(self._functions) > _KEPT_FUNCTIONS:
+                    self._functions.popitem(last=False)
+            self._functions.move_to_end(key)
+            compiled = self._functions[key]
+        return compiled(*tensors)
+
+    def _compile(self, function, specs):
+        """A function that is compiled once, and not copied into those that call it."""
+        options = {"jit_compile": True} if self._jit_compile else {"experimental_attributes": {"_noinline": True}}
+        return tf.function(function, autograph=False, **options).get_concrete_function(*specs)
 
     def _predict_differentiably(self, images):
-        # The trace itself: what is not needed of its gradient, that of the weights, is left out of the caller's graph.
+        # The trace itself: what is not needed of its gradient, that of the weights, is left out of the caller's function.
         return self._trace(images)
 
-    def _is_steep_at_noise(self, images, value_range):
-        def measure(predictions):
-            signs = tf.sign(tf.random.stateless_normal([1, predictions.shape[-1]], [0, 0], dtype=predictions.dtype))
-            return [tf.reduce_sum(signs * predictions, axis=-1)]
 
-        noise = tf.random.stateless_uniform(tf.shape(images), [0, 0], *value_range, images.dtype)
-        _, (gradient,) = self.differentiate(noise, measure, value_range)
-        return bool(tf.reduce_any(gradient != 0))
+def _spec_of_any_batch(tensor):
+    shape = [None, *tensor.shape[1:]] if tensor.shape.rank else []
+    return tf.TensorSpec(shape, tensor.dtype)
 
 
 def _expect_one_output(predictions):
@@ -132,12 +155,6 @@ def _expect_one_output(predictions):
             "Expected a model with one output, logits or probabilities [batch, classes]. "
             f"Received a model that gives {type(predictions).__name__}."
         )
-
-
-def _apart(function, *specs):
-    """A function that is compiled once, and not copied into the graphs that call it."""
-    compiled = tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
-    return compiled.get_concrete_function(*specs)
 
 
 def _widened(predictions, images):

@@ -93,15 +93,13 @@ class FlowFrankWolfe(Attack):
 
         def step(count, examples, state):
             flow, velocity = state
-            perturbed = objective.perturbation.apply(examples.images, flow)
-            predictions, upstream = objective.differentiate(perturbed, examples.labels)
-            velocity = add_momentum(velocity, upstream, self.momentum)
+            candidate, gradient = objective.query_with_image_gradient(examples, flow)
+            velocity = add_momentum(velocity, gradient, self.momentum)
             farthest, is_moved = maximizing_flow(examples.images, velocity, displacements)
             limit = step_size * tf.cast(step_scale(self.step_decay, count, self.steps), flow.dtype)
             move = tf.where(is_moved[..., tf.newaxis], tf.clip_by_value(farthest - flow, -limit, limit), 0)
             # Rounding may lead out of the ball by a hair.
-            moved = self.ball.project(flow + move)
-            return objective.candidate(flow, predictions, examples.labels), (moved, velocity)
+            return candidate, (self.ball.project(flow + move), velocity)
 
         best, (flow, _) = iterate(step, self.steps, examples, best, (start, tf.zeros_like(examples.images)))
         return query_once(objective, examples, best, flow)

@@ -4,6 +4,7 @@ from typing import Any, Callable, NamedTuple
 
 import tensorflow as tf
 
+from keras_flowreg.attacks.classifier import Classifier
 from keras_flowreg.ops.losses import is_correct, per_example_loss
 from keras_flowreg.perturbations import Perturbation
 
@@ -65,57 +66,133 @@ class Objective(NamedTuple):
     Each run of the classifier on an image is one *query*.
     """
 
-    classifier: Any  # `runner`'s: `predict`, `differentiate`, `differentiate_loss`, `has_gradient`
+    classifier: Classifier
     raised: RaisedLoss
     perturbation: Perturbation
     value_range: tuple
 
     def perturb(self, images, parameters):
         """T(x; θ), kept to the value range."""
-        return tf.clip_by_value(self.perturbation.apply(images, parameters), *self.value_range)
+
+        def perturb(images, parameters):
+            return tf.clip_by_value(self.perturbation.apply(images, parameters), *self.value_range)
+
+        return self.classifier.run(("perturb", self.perturbation, self.value_range), perturb, images, parameters)
+
+    def search(self, attack, examples, seed):
+        """Has an attack search this objective, compiled as one unless it compiles its own parts.
+
+        Args:
+          attack: the `Attack`.
+          examples: `Examples`; their clean loss is not used.
+          seed: `[2]` integers.
+
+        Returns:
+          `(clean, found)`: the `Candidate` of the images as they are, and what was found.
+        """
+
+        def search(images, labels, positions, whole_batch, seed):
+            chosen = examples._replace(images=images, labels=labels, positions=positions, whole_batch=whole_batch)
+            clean = self.query_clean(chosen)
+            chosen = chosen._replace(clean_loss=clean.loss)
+            found = attack.search(self, chosen, clean, tf.ensure_shape(seed, [2]))
+            return clean, keep_best(clean, found, chosen)._replace(queries=found.queries)
+
+        tensors = examples.images, examples.labels, examples.positions, examples.whole_batch, seed
+        if not attack.is_compiled:
+            return search(*tensors)
+        key = "search", attack, self.raised, examples.compact, examples.stop_when_fooled, self.classifier.has_gradient
+        return self.classifier.run(key, search, *tensors)
 
     def query(self, examples, parameters):
         """Runs the classifier on T(x; θ); returns the `Candidate` for each example."""
-        predictions = self.classifier.predict(self.perturb(examples.images, parameters))
-        return self.candidate(parameters, predictions, examples.labels)
 
-    def query_with_gradient(self, examples, parameters):
-        """`query`, and ∂loss/∂θ for each example."""
-        perturbed, pull_back = self.perturbation.linearize(examples.images, parameters)
-        predictions, upstream = self.differentiate(perturbed, examples.labels)
-        return self.candidate(parameters, predictions, examples.labels), pull_back(upstream)
+        def evaluate(images, labels, parameters):
+            return self._evaluate(self.classifier.predict(self.perturb(images, parameters)), labels)
+
+        return self._candidate(parameters, *self._run(evaluate, examples, parameters))
 
     def query_clean(self, examples):
         """Runs the classifier on the images as they are: the `Candidate` at the identity."""
-        predictions = self.classifier.predict(examples.images)
-        return self.candidate(self.perturbation.identity(examples.images), predictions, examples.labels)
 
-    def differentiate(self, images, labels):
-        """The predictions for perturbed images, and ∂loss/∂image."""
-        return self.classifier.differentiate_loss(images, labels, self.raised, self.value_range)
+        def evaluate_clean(images, labels):
+            return self._evaluate(self.classifier.predict(images), labels)
 
-    def differentiate_each(self, images, measure):
-        """The predictions for perturbed images, and the gradient of each number that is measured of them.
+        identity = self.perturbation.identity(examples.images)
+        return self._candidate(identity, *self._run(evaluate_clean, examples))
+
+    def query_with_gradient(self, examples, parameters):
+        """`query`, and ∂loss/∂θ for each example."""
+
+        def differentiate(images, labels, parameters):
+            perturbed, pull_back = self.perturbation.linearize(images, parameters)
+            loss, success, gradient = self._differentiate(perturbed, labels)
+            return loss, success, pull_back(gradient)
+
+        loss, success, gradient = self._run(differentiate, examples, parameters)
+        return self._candidate(parameters, loss, success), gradient
+
+    def query_with_image_gradient(self, examples, parameters):
+        """`query`, and ∂loss/∂T for each example."""
+
+        def differentiate_in_images(images, labels, parameters):
+            return self._differentiate(self.perturbation.apply(images, parameters), labels)
+
+        loss, success, gradient = self._run(differentiate_in_images, examples, parameters)
+        return self._candidate(parameters, loss, success), gradient
+
+    def query_with(self, key, measure, examples, parameters):
+        """`query`, and the gradient with respect to θ of each number that is measured of the predictions.
 
         Args:
-          images: T(x; θ).
-          measure: takes the predictions, and returns a list of `[batch]` tensors.
+          key: whatever decides what `measure` does, to find it again when it is compiled.
+          measure: takes predictions and labels, and returns a list of `[batch]` tensors.
+          examples, parameters: as for `query`.
 
         Returns:
-          `(predictions, gradients)`: a gradient `[batch, height, width, channels]` for each of them.
+          `(Candidate, measured, gradients)`.
         """
-        return self.classifier.differentiate(images, measure, self.value_range)
 
-    def candidate(self, parameters, predictions, labels):
-        """The `Candidate` of one query, from the classifier's predictions."""
-        correct = is_correct(labels, predictions)
-        success = correct if self.raised.targeted else tf.logical_not(correct)
-        losses = self.raised(labels, predictions)
-        return Candidate(parameters, success, losses, tf.ones_like(success, tf.int32))
+        def differentiate_each(images, labels, parameters):
+            perturbed, pull_back = self.perturbation.linearize(images, parameters)
+            inside, measured = tf.clip_by_value(perturbed, *self.value_range), []
+
+            def measure_labelled(predictions):
+                measured.extend(measure(tf.cast(predictions, images.dtype), labels))
+                return measured
+
+            predictions, gradients = self.classifier.differentiate(inside, measure_labelled)
+            pulled_back = [pull_back(_where_inside(perturbed, inside, gradient)) for gradient in gradients]
+            return (*self._evaluate(predictions, labels), measured, pulled_back)
+
+        loss, success, measured, gradients = self._run(differentiate_each, examples, parameters, key=key)
+        return self._candidate(parameters, loss, success), measured, gradients
 
     def with_loss(self, loss):
         """The same for another loss."""
         return self._replace(raised=self.raised._replace(loss=loss))
+
+    def _run(self, function, examples, *parameters, key=None):
+        key = function.__name__, self.raised, self.perturbation, self.value_range, key
+        return self.classifier.run(key, function, examples.images, examples.labels, *parameters)
+
+    def _differentiate(self, perturbed, labels):
+        """Loss and success for T(x; θ), and ∂loss/∂T: zero where a value was clipped."""
+        inside = tf.clip_by_value(perturbed, *self.value_range)
+        predictions, gradient = self.classifier.differentiate_loss(inside, labels, self.raised)
+        return (*self._evaluate(predictions, labels), _where_inside(perturbed, inside, gradient))
+
+    def _evaluate(self, predictions, labels):
+        """The loss, which the search raises, and whether it is a success."""
+        correct = is_correct(labels, predictions)
+        return self.raised(labels, predictions), correct if self.raised.targeted else tf.logical_not(correct)
+
+    def _candidate(self, parameters, loss, success):
+        return Candidate(parameters, success, loss, tf.ones_like(success, tf.int32))
+
+
+def _where_inside(perturbed, inside, gradient):
+    return tf.where(perturbed == inside, gradient, tf.zeros_like(gradient))
 
 
 def keep_best(best, candidate, examples):
@@ -159,8 +236,17 @@ def iterate(step: Callable, steps, examples, best, state):
         better = keep_best(_gather(best, left), candidate, chosen)
         return count + 1, _scatter(best, left, better), _scatter(state, left, new_state)
 
-    _, best, state = tf.while_loop(unfinished, body, (0, best, state), parallel_iterations=1)
+    _, best, state = loop(unfinished, body, (0, best, state))
     return best, state
+
+
+def loop(condition, body, state):
+    """A loop, in Python where nothing is compiled; the order of its steps is kept."""
+    if not tf.executing_eagerly():
+        return tf.while_loop(condition, body, state, parallel_iterations=1)
+    while condition(*state):
+        state = body(*state)
+    return state
 
 
 def query_once(objective, examples, best, parameters):

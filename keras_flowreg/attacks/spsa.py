@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import STEP_DECAYS, step_scale
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, query_once
+from keras_flowreg.attacks.search import iterate, loop, query_once
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
 from keras_flowreg.perturbations import Flow
@@ -113,9 +113,7 @@ class FlowSPSA(Attack):
             slope = (above - below) / (2 * self.delta)
             return sample + 1, total + slope[:, tf.newaxis, tf.newaxis, tf.newaxis] * signs
 
-        _, total = tf.while_loop(
-            lambda sample, total: sample < self.samples, add_sample, (0, tf.zeros_like(flow)), parallel_iterations=1
-        )
+        total = loop(lambda sample, total: sample < self.samples, add_sample, (0, tf.zeros_like(flow)))[1]
         return total / self.samples
 
     def _signs(self, examples, flow, seed):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, query_once, select
+from keras_flowreg.attacks.search import iterate, loop, query_once, select
 from keras_flowreg.ops.flows import flow_smoothness_loss
 from keras_flowreg.ops.losses import split_predictions
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
@@ -80,10 +80,7 @@ class StAdv(Attack):
             return count + 1, best, tf.where(found.success, middle, low), tf.where(found.success, high, middle)
 
         least, greatest = (tf.math.log(tf.fill(tf.shape(clean.loss), bound)) for bound in self.smoothness_range)
-        state = tf.while_loop(
-            lambda count, *_: count < self.searches, attempt, (0, clean, least, greatest), parallel_iterations=1
-        )
-        return state[1]
+        return loop(lambda count, *_: count < self.searches, attempt, (0, clean, least, greatest))[1]
 
     def _descend(self, objective, examples, clean, smoothness_weight):
         """One descent; its last flow is queried too."""
@@ -104,19 +101,17 @@ class StAdv(Attack):
 
     def _query_and_differentiate(self, objective, examples, flow, smoothness_weight):
         """The `Candidate` for each flow, and the derivative of what is descended with respect to it."""
-        images, pull_back = objective.perturbation.linearize(examples.images, flow)
-
-        def measure(predictions):
-            label, others = split_predictions(examples.labels, tf.cast(predictions, images.dtype))
-            lead = label - tf.reduce_max(others, axis=1)
-            return [tf.nn.relu(-lead if self.targeted else lead)]
-
-        predictions, (gradient,) = objective.differentiate_each(images, measure)
+        candidate, _, (gradient,) = objective.query_with(self.targeted, self._hinge, examples, flow)
         with tf.GradientTape() as tape:
             tape.watch(flow)
             smoothness = flow_smoothness_loss(flow)
-        candidate = objective.candidate(flow, predictions, examples.labels)
-        return candidate, pull_back(gradient) + smoothness_weight * tape.gradient(smoothness, flow)
+        return candidate, gradient + smoothness_weight * tape.gradient(smoothness, flow)
+
+    def _hinge(self, predictions, labels):
+        """max(z_label - max_{k ≠ label} z_k, 0), or the other way round for a target."""
+        label, others = split_predictions(labels, predictions)
+        lead = label - tf.reduce_max(others, axis=1)
+        return [tf.nn.relu(-lead if self.targeted else lead)]
 
 
 def _expect_range(name, bounds):

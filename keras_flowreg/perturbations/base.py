@@ -1,5 +1,7 @@
 """What a perturbation is: a map T(x; θ) with T(x; 0) = x, and how a loss is pulled back through it."""
 
+import json
+
 import tensorflow as tf
 
 from keras_flowreg.ops import random
@@ -75,6 +77,17 @@ class Perturbation:
     def sides(self):
         """The perturbations whose penalties are averaged: this one, unless it stands for several."""
         return (self,)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self._key() == other._key()
+
+    def __hash__(self):
+        return hash((type(self), self._key()))
+
+    def _key(self):
+        """What tells two of a class apart: the configuration, or which object it is if that says nothing."""
+        has_config = type(self).get_config is not Perturbation.get_config or not vars(self)
+        return json.dumps(self.get_config(), sort_keys=True, default=repr) if has_config else id(self)
 
     def get_config(self):
         return {}

@@ -1,0 +1,166 @@
+"""Tests of how attacks are run: what is compiled, when, for how long it is kept, and models without a gradient."""
+
+import gc
+import weakref
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from keras_flowreg.attacks import runner
+from keras_flowreg.ops import losses
+from tests import testing
+
+EPSILON = 0.6
+GRADIENT_FREE = (
+    fr.attacks.FlowSquare(EPSILON, queries=10),
+    fr.attacks.FlowSPSA(EPSILON, queries=20, samples=2),
+    fr.attacks.RandomFlow(EPSILON, draws=3),
+    fr.attacks.RotationTranslation(angles=3, shifts=3),
+    fr.attacks.AutoDeform(EPSILON),
+)
+BY_GRADIENT = (
+    fr.attacks.FlowFGSM(EPSILON),
+    fr.attacks.FlowPGD(EPSILON, steps=2),
+    fr.attacks.FlowFrankWolfe(EPSILON, steps=2),
+    fr.attacks.ADef(steps=2),
+    fr.attacks.StAdv(steps=2, searches=1),
+)
+
+
+def rounded(images):
+    return tf.round(16 * images) / 16
+
+
+def cast_to_integers(images):
+    return tf.cast(tf.cast(16 * images, tf.int32), images.dtype) / 16
+
+
+def decoded_from_jpeg(images):
+    def compress(image):
+        encoded = tf.io.encode_jpeg(tf.cast(255 * image[..., :1], tf.uint8))
+        return tf.image.convert_image_dtype(
+            tf.ensure_shape(tf.io.decode_jpeg(encoded), [*testing.SHAPE[:2], 1]), "float32"
+        )
+
+    return tf.tile(tf.map_fn(compress, images), [1, 1, 1, 2])
+
+
+def computed_by_numpy(images):
+    return tf.ensure_shape(tf.py_function(lambda x: np.round(x.numpy(), 2), [images], tf.float32), images.shape)
+
+
+class Preprocessed(keras.Model):
+    """A network behind a function of its images, which counts how often Python runs it."""
+
+    def __init__(self, function=tf.identity):
+        super().__init__()
+        self.function, self.network, self.python_calls = function, testing.network(), 0
+        self.compile("sgd", testing.cross_entropy())
+
+    def call(self, images):
+        self.python_calls += 1
+        return self.network(self.function(images))
+
+
+class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images, _ = testing.data(8)
+
+    @parameterized.parameters(rounded, cast_to_integers, decoded_from_jpeg, computed_by_numpy)
+    def test_clear_error_by_gradient_and_work_without(self, function):
+        model = Preprocessed(function)
+        labels = np.argmax(model(self.images), axis=1)
+        self.assertFalse(runner.has_gradient(model, self.images))
+        for attack in BY_GRADIENT:
+            with self.assertRaisesRegex(ValueError, f"differentiated.* for {attack.name}.*FlowSquare"):
+                attack(self.images, labels, model=model)
+        for attack in GRADIENT_FREE:
+            result = attack.run(self.images, labels, model=model)
+            self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
+
+    def test_a_constant_or_saturated_model_has_one(self):
+        model = testing.network()
+        self.assertTrue(runner.has_gradient(model, self.images))
+        model.set_weights([1e4 * weight for weight in model.get_weights()])
+        self.assertTrue(runner.has_gradient(keras.Sequential([model, keras.layers.Softmax()]), self.images))
+        model.set_weights([0 * weight for weight in model.get_weights()[:-2]] + model.get_weights()[-2:])
+        self.assertTrue(
+            runner.has_gradient(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]), self.images)
+        )
+
+
+class CompiledTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images, self.labels = testing.data(8)
+
+    def test_a_model_is_traced_once_for_all_attacks(self):
+        model = Preprocessed()
+        for attack in (*BY_GRADIENT, *GRADIENT_FREE):
+            for size in (8, 3, 8):
+                attack(self.images[:size], self.labels[:size], model=model)
+                attack(self.images[:size], self.labels[:size], model=model, loss="margin")
+        self.assertEqual(model.python_calls, 1)
+
+    def test_a_search_is_compiled_once(self):
+        model = Preprocessed()
+        functions = runner._functions_of(model)
+        for loss in ("margin", "log_odds", "sparse_categorical_crossentropy", None):
+            for _ in range(3):
+                fr.attacks.FlowFGSM(EPSILON, loss=loss)(self.images, self.labels, model=model)
+        self.assertLen(functions._searches, 4)
+
+    def test_only_the_latest_searches_are_kept(self):
+        model = Preprocessed()
+        for number in range(runner._KEPT_SEARCHES + 3):
+            fr.attacks.RandomFlow(0.01 * number, draws=1)(self.images, self.labels, model=model)
+        self.assertLen(runner._functions_of(model)._searches, runner._KEPT_SEARCHES)
+
+    def test_a_deleted_model_is_freed(self):
+        model = Preprocessed()
+        for attack in (fr.attacks.FlowPGD(EPSILON, steps=2), fr.attacks.FlowSquare(EPSILON, queries=5)):
+            attack(self.images, self.labels, model=model)
+        gone = weakref.ref(model), weakref.ref(model.network)
+        del model
+        gc.collect()
+        self.assertEqual([reference() for reference in gone], [None, None])
+
+    @parameterized.parameters(True, False)
+    def test_with_and_without_xla(self, jit_compile):
+        model = Preprocessed()
+        labels = np.argmax(model(self.images), axis=1)
+        attack = fr.attacks.FlowFrankWolfe(EPSILON, steps=3)
+        expected = attack.run(self.images, labels, model=model)
+        result = attack.replace(jit_compile=jit_compile).run(self.images, labels, model=model)
+        self.assertAllClose(result.flow, expected.flow, atol=1e-4)
+        with self.assertRaisesRegex(ValueError, "Expected labels from 0 to 3"):
+            attack.replace(jit_compile=jit_compile)(self.images, labels + 10, model=model)
+        with self.assertRaisesRegex(ValueError, "Expected finite images"):
+            attack.replace(jit_compile=jit_compile)(self.images * np.nan, labels, model=model)
+
+    def test_the_weights_of_now(self):
+        model = Preprocessed()
+        attack = fr.attacks.FlowPGD(EPSILON, steps=2)
+        attack(self.images, self.labels, model=model)
+        model.network.set_weights([weight[..., ::-1] for weight in model.network.get_weights()])
+        reversed_labels = testing.CLASSES - 1 - self.labels
+        again = Preprocessed()
+        again.network.set_weights(model.network.get_weights())
+        self.assertAllClose(
+            attack(self.images, reversed_labels, model=model),
+            attack(self.images, reversed_labels, model=again),
+            atol=1e-6,
+        )
+
+    def test_the_loss_of_a_call_needs_no_compiled_model(self):
+        model = testing.network()
+        self.assertIsNone(losses.compiled_loss(model))
+        fr.attacks.FlowPGD(EPSILON, steps=2)(self.images, self.labels, model=model, loss="margin")
+
+
+if __name__ == "__main__":
+    tf.test.main()
