@@ -12,8 +12,10 @@ import os
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from common import datasets, models, pictures
-from common.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
+
+import keras_flowreg as fr
+from flowreg_examples import datasets, models
+from flowreg_examples.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
 
 define_dataset_flags()
 define_search_flags()
@@ -57,12 +59,13 @@ def main(_):
     images, labels, class_names = read_image(model) if _IMAGE.value else read_dataset(model)
     if not len(labels):
         raise app.UsageError("Expected a model that gets some of the first images right. Received one that does not.")
-    result = build_attack(_ATTACK.value, model, _EPSILON.value).run(images, labels)
+    result = build_attack(_ATTACK.value, _EPSILON.value).run(images, labels, model=model)
     before, after = models.predict(model, images), models.predict(model, result.images)
     captions = [(caption(before, row, class_names), caption(after, row, class_names)) for row in range(len(labels))]
-    figure = pictures.draw_gallery(images.numpy(), result.flow.numpy(), result.images.numpy(), captions)
+    figure = fr.pictures.draw_gallery(images.numpy(), result.flow.numpy(), result.images.numpy(), captions)
     figure.savefig(_PICTURE.value, dpi=120)
-    print(f"{_ATTACK.value} broke {int(np.sum(result.success))} of {len(labels)}. The picture is in {_PICTURE.value}")
+    fooled = int(np.sum(result.success))
+    print(f"{_ATTACK.value} fooled the model on {fooled} of {len(labels)} images. The picture is in {_PICTURE.value}")
 
 
 if __name__ == "__main__":

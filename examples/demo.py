@@ -10,21 +10,23 @@ import os
 import time
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from common import architectures, datasets, pictures, recipes, training
-from common.flags import (
+
+import keras_flowreg as fr
+from flowreg_examples import datasets, recipes, training
+from flowreg_examples.flags import (
     build_attack,
     build_attacks,
     define_attack_flags,
     define_dataset_flags,
     define_model_flags,
     epsilons,
+    model_options,
 )
-from common.models import predict
-
-import keras_flowreg as fr
+from flowreg_examples.models import predict
 
 define_dataset_flags()
 define_model_flags()
@@ -37,27 +39,30 @@ _MODELS = flags.DEFINE_string("models", None, "a folder to save the trained mode
 _PICTURED_EXAMPLES = 3
 
 
-def train(dataset, method):
-    """Trains one model from the same weights; returns it and its seconds an epoch."""
+def load_dataset():
+    """The data set, in the same order for every method."""
     args = flags.FLAGS
     keras.utils.set_random_seed(args.seed)
-    recipe = recipes.get(method, args.dataset)
-    network = architectures.build(
-        args.architecture, dataset.image_shape, dataset.num_classes, args.width, recipe.activation
-    )
+    return datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed)
+
+
+def train(dataset, method):
+    """Trains one model from the same weights; returns it and its seconds an epoch."""
+    recipe = recipes.get(method, dataset.name)
+    schedule = recipe.schedule
     if _EPOCHS.value:
-        recipe = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, epochs=_EPOCHS.value))
-    model = recipe.build(network, args.seed)
-    training.compile_model(model, dataset, recipe, args.batch_size)
+        schedule = dataclasses.replace(schedule, epochs=_EPOCHS.value)
+        recipe = dataclasses.replace(recipe, schedule=schedule)
+    model = training.build_model(dataset, recipe, **model_options())
     start = time.perf_counter()
-    training.fit(model, dataset, recipe.schedule, verbose=2)
-    return model, (time.perf_counter() - start) / recipe.schedule.epochs
+    training.fit(model, dataset, schedule, verbose=2)
+    return model, (time.perf_counter() - start) / schedule.epochs
 
 
 def measure(model, dataset):
     """`{0: clean accuracy, ε: worst-case accuracy, ...}`, and the number of examples."""
     report = fr.evaluate_robustness(
-        model, dataset.test, build_attacks(model), epsilons(), examples=flags.FLAGS.examples, check=False, verbose=0
+        model, dataset.test, build_attacks(), epsilons(), examples=flags.FLAGS.examples, check=False, verbose=0
     )
     worst = {epsilon: robust.mean() for epsilon, robust in report.worst_case().items()}
     return {0.0: report.clean_accuracy.value, **worst}, report.examples
@@ -81,28 +86,33 @@ def print_table(accuracies, seconds, examples):
 def pictured_examples(model, dataset):
     """Images that the model gets right, and its attack gets wrong: images, labels, flows, deformed images."""
     images, labels = next(iter(dataset.test.unbatch().batch(64)))
-    attack = build_attack(flags.FLAGS.attacks[0], model, _PICTURED_EPSILON.value)
-    deformed, flows = attack(images, labels, return_perturbation=True)
-    right = predict(model, images)[0] == labels.numpy()
-    wrong = predict(model, deformed)[0] != labels.numpy()
-    chosen = np.flatnonzero(right & wrong)[:_PICTURED_EXAMPLES]
-    return [tf.gather(tensor, chosen).numpy() for tensor in (images, labels, flows, deformed)]
+    attack = build_attack(flags.FLAGS.attacks[0], _PICTURED_EPSILON.value)
+    result = attack.run(images, labels, model=model)
+    chosen = np.flatnonzero(result.success & ~result.clean_success)[:_PICTURED_EXAMPLES]
+    return [tf.gather(tensor, chosen).numpy() for tensor in (images, labels, result.flow, result.images)]
 
 
 def draw(models, accuracies, dataset):
     """One picture: accuracy against ε, and digits with the flow that fools the plain model."""
     examples = pictured_examples(models[_METHODS.value[0]], dataset)
-    figure, curve, panels = pictures.figure_grid(_PICTURED_EXAMPLES, 3)
+    figure, curve, panels = figure_grid(_PICTURED_EXAMPLES, 3)
     curve.set_title(f"{flags.FLAGS.dataset}: {attack_description()}")
-    pictures.plot_robustness(curve, accuracies)
+    fr.pictures.plot_accuracy(curve, accuracies)
     for axes in panels.ravel():
         axes.axis("off")
     for row, image, label, flow, deformed in zip(panels, *examples):
         says = {name: _says(model, deformed, dataset) for name, model in models.items()}
-        pictures.draw_image(row[0], image, f"{dataset.class_names[label]}")
-        pictures.draw_flow(row[1], image, flow, f"flow, ε = {_PICTURED_EPSILON.value:g} px")
-        pictures.draw_image(row[2], deformed, "\n".join(f"{name}: {said}" for name, said in says.items()))
+        fr.pictures.draw_image(row[0], image, f"{dataset.class_names[label]}")
+        fr.pictures.draw_flow(row[1], image, flow, f"flow, ε = {_PICTURED_EPSILON.value:g} px")
+        fr.pictures.draw_image(row[2], deformed, "\n".join(f"{name}: {said}" for name, said in says.items()))
     figure.savefig(_PICTURE.value, dpi=120)
+
+
+def figure_grid(rows, columns):
+    """A figure with one wide panel on the left and `rows` x `columns` small ones on the right."""
+    figure = plt.figure(figsize=(6 + 2.8 * columns, 2.9 * rows), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[6, 2.8 * columns])
+    return figure, left.subplots(), right.subplots(rows, columns)
 
 
 def _says(model, image, dataset):
@@ -111,14 +121,13 @@ def _says(model, image, dataset):
 
 
 def main(_):
-    args = flags.FLAGS
     os.makedirs(os.path.dirname(os.path.abspath(_PICTURE.value)), exist_ok=True)
     if _MODELS.value:
         os.makedirs(_MODELS.value, exist_ok=True)
     models, seconds, accuracies = {}, {}, {}
     for name in _METHODS.value:
         print(f"\nTraining: {name}", flush=True)
-        dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, seed=args.seed)
+        dataset = load_dataset()
         models[name], seconds[name] = train(dataset, name)
         if _MODELS.value:
             models[name].save(os.path.join(_MODELS.value, f"{name}.keras"))

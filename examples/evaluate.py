@@ -11,10 +11,10 @@ and report.png, and keeps partial results in report.jsonl: start a killed evalua
 import os
 
 from absl import app, flags
-from common import datasets, models
-from common.flags import build_attacks, define_attack_flags, define_dataset_flags, epsilons
 
 import keras_flowreg as fr
+from flowreg_examples import datasets, models
+from flowreg_examples.flags import build_attacks, define_attack_flags, define_dataset_flags, epsilons
 
 define_dataset_flags()
 define_attack_flags(["AutoDeform"])
@@ -45,7 +45,7 @@ def main(_):
     report = fr.evaluate_robustness(
         model,
         getattr(dataset, _SPLIT.value),
-        build_attacks(model),
+        build_attacks(),
         epsilons(),
         examples=args.examples,
         seed=args.seed,

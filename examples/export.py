@@ -5,9 +5,9 @@ python examples/export.py --model=digits.keras --report=report.json --output=dig
 """
 
 from absl import app, flags
-from common import models
 
 import keras_flowreg as fr
+from flowreg_examples import models
 
 _MODEL = flags.DEFINE_string("model", None, "a .keras file, with logits", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "the folder to make", required=True)

@@ -15,8 +15,9 @@ import json
 import os
 
 from absl import app, flags
-from common import datasets, recipes, study, study_report
-from common.presets import PRESETS
+
+from flowreg_examples import datasets, recipes, study, study_report
+from flowreg_examples.presets import PRESETS
 
 _PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
 _OUTPUT = flags.DEFINE_string("output", None, "a folder for the JSON files, the report and the figures", required=True)
@@ -72,8 +73,8 @@ def run_cells(chosen):
 
 def main(_):
     if not _REPORT.value:
-        for dataset in {cell.setting.dataset: cell.setting for cell in cells()}.values():
-            dataset.load(1)  # A data set that is not there is an error at the start.
+        for setting in {cell.setting.dataset: cell.setting for cell in cells()}.values():
+            setting.load(batch_size=1)  # A data set that is not there is an error at the start.
         run_cells(cells())
     path = study_report.write(_OUTPUT.value)
     print(f"\nThe report is {path}")

@@ -4,16 +4,17 @@ r"""Trains a classifier by one of several methods against deformations, and save
     python examples/train.py --dataset=cifar10 --architecture=vgg11 --width=1 --batch_size=128 \
         --method=flow_gradient+deformation_training --output=/tmp/cifar10.keras
 
-Each method has a recipe for each data set (see common/recipes.py); the other flags change what is in it.
+Each method has a recipe for each data set (see flowreg_examples/recipes.py); the other flags change what is in it.
 """
 
 import os
 
 import keras
 from absl import app, flags
-from common import training, training_flags
 
 import keras_flowreg as fr
+from flowreg_examples import training, training_flags
+from flowreg_examples.flags import model_options
 
 training_flags.define_training_flags()
 _LOG_DIR = flags.DEFINE_string("logs", None, "where to write TensorBoard's logs and the backup to resume from")
@@ -34,6 +35,7 @@ def callbacks(dataset):
 
 def main(_):
     output = flags.FLAGS.output
+    # Before the data set is loaded: the order of the examples depends on it too.
     keras.utils.set_random_seed(flags.FLAGS.seed)
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     if _LOG_DIR.value:
@@ -41,7 +43,7 @@ def main(_):
     dataset = training_flags.load_dataset()
     recipe = training_flags.recipe()
     print(f"Recipe: {recipe}")
-    model = training_flags.build_model(dataset, recipe)
+    model = training.build_model(dataset, recipe, **model_options())
     training.fit(model, dataset, recipe.schedule, callbacks(dataset))
     model.save(output)
     print(f"Saved {output}")

@@ -21,8 +21,9 @@ import time
 import keras
 import tensorflow as tf
 from absl import app, flags
-from common import training, training_flags
 
+from flowreg_examples import training, training_flags
+from flowreg_examples.flags import model_options
 from keras_flowreg import compat
 
 training_flags.define_training_flags()
@@ -109,7 +110,7 @@ def train():
     expect_equal_shares(strategy.num_replicas_in_sync, dataset.train_examples)
     recipe = training_flags.recipe()
     with strategy.scope():
-        model = training_flags.build_model(dataset, recipe)
+        model = training.build_model(dataset, recipe, **model_options())
     is_chief = strategy.extended.should_checkpoint
     # The backup stays until the model is saved.
     backup = keras.callbacks.BackupAndRestore(backup_folder(), delete_checkpoint=False)

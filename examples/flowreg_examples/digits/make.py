@@ -1,6 +1,6 @@
 """Makes `digits.npz`, the class-balanced subset of MNIST that lies beside this script.
 
-python examples/common/digits/make.py
+python examples/flowreg_examples/digits/make.py
 """
 
 import hashlib

@@ -4,8 +4,8 @@ import dataclasses
 
 from absl import flags
 
-from common import architectures, datasets, recipes, training
-from common.flags import define_dataset_flags, define_model_flags
+from flowreg_examples import architectures, datasets, recipes
+from flowreg_examples.flags import define_dataset_flags, define_model_flags
 from keras_flowreg import regularizers
 from keras_flowreg.ops import losses, warp
 
@@ -18,7 +18,7 @@ _RECIPE_FLAGS = (
     "gradient_at",
     "penalty_method",
     "model_mode",
-    "every",
+    "penalty_every",
     "fraction",
     "deformation",
     "epsilon",
@@ -28,7 +28,7 @@ _RECIPE_FLAGS = (
     "activation",
 )
 _SCHEDULE_FLAGS = ("epochs", "learning_rate", "weight_decay", "warmup")
-_FIELDS = {"gradient_norm": "norm", "attack_steps": "steps"}  # of a recipe, where the flag has another name
+_FIELDS = {"attack_steps": "steps"}  # of a recipe, where the flag has another name
 
 
 def define_training_flags():
@@ -42,11 +42,11 @@ def define_training_flags():
     )
     flags.DEFINE_float("random_start", None, "the penalty's, in pixels or values", lower_bound=0)
     flags.DEFINE_enum("lattice", None, warp.LATTICE_RULES, "the warp's derivative at a pixel")
-    flags.DEFINE_enum("gradient_norm", None, regularizers.NORMS, "of the penalized gradient")
+    flags.DEFINE_enum("gradient_norm", None, regularizers.GRADIENT_NORMS, "of the penalized gradient")
     flags.DEFINE_enum("gradient_at", None, regularizers.GRADIENT_PLACES, "where it is taken")
     flags.DEFINE_enum("penalty_method", None, regularizers.METHODS, "how it is differentiated")
     flags.DEFINE_enum("model_mode", None, regularizers.MODEL_MODES, "in which the penalized gradient is taken")
-    flags.DEFINE_integer("every", None, "take the penalty in each so many-th step", lower_bound=1)
+    flags.DEFINE_integer("penalty_every", None, "take the penalty in each so many-th step", lower_bound=1)
     flags.DEFINE_float("fraction", None, "the part of a batch whose penalty is taken", lower_bound=0, upper_bound=1)
     flags.DEFINE_enum("deformation", None, list(recipes.DEFORMATIONS), "the attack of deformation_training")
     flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0)
@@ -82,17 +82,6 @@ def recipe():
     chosen = recipes.get(flags.FLAGS.method, flags.FLAGS.dataset)
     schedule = dataclasses.replace(chosen.schedule, **_given(_SCHEDULE_FLAGS))
     return dataclasses.replace(chosen, schedule=schedule, **_given(_RECIPE_FLAGS))
-
-
-def build_model(dataset, chosen_recipe):
-    """The network of the flags, compiled to be trained on a `datasets.Dataset` by a recipe."""
-    args = flags.FLAGS
-    network = architectures.build(
-        args.architecture, dataset.image_shape, dataset.num_classes, args.width, chosen_recipe.activation
-    )
-    model = chosen_recipe.build(network, args.seed)
-    training.compile_model(model, dataset, chosen_recipe, args.batch_size)
-    return model
 
 
 def _given(names):

@@ -3,61 +3,72 @@
 import dataclasses
 
 import keras_flowreg as fr
-from common.study import Setting, Study
-from common.training import Schedule
+from flowreg_examples.study import Setting, Study
+from flowreg_examples.training import Schedule
 from keras_flowreg.ops.warp import LATTICE_RULES
 
 _PAPER_EPSILON = fr.pixels_from_normalized(0.01, 32)
 
 
-def _few_attacks(model, setting):
+def _few_attacks(setting):
     """By gradient, and without."""
     attacks = {
-        "FlowPGD": fr.attacks.FlowPGD(model, 0.1),
-        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
-        "RotationTranslation": fr.attacks.RotationTranslation(model, max_angle=15, max_shift=1, angles=7, shifts=3),
+        "FlowPGD": fr.attacks.FlowPGD(setting.epsilon),
+        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(setting.epsilon),
+        "RotationTranslation": _rotations(),
     }
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
-def _all_attacks(model, setting):
+def _all_attacks(setting):
     """Every attack, at one radius if it is slow."""
-    size = 32 if setting.dataset == "cifar10" else 28
+    authors = _authors_attack(setting)
     attacks = {
-        "FlowFGSM": fr.attacks.FlowFGSM(model, 0.1),
-        "FlowPGD": fr.attacks.FlowPGD(model, 0.1),
-        "authors' K=100": fr.attacks.FlowPGD.from_paper(model, size),
-        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
-        "FlowSquare": fr.attacks.FlowSquare(model, 0.1, 200, loss="margin"),
-        "AutoDeform": fr.attacks.AutoDeform(model, 0.1),
-        "RotationTranslation": fr.attacks.RotationTranslation(model, max_angle=15, max_shift=1, angles=7, shifts=3),
-        "ADef": fr.attacks.ADef(model, steps=25),
-        "StAdv": fr.attacks.StAdv(model, steps=40, searches=3),
+        "FlowFGSM": fr.attacks.FlowFGSM(setting.epsilon),
+        "FlowPGD": fr.attacks.FlowPGD(setting.epsilon),
+        "authors' K=100": authors,
+        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(setting.epsilon),
+        "FlowSquare": fr.attacks.FlowSquare(setting.epsilon, queries=200, loss="margin"),
+        "AutoDeform": fr.attacks.AutoDeform(setting.epsilon),
+        "RotationTranslation": _rotations(),
+        "ADef": fr.attacks.ADef(steps=25),
+        "StAdv": fr.attacks.StAdv(steps=40, searches=3),
     }
-    one_radius = dict.fromkeys(("FlowSquare", "AutoDeform"), [setting.epsilon])
-    authors_radius = {"authors' K=100": [attacks["authors' K=100"].epsilon]}
-    return attacks, {**dict.fromkeys(attacks, setting.epsilons), **authors_radius, **one_radius}
+    one_radius = {
+        "FlowSquare": [setting.epsilon],
+        "AutoDeform": [setting.epsilon],
+        "authors' K=100": [authors.epsilon],
+    }
+    return attacks, {**dict.fromkeys(attacks, setting.epsilons), **one_radius}
 
 
-def _every_kind_of_attack(model, setting):
+def _every_kind_of_attack(setting):
     """Every attack, and both that need no gradient."""
-    attacks, radii = _all_attacks(model, setting)
-    attacks["FlowSPSA"] = fr.attacks.FlowSPSA(model, 0.1, 200, loss="margin")
+    attacks, radii = _all_attacks(setting)
+    attacks["FlowSPSA"] = fr.attacks.FlowSPSA(setting.epsilon, queries=200, loss="margin")
     return attacks, {**radii, "FlowSPSA": [setting.epsilon]}
 
 
-def _strongest_attack(model, setting):
-    attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1)}
+def _strongest_attack(setting):
+    attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(setting.epsilon)}
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
-def _authors_attack(model, setting):
+def _authors_and_strongest_attack(setting):
     """The authors' attack, and the strongest of ours."""
     attacks = {
-        "authors' K=100": fr.attacks.FlowPGD.from_paper(model, 32),
-        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1),
+        "authors' K=100": _authors_attack(setting),
+        "FlowFrankWolfe": fr.attacks.FlowFrankWolfe(setting.epsilon),
     }
     return attacks, dict.fromkeys(attacks, setting.epsilons)
+
+
+def _authors_attack(setting):
+    return fr.attacks.FlowPGD.from_paper(32 if setting.dataset == "cifar10" else 28)
+
+
+def _rotations():
+    return fr.attacks.RotationTranslation(max_angle=15, max_shift=1, angles=7, shifts=3)
 
 
 def _gradients(flow_weights, input_weights):
@@ -91,8 +102,8 @@ def _log_odds(*weights):
 
 # Penalties that cost less than the exact one in every step.
 _CHEAPER = [
-    ("flow_gradient", {"every": 2}),
-    ("flow_gradient", {"every": 4}),
+    ("flow_gradient", {"penalty_every": 2}),
+    ("flow_gradient", {"penalty_every": 4}),
     ("flow_gradient", {"fraction": 0.25}),
     ("flow_gradient", {"penalty_method": "finite_difference"}),
 ]
@@ -112,7 +123,17 @@ _CAUSES = [
 ]
 
 _AUTHORS_ACTIVATION = (("activation", "relu"),)
-_DIGITS = Setting("digits", "small_cnn", 0.5, None, 64, Schedule(epochs=16), (0.2, 0.4, 0.6), 0.4, 500)
+_DIGITS = Setting(
+    dataset="digits",
+    architecture="small_cnn",
+    width=0.5,
+    train_size=None,
+    batch_size=64,
+    schedule=Schedule(epochs=16),
+    epsilons=(0.2, 0.4, 0.6),
+    epsilon=0.4,
+    examples=500,
+)
 _SMOKE = dataclasses.replace(
     _DIGITS, width=0.1, train_size=320, schedule=Schedule(epochs=2), epsilons=(0.4,), examples=40
 )
@@ -121,16 +142,16 @@ _FASHION = dataclasses.replace(
     _MNIST, dataset="fashion_mnist", epsilons=(0.1, 0.2, 0.4), epsilon=0.2, changes=_AUTHORS_ACTIVATION
 )
 _CIFAR = Setting(
-    "cifar10",
-    "vgg11",
-    0.25,
-    None,
-    128,
-    Schedule(epochs=8, learning_rate=0.1, weight_decay=5e-4),
-    (0.08, 0.155, 0.3),
-    0.155,
-    500,
-    _AUTHORS_ACTIVATION,
+    dataset="cifar10",
+    architecture="vgg11",
+    width=0.25,
+    train_size=None,
+    batch_size=128,
+    schedule=Schedule(epochs=8, learning_rate=0.1, weight_decay=5e-4),
+    epsilons=(0.08, 0.155, 0.3),
+    epsilon=0.155,
+    examples=500,
+    changes=_AUTHORS_ACTIVATION,
 )
 # Few enough images to try many choices.
 _CIFAR_FEW = dataclasses.replace(
@@ -160,7 +181,15 @@ _PAPER = dataclasses.replace(
     _CIFAR,
     width=1.0,
     # Keras decays the weights apart from the momentum, which multiplies the authors' 5e-4 by ten.
-    schedule=Schedule(80, 0.01, (40, 60), 0.9, 5e-3, None, 0.0),
+    schedule=Schedule(
+        epochs=80,
+        learning_rate=0.01,
+        milestones=(40, 60),
+        momentum=0.9,
+        weight_decay=5e-3,
+        clip_norm=None,
+        warmup=0.0,
+    ),
     epsilons=(_PAPER_EPSILON,),
     epsilon=_PAPER_EPSILON,
     examples=10_000,
@@ -185,38 +214,48 @@ def _authors_gradient(weight):
 
 PRESETS = {
     # A minute or two: to see that everything runs.
-    "smoke": Study({_SMOKE: [("plain", {}), ("flow_gradient", {"weight": 5.0})]}, 1, _few_attacks),
+    "smoke": Study(
+        variants={_SMOKE: [("plain", {}), ("flow_gradient", {"weight": 5.0})]},
+        seeds=1,
+        attacks=_few_attacks,
+    ),
     # Some ten minutes on 2 cores: one data set, and few attacks.
-    "quick": Study({_DIGITS: _methods([20.0, 55.0], [10.0], 10.0)}, 1, _few_attacks),
+    "quick": Study(
+        variants={_DIGITS: _methods(flow_weights=[20.0, 55.0], input_weights=[10.0], beside_attack=10.0)},
+        seeds=1,
+        attacks=_few_attacks,
+    ),
     # What docs/reproduction.md shows.
     "cpu": Study(
-        {
-            _DIGITS: _methods([20.0, 55.0, 150.0], [3.0, 10.0], 10.0) + _smooth(55.0),
-            _MNIST: _methods([20.0, 55.0, 150.0], [3.0, 10.0, 30.0], 10.0),
-            _FASHION: _methods([3.0, 10.0, 30.0], [0.3, 1.0, 3.0], 3.0) + _smooth(10.0),
-            _CIFAR: _methods([0.3, 0.6, 1.0], [0.003, 0.01, 0.03], 0.3)
+        variants={
+            _DIGITS: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0], beside_attack=10.0)
+            + _smooth(55.0),
+            _MNIST: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0, 30.0], beside_attack=10.0),
+            _FASHION: _methods(flow_weights=[3.0, 10.0, 30.0], input_weights=[0.3, 1.0, 3.0], beside_attack=3.0)
+            + _smooth(10.0),
+            _CIFAR: _methods(flow_weights=[0.3, 0.6, 1.0], input_weights=[0.003, 0.01, 0.03], beside_attack=0.3)
             + _smooth(1.0, 3.0, 10.0)
             + [
                 ("deformation_training", {"activation": "swish"}),
                 ("deformation_training", {"activation": "swish", **_ONE_STEP}),
             ],
             # Whether it is the images or the network that decides between the two gradients.
-            _CIFAR_SMALL: _gradients([0.3, 1.0, 3.0], [0.01, 0.03, 0.1]),
-            _FASHION_DEEP: _gradients([1.0, 3.0, 10.0], [0.1, 0.3, 1.0]),
+            _CIFAR_SMALL: _gradients(flow_weights=[0.3, 1.0, 3.0], input_weights=[0.01, 0.03, 0.1]),
+            _FASHION_DEEP: _gradients(flow_weights=[1.0, 3.0, 10.0], input_weights=[0.1, 0.3, 1.0]),
         },
-        3,
-        _all_attacks,
+        seeds=3,
+        attacks=_all_attacks,
     ),
     # What the regularizer's defaults and the guide to cheaper penalties rest on: one choice changed at a time.
     "ablation": Study(
-        {
+        variants={
             _DIGITS: [
                 ("flow_gradient", {}),
                 *(("flow_gradient", {"random_start": 0.0, "lattice": lattice}) for lattice in LATTICE_RULES),
                 ("flow_gradient", {"gradient_at": "identity", "lattice": "two_sided"}),
                 *(("flow_gradient", {"random_start": start}) for start in (0.1, 0.5)),
-                *(("flow_gradient", {"norm": "l2", "weight": weight}) for weight in (15.0, 50.0, 150.0)),
-                *(("flow_gradient", {"norm": "l1", "weight": weight}) for weight in (1.2, 4.0, 12.0)),
+                *(("flow_gradient", {"gradient_norm": "l2", "weight": weight}) for weight in (15.0, 50.0, 150.0)),
+                *(("flow_gradient", {"gradient_norm": "l1", "weight": weight}) for weight in (1.2, 4.0, 12.0)),
                 *_log_odds(1.0),
                 *_CAUSES,
                 *_CHEAPER,
@@ -232,18 +271,18 @@ PRESETS = {
                 *_DEFORMATIONS,
             ],
         },
-        1,
-        _strongest_attack,
+        seeds=1,
+        attacks=_strongest_attack,
     ),
     # The authors' own setting.
     "paper": Study(
-        {_PAPER: [("plain", {}), *(_authors_gradient(weight) for weight in (100, 200, 300))]},
-        1,
-        _authors_attack,
+        variants={_PAPER: [("plain", {}), *(_authors_gradient(weight) for weight in (100, 200, 300))]},
+        seeds=1,
+        attacks=_authors_and_strongest_attack,
     ),
     # Their schedule at half of the width, attacked in every way.
     "half_width": Study(
-        {
+        variants={
             _HALF_WIDTH: [
                 ("plain", {}),
                 _authors_gradient(300),
@@ -253,7 +292,7 @@ PRESETS = {
                 ("deformation_training", _ONE_STEP),
             ]
         },
-        2,
-        _every_kind_of_attack,
+        seeds=2,
+        attacks=_every_kind_of_attack,
     ),
 }

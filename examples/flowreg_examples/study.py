@@ -4,12 +4,14 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable
+from typing import Optional
 
 import keras
 import numpy as np
 
 import keras_flowreg as fr
-from common import architectures, datasets, recipes, training
+from flowreg_examples import datasets, recipes, training
 from keras_flowreg import compat
 
 VALIDATION_SIZE = 2000
@@ -37,7 +39,7 @@ class Setting:
     dataset: str
     architecture: str
     width: float
-    train_size: int
+    train_size: Optional[int]
     batch_size: int
     schedule: training.Schedule
     epsilons: tuple[float, ...]
@@ -94,6 +96,23 @@ class Cell:
         schedule = dataclasses.replace(self.setting.schedule, **{field: changes.pop(field) for field in in_schedule})
         return dataclasses.replace(recipes.get(self.method, self.setting.dataset), schedule=schedule, **changes)
 
+    def load(self):
+        """The data set, in the order that is the seed's, whatever ran before in this process."""
+        keras.utils.set_random_seed(self.seed)
+        return self.setting.load(self.setting.batch_size, self.seed)
+
+    def build_model(self, dataset):
+        """The compiled model, before training."""
+        setting = self.setting
+        return training.build_model(
+            dataset,
+            self.recipe,
+            architecture=setting.architecture,
+            width=setting.width,
+            batch_size=setting.batch_size,
+            seed=self.seed,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -102,17 +121,17 @@ class Study:
     Attributes:
       variants: `{setting: [(method, overrides), ...]}`.
       seeds: how many.
-      attacks: takes a model and a `Setting`; returns `({name: attack}, {name: radii})`.
+      attacks: takes a `Setting`; returns `({name: attack}, {name: radii})`.
     """
 
     variants: dict
     seeds: int
-    attacks: object
+    attacks: Callable
 
     def cells(self, seeds=None):
         """All cells, those of the first seed first; for another number of seeds, if there is one."""
         return [
-            Cell(setting, method, tuple(overrides.items()), seed)
+            Cell(setting=setting, method=method, overrides=tuple(overrides.items()), seed=seed)
             for seed in range(seeds or self.seeds)
             for setting, variants in self.variants.items()
             for method, overrides in variants
@@ -133,7 +152,7 @@ def run(cell, study, folder):
     os.makedirs(folder, exist_ok=True)
     model, history = _trained(cell, folder)
     dataset = cell.setting.load(_BATCH_SIZE)
-    attacks, epsilons = study.attacks(model, cell.setting)
+    attacks, epsilons = study.attacks(cell.setting)
     reports = {}
     for split in ("validation", "test"):
         print(f"Attacking {split} images", flush=True)
@@ -161,32 +180,19 @@ def run(cell, study, folder):
         "history": history,
         "chosen_epoch": _chosen_epoch(history),
         "bounds": _bounds(model, dataset.test, cell.setting),
-        **{split: json.loads(report.to_json()) for split, report in reports.items()},
+        **{split: report.to_dict() for split, report in reports.items()},
     }
-
-
-def build_model(cell, dataset):
-    """The compiled model of a cell, before training."""
-    setting = cell.setting
-    keras.utils.set_random_seed(cell.seed)
-    recipe = cell.recipe
-    network = architectures.build(
-        setting.architecture, dataset.image_shape, dataset.num_classes, setting.width, recipe.activation
-    )
-    model = recipe.build(network, cell.seed)
-    training.compile_model(model, dataset, recipe, setting.batch_size)
-    return model
 
 
 def _trained(cell, folder):
     """The model with the weights of its best epoch on validation images, and what each epoch logged."""
     setting, schedule, best = cell.setting, cell.recipe.schedule, os.path.join(folder, BEST_WEIGHTS)
-    dataset = setting.load(setting.batch_size, cell.seed)
-    model = build_model(cell, dataset)
+    dataset = cell.load()
+    model = cell.build_model(dataset)
     history_path = os.path.join(folder, HISTORY)
     history = _read_history(history_path)
     if len(history) < schedule.epochs:
-        attack = fr.attacks.FlowPGD(model, setting.epsilon, 5, random_start=False)
+        attack = fr.attacks.FlowPGD(setting.epsilon, steps=5, start="zero")
         validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(_BATCH_SIZE)
         callbacks = [
             fr.callbacks.RobustAccuracyMonitor(attack, validation),
@@ -261,7 +267,8 @@ def _bounds(model, dataset, setting):
     """Each example's first-order bounds, and by how much the strongest attack raises its loss."""
     images, labels = next(iter(dataset))
     bounds = fr.first_order_bounds(model, images, labels, setting.epsilon)
-    result = fr.attacks.FlowFrankWolfe(model, setting.epsilon).run(images, labels, stop_when_broken=False)
+    attack = fr.attacks.FlowFrankWolfe(setting.epsilon)
+    result = attack.run(images, labels, model=model, stop_when_fooled=False)
     values = {"flow": bounds.flow, "input": bounds.input, "rise": result.loss - result.clean_loss}
     attacked = ~result.clean_success.numpy()
     return {name: [float(f"{x:.4g}") for x in value.numpy()[attacked]] for name, value in values.items()}

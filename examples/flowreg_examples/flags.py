@@ -2,10 +2,10 @@
 
 import inspect
 
-from absl import flags
+from absl import app, flags
 
 import keras_flowreg as fr
-from common import architectures, datasets
+from flowreg_examples import architectures, datasets
 
 
 def define_dataset_flags():
@@ -22,6 +22,11 @@ def define_model_flags():
     flags.DEFINE_float("width", 0.5, "multiplies the network's channels", lower_bound=0.01)
 
 
+def model_options():
+    """What `training.build_model` takes of the flags of models and data sets."""
+    return {name: flags.FLAGS[name].value for name in ("architecture", "width", "batch_size", "seed")}
+
+
 def define_attack_flags(attacks):
     """--attacks, with that default, --epsilons, --examples, --steps, --restarts, --norm."""
     flags.DEFINE_multi_enum("attacks", attacks, attack_names(), "which attacks; may be given several times")
@@ -35,17 +40,12 @@ def define_search_flags():
     """--steps, --restarts, --norm."""
     flags.DEFINE_integer("steps", 20, "steps of the attacks that have them", lower_bound=1)
     flags.DEFINE_integer("restarts", 1, "random starts of the attacks that have them", lower_bound=1)
-    flags.DEFINE_enum("norm", "linf", ["linf", "pixel_l2"], "the norm of a flow")
+    flags.DEFINE_enum("norm", "linf", fr.balls.PER_PIXEL_NORMS, "the norm of a flow")
 
 
 def attack_names():
-    """The attacks of the library, by class name."""
-    kinds = {name: getattr(fr.attacks, name) for name in fr.attacks.__all__ if name != "Attack"}
-    return [
-        name
-        for name, kind in kinds.items()
-        if issubclass(kind, fr.attacks.Attack) and "perturbation" not in _options(kind)[0]
-    ]
+    """The attacks of the library that need no perturbation of the user's, by class name."""
+    return [name for name in fr.attacks.__all__ if _is_attack(name) and "perturbation" not in _options(name)]
 
 
 def epsilons():
@@ -53,25 +53,30 @@ def epsilons():
     return [float(epsilon) for epsilon in flags.FLAGS.epsilons]
 
 
-def build_attack(name, model, epsilon):
+def build_attack(name, epsilon):
     """The attack of that name, with those of the flags that it takes."""
     args = flags.FLAGS
-    kind = getattr(fr.attacks, name)
-    options = {"epsilon": epsilon, "steps": args.steps, "norm": args.norm}
+    options = {"epsilon": epsilon, "steps": args.steps, "norm": args.norm, "seed": args.seed}
     if args.restarts > 1:
-        options.update(restarts=args.restarts, random_start=True)
-    accepted = {name for options in _options(kind) for name in options}
-    return kind(model, seed=args.seed, **{key: value for key, value in options.items() if key in accepted})
+        options.update(restarts=args.restarts, start="random")
+    accepted = {key: value for key, value in options.items() if key in _options(name)}
+    try:
+        return getattr(fr.attacks, name)(**accepted)
+    except ValueError as error:
+        raise app.UsageError(f"{name}: {error}") from error
 
 
-def build_attacks(model):
+def build_attacks():
     """The attacks of --attacks."""
-    return [build_attack(name, model, max(epsilons())) for name in flags.FLAGS.attacks]
+    return [build_attack(name, max(epsilons())) for name in flags.FLAGS.attacks]
 
 
-def _options(kind):
-    """The options of an attack, its own first, then those of each class that it hands others on to."""
-    return [inspect.signature(base.__init__).parameters for base in kind.__mro__ if issubclass(base, fr.attacks.Attack)]
+def _is_attack(name):
+    return name != "Attack" and issubclass(getattr(fr.attacks, name), fr.attacks.Attack)
+
+
+def _options(name):
+    return inspect.signature(getattr(fr.attacks, name).__init__).parameters
 
 
 def _are_radii(values):

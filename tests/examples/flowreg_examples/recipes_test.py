@@ -4,9 +4,9 @@ import dataclasses
 
 import tensorflow as tf
 from absl.testing import parameterized
-from common import datasets, recipes
 
 import keras_flowreg as fr
+from flowreg_examples import datasets, recipes
 from tests import testing
 
 

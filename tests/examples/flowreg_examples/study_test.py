@@ -8,13 +8,13 @@ from unittest import mock
 import keras
 import numpy as np
 import tensorflow as tf
-from common import presets, study
 
 import keras_flowreg as fr
+from flowreg_examples import presets, study
 
 
-def few_attacks(model, setting):
-    attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(model, 0.1, 2)}
+def few_attacks(setting):
+    attacks = {"FlowFrankWolfe": fr.attacks.FlowFrankWolfe(setting.epsilon, steps=2)}
     return attacks, dict.fromkeys(attacks, setting.epsilons)
 
 
@@ -24,7 +24,7 @@ def little_cell(method="flow_gradient", epochs=3, **overrides):
     return study.Cell(dataclasses.replace(setting, schedule=schedule), method, tuple(overrides.items()))
 
 
-LITTLE = study.Study({}, 1, few_attacks)
+LITTLE = study.Study(variants={}, seeds=1, attacks=few_attacks)
 
 
 class RunTest(tf.test.TestCase):
@@ -56,7 +56,7 @@ class RunTest(tf.test.TestCase):
         result = study.run(little_cell("plain", epochs=1), LITTLE, self.get_temp_dir())
         self.assertEqual(result["name"], "digits-small_cnn-plain-seed0")
         self.assertEqual(result["chosen_epoch"], 1)
-        report = fr.RobustnessReport.from_json(json.dumps(result["test"]))
+        report = fr.RobustnessReport.from_dict(result["test"])
         self.assertEqual(report.examples, 40)
         self.assertLen(result["bounds"]["rise"], len(result["bounds"]["flow"]))
         self.assertAllGreaterEqual(np.subtract(result["bounds"]["input"], result["bounds"]["flow"]), 0)
@@ -64,9 +64,25 @@ class RunTest(tf.test.TestCase):
     def test_the_recipe_chooses_the_activation(self):
         cell = little_cell("plain", activation="gelu")
         self.assertEqual(cell.name, "digits-small_cnn-plain-activation=gelu-seed0")
-        network = study.build_model(cell, cell.setting.load(64)).base_model
+        network = cell.build_model(cell.load()).base_model
         activations = [layer.activation for layer in network.layers if isinstance(layer, keras.layers.Activation)]
         self.assertEqual(activations, [keras.activations.gelu] * 3)
+
+    def test_a_cell_does_not_depend_on_what_ran_before(self):
+        cell = dataclasses.replace(little_cell(), seed=3)
+
+        def start(other_seed):
+            tf.random.set_seed(other_seed)
+            dataset = cell.load()
+            keras.layers.Dense(1).build([None, 1])
+            model = cell.build_model(dataset)
+            labels = [labels for _ in range(2) for _, labels in dataset.train]
+            return np.concatenate(labels), model.get_weights()
+
+        (first, weights), (second, same_weights) = start(1), start(2)
+        self.assertAllEqual(first, second)
+        for ours, theirs in zip(weights, same_weights):
+            self.assertAllEqual(ours, theirs)
 
     def test_what_a_setting_changes_in_every_cell(self):
         cell = little_cell("flow_gradient", warmup=0.25)

@@ -7,10 +7,10 @@ import shutil
 
 import numpy as np
 import tensorflow as tf
-from common import study_report
 
 import keras_flowreg as fr
-from keras_flowreg.report import Run
+from flowreg_examples import study_report
+from keras_flowreg.evaluation import Run
 
 EXAMPLES = 200
 MEASURES = {"loss": 1.0, "median": 0.1, "largest": 0.4, "roughness": 0.1, "queries": 10.0, "seconds": 1.0}
@@ -21,10 +21,9 @@ def first(count):
 
 
 def report(clean, robust):
-    """`robust` examples hold against both attacks, and 10 more against the gradient."""
+    """`robust` examples hold against both attacks, and 10 more by gradient steps."""
     runs = {Run("FlowPGD", 0.4): first(robust + 10), Run("FlowFrankWolfe", 0.4): first(robust)}
-    made = fr.RobustnessReport({}, {}, EXAMPLES, first(clean), runs, dict.fromkeys(runs, MEASURES))
-    return json.loads(made.to_json())
+    return fr.RobustnessReport({}, {}, EXAMPLES, first(clean), runs, dict.fromkeys(runs, MEASURES)).to_dict()
 
 
 def result(method, weight, validation, test, seed=0):
@@ -100,8 +99,8 @@ class StudyReportTest(tf.test.TestCase):
 
     def test_what_changes_to_a_recipe_do(self):
         own = result("flow_gradient", 5, (190, 90), (190, 100))
-        changes = {"": own, "-norm=l1": result("flow_gradient", 5, (190, 90), (188, 40))}
-        changes["-every=2"] = result("flow_gradient", 5, (190, 90), (190, 101))
+        changes = {"": own, "-gradient_norm=l1": result("flow_gradient", 5, (190, 90), (188, 40))}
+        changes["-penalty_every=2"] = result("flow_gradient", 5, (190, 90), (190, 101))
         text = self.written(
             [
                 {**made, "name": f"digits{change}", "variant": f"flow_gradient{change}"}
@@ -110,9 +109,10 @@ class StudyReportTest(tf.test.TestCase):
         )
         self.assertNotIn("The claims", text)
         self.assertIn(
-            "| digits-net | flow_gradient | norm=l1 | -1.0 | -2.4 to +0.4 | -30.0 | -36.4 to -23.6 | worse |", text
+            "| digits-net | flow_gradient | gradient_norm=l1 | -1.0 | -2.4 to +0.4 | -30.0 | -36.4 to -23.6 | worse |",
+            text,
         )
-        self.assertRegex(text, r"\| every=2 \| \+0.0 \| .* \| \+0.5 \| -0.5 to \+1.5 \| alike \|")
+        self.assertRegex(text, r"\| penalty_every=2 \| \+0.0 \| .* \| \+0.5 \| -0.5 to \+1.5 \| alike \|")
 
     def test_seeds_are_averaged(self):
         text = self.written(
@@ -139,7 +139,7 @@ class StudyReportTest(tf.test.TestCase):
         self.assertEndsWith(lines[1], "| open |")
 
     def test_the_committed_report_is_of_the_committed_results(self):
-        committed = pathlib.Path(study_report.__file__).resolve().parents[2] / "docs" / "reproduction"
+        committed = pathlib.Path(__file__).resolve().parents[3] / "docs" / "reproduction"
         if not committed.exists():
             self.skipTest("The documents are not here.")
         for results in (committed, committed / "ablation"):

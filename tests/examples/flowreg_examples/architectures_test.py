@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
-from common import architectures
+
+from flowreg_examples import architectures
 
 HIDDEN_LAYERS = {"small_cnn": 3, "lenet5": 4, "vgg11": 8, "resnet8": 7}
 

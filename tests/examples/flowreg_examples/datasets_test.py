@@ -11,7 +11,8 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import parameterized
-from common import datasets
+
+from flowreg_examples import datasets
 
 DIGITS = pathlib.Path(datasets.__file__).parent / "digits"
 TRAIN_EXAMPLES = 40

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Optional
 
 import keras_flowreg as fr
-from common import training
+from flowreg_examples import training
 
 REGULARIZERS = ("flow_gradient", "input_gradient")
 ATTACKS = ("deformation_training", "intensity_training")
@@ -33,11 +33,11 @@ class Recipe:
       penalized_loss: whose gradient is penalized, as `fr.GradientRegularizer` takes it; `None`: the trained loss's.
       random_start: standard deviation of the penalty's start: in pixels, or in values for `input_gradient`.
       lattice: the warp's derivative at a pixel, for `flow_gradient`.
-      norm: of the penalized gradient: `"squared_l2"`, `"l2"` or `"l1"`.
+      gradient_norm: what is penalized of the gradient: `"squared_l2"`, `"l2"` or `"l1"`.
       gradient_at: where the penalized gradient is taken: `"start"` or `"identity"`.
       penalty_method: how the penalty is differentiated: `"exact"` or `"finite_difference"`.
       model_mode: in which the penalized gradient is taken: `"training"` or `"inference"`.
-      every: the penalty is taken in each `every`-th step.
+      penalty_every: the penalty is taken in each `penalty_every`-th step.
       fraction: the part of each batch whose penalty is taken.
       deformation: the attack of `deformation_training`, one of `DEFORMATIONS`.
       epsilon: radius of the training attack: in pixels, or in values for `intensity_training`.
@@ -53,11 +53,11 @@ class Recipe:
     penalized_loss: Optional[str] = None
     random_start: float = 0.0
     lattice: str = "two_sided"
-    norm: str = "squared_l2"
+    gradient_norm: str = "squared_l2"
     gradient_at: str = "start"
     penalty_method: str = "exact"
     model_mode: str = "training"
-    every: int = 1
+    penalty_every: int = 1
     fraction: float = 1.0
     deformation: str = "FlowPGD"
     epsilon: float = 0.0
@@ -82,7 +82,8 @@ class Recipe:
         return fr.FlowRegularizedModel(
             network,
             self._regularizer(),
-            self._attack(network, seed),
+            self._attack(seed),
+            penalty_every=self.penalty_every,
             clean_fraction=self.clean_fraction,
             seed=seed,
         )
@@ -92,10 +93,9 @@ class Recipe:
             "loss": self.penalized_loss,
             "random_start": self.random_start,
             "gradient_at": self.gradient_at,
-            "norm": self.norm,
+            "gradient_norm": self.gradient_norm,
             "method": self.penalty_method,
             "model_mode": self.model_mode,
-            "every": self.every,
             "fraction": self.fraction,
         }
         if self.regularizer_name == "flow_gradient":
@@ -104,12 +104,11 @@ class Recipe:
             return fr.InputGradientRegularizer(self.weight, **options)
         return None
 
-    def _attack(self, network, seed):
+    def _attack(self, seed):
         if self.attack_name is None:
             return None
-        if self.attack_name == "intensity_training":
-            return fr.attacks.IntensityPGD(network, self.epsilon, self.steps, seed=seed)
-        return DEFORMATIONS[self.deformation](network, self.epsilon, self.steps, seed=seed)
+        kind = fr.attacks.IntensityPGD if self.attack_name == "intensity_training" else DEFORMATIONS[self.deformation]
+        return kind(self.epsilon, steps=self.steps, seed=seed)
 
 
 # Weights are those that docs/reproduction.md chose on held-out training images; MNIST's are those of digits. On CIFAR-10

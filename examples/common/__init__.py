@@ -1,1 +1,0 @@
-"""Data sets and architectures that the example scripts share."""

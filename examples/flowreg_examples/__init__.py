@@ -1,0 +1,1 @@
+"""What the example scripts share: data sets, networks, recipes, studies and flags."""

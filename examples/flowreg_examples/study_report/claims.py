@@ -1,0 +1,119 @@
+"""The paper's claims, and the choices that the recipes rest on, each with the difference that decides it."""
+
+import numpy as np
+
+from flowreg_examples.study_report.differences import EXPLANATION, clean_difference, robust_difference
+from flowreg_examples.study_report.variants import STRONGEST
+from keras_flowreg.evaluation import Run
+
+_AUTHORS = "authors' K=100"
+
+
+def _seen(variant):
+    """Flows within the radius: the authors' attack and the strongest."""
+    epsilon = variant.setting["epsilon"]
+    wanted = ((STRONGEST, epsilon), ("AutoDeform", epsilon))
+    return [run for run in variant.runs() if run.attack == _AUTHORS or run in wanted]
+
+
+def _unseen(variant):
+    """Attacks of another kind than the training's."""
+    epsilon = variant.setting["epsilon"]
+    wanted = ("RotationTranslation", "StAdv", "FlowSquare", STRONGEST)
+    return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
+
+
+# A claim, the family that it puts above others, those, and the attacks that decide.
+_CLAIMS = (
+    ("flow gradient over plain training", "flow_gradient", ["plain"], _seen),
+    ("1. flow gradient over input gradient", "flow_gradient", ["input_gradient"], _seen),
+    ("2. flow gradient over adversarial training", "flow_gradient", ["intensity_training"], _seen),
+    ("2. flow gradient over deformation training", "flow_gradient", ["deformation_training"], _seen),
+    ("3. the same, unseen attacks", "flow_gradient", ["deformation_training"], _unseen),
+    (
+        "flow gradient with swish over ReLU",
+        "flow_gradient-activation=swish",
+        ["flow_gradient"],
+        _seen,
+    ),
+    (
+        "2. with swish, flow gradient over deformation training",
+        "flow_gradient-activation=swish",
+        ["deformation_training-activation=swish"],
+        _seen,
+    ),
+    (
+        "3. with swish, unseen attacks",
+        "flow_gradient-activation=swish",
+        ["deformation_training-activation=swish"],
+        _unseen,
+    ),
+    (
+        "4. both together over either",
+        "flow_gradient+deformation_training",
+        ["flow_gradient", "deformation_training"],
+        _seen,
+    ),
+)
+
+
+def claims(chosen):
+    """The section on the claims, in a list; an empty one if no claim can be tested."""
+    rows = []
+    for claim, better, worse, attacks in _CLAIMS:
+        for name, variants in chosen.items():
+            if better in variants and all(family in variants for family in worse):
+                rivals = [variants[family] for family in worse]
+                for run in attacks(variants[better]):
+                    rows.append(f"| {claim} | {name} | {run} | {_compared(variants[better], rivals, run)} |")
+    return _section(
+        [
+            "## The claims\n",
+            *EXPLANATION,
+            "A claim holds where the whole interval is above zero and so is every seed, fails where all are below, and is",
+            "open otherwise.\n",
+            "| claim | setting | attack | clean | interval | robust | interval | |",
+            "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        ],
+        rows,
+    )
+
+
+def _compared(variant, rivals, run):
+    """What a variant has over the most robust of its rivals."""
+    rival = max(rivals, key=lambda one: np.mean(one.robust(*run)))
+    robust = robust_difference(variant, rival, run, verdicts=("holds", "fails", "open"))
+    return f"{clean_difference(variant, rival)} | {robust}"
+
+
+def choices(settings):
+    """The section on changes to a method's own recipe, in a list; an empty one if no cell has that recipe unchanged."""
+    rows = []
+    for name, variants in settings.items():
+        for own in (variant for variant in variants if variant.name == variant.method):
+            for changed in variants:
+                if changed.method == own.method and changed is not own:
+                    change = changed.name.removeprefix(f"{own.name}-")
+                    rows.append(f"| {name} | {own.name} | {change} | {_changed(changed, own)} |")
+    return _section(
+        [
+            "## The choices\n",
+            "What a change to a method's own recipe does to clean accuracy and to robust accuracy at the setting's ε",
+            f"({STRONGEST}).",
+            *EXPLANATION,
+            "",
+            "| setting | method | change | clean | interval | robust | interval | |",
+            "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        ],
+        rows,
+    )
+
+
+def _changed(variant, own):
+    run = Run(STRONGEST, own.setting["epsilon"])
+    robust = robust_difference(variant, own, run, verdicts=("better", "worse", "alike"))
+    return f"{clean_difference(variant, own)} | {robust}"
+
+
+def _section(head, rows):
+    return ["\n".join([*head, *rows]) + "\n"] if rows else []
