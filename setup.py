@@ -42,6 +42,8 @@ EXTRAS = {
         # asking for it.
         "importlib_resources",
         "matplotlib",
+        # benchmarks/first_call.py
+        "psutil",
         "requests",
         # tensorflow-hub imports pkg_resources, which newer ones lack.
         "setuptools<82",

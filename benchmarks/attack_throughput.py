@@ -1,16 +1,15 @@
 r"""Times attacks: FlowPGD against its model's bare passes and against other libraries, and one grid of rotations.
 
-    python benchmarks/attack_throughput.py --batch_size=128 --steps=5
+    python -m benchmarks.attack_throughput --batch_size=128 --steps=5
 
-The images are noise, their labels the network's own answers, and the radii so small that no example breaks: an attack
-of ours would stop there, and do less than it is timed for. The variants take turns in one process, and the time is that
+The images are noise, their labels the network's own answers, and the radii so small that no example is fooled: an
+attack of ours would stop there, and do less than it is timed for. The variants take turns in one process, and the time is that
 of the fastest round, as in step_time.py. Peers that are not installed are left out.
 """
 
+import functools
 import importlib.util
 import os
-import pathlib
-import sys
 import time
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -20,12 +19,9 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("", "examples")]
-
-from common import architectures  # noqa: E402
-
-import keras_flowreg as fr  # noqa: E402
-from keras_flowreg import compat  # noqa: E402
+import keras_flowreg as fr
+from flowreg_examples import architectures
+from keras_flowreg import compat
 
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "vgg11", architectures.NAMES, "the network")
 _WIDTH = flags.DEFINE_float("width", 1.0, "multiplies the network's channels")
@@ -36,7 +32,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "timed runs of each variant", lower_
 _PEERS = flags.DEFINE_bool("peers", True, "whether to time other libraries too")
 _GRID = flags.DEFINE_bool("grid", True, "whether to time the grid of rotations too")
 
-_EPSILON = 1e-5  # pixels of a flow, or of values from 0 to 1: nothing breaks
+_EPSILON = 1e-5  # pixels of a flow, or of values from 0 to 1: nothing is fooled
 _ANGLES, _SHIFTS = 3, 2
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 _CLASSES = 10
@@ -93,20 +89,20 @@ def forward_passes(network, passes):
 
 def expect_all_passes(result, passes):
     """Raises RuntimeError unless our attack went all the way on every example."""
-    broken = int(tf.reduce_sum(tf.cast(result.success, tf.int32)))
+    fooled = int(tf.reduce_sum(tf.cast(result.success, tf.int32)))
     queries = sorted(set(result.queries.numpy().tolist()))
-    if broken or queries != [passes]:
-        raise RuntimeError(f"Expected {passes} passes for every example. Received {queries}, and {broken} broken.")
-    print(f"no example of {len(result.success)} broke, and each took all {passes} passes")
+    if fooled or queries != [passes]:
+        raise RuntimeError(f"Expected {passes} queries of every example. Received {queries}, and {fooled} fooled.")
+    print(f"no example of {len(result.success)} was fooled, and each took all {passes} queries")
 
 
 def print_traces(attack, model, images, labels):
     """Says how often Python runs the model for the same batch again, and for a smaller last one: 0, if compiled."""
-    attack.run(images, labels)
+    attack.run(images, labels, model=model)
     calls = []
     for size in (len(images), len(images) // 2):
         before = len(model.python_calls)
-        attack.run(images[:size], labels[:size])
+        attack.run(images[:size], labels[:size], model=model)
         calls.append(len(model.python_calls) - before)
     again, smaller = (f"traced again ({count} calls of the model)" if count else "not traced again" for count in calls)
     print(f"the same batch: {again}; a last batch of {len(images) // 2} images: {smaller}")
@@ -126,12 +122,12 @@ def gradient_attacks(network, images, labels):
     """The attacks that go up a gradient: `{name: function that runs it}`."""
     steps = _STEPS.value
     model = Counted(network)
-    attack = fr.attacks.FlowPGD(model, _EPSILON, steps, loss=_LOSS)
-    expect_all_passes(attack.run(images, labels), steps + 2)
+    attack = fr.attacks.FlowPGD(_EPSILON, steps=steps, loss=_LOSS)
+    expect_all_passes(attack.run(images, labels, model=model), steps + 2)
     print_traces(attack, model, images, labels)
     runs = {
         "bare passes": waiting(bare_passes(network, steps), images, labels),
-        "FlowPGD (flow)": waiting(attack.run, images, labels),
+        "FlowPGD (flow)": waiting(functools.partial(attack.run, model=model), images, labels),
     }
     if has_peer("torch"):
         runs["PyTorch, the authors' loop (flow)"] = torch_flow_attack(network, images, labels)
@@ -183,12 +179,12 @@ def grid_attacks(network, images, labels):
     points = _ANGLES * _SHIFTS**2
     options = {"angles": _ANGLES, "shifts": _SHIFTS, "max_angle": _EPSILON, "max_shift": _EPSILON}
     model = Counted(network)
-    attack = fr.attacks.RotationTranslation(model, loss="margin", border="black", **options)
-    expect_all_passes(attack.run(images, labels), points + 1)
+    attack = fr.attacks.RotationTranslation(loss="margin", border="black", **options)
+    expect_all_passes(attack.run(images, labels, model=model), points + 1)
     print_traces(attack, model, images, labels)
     runs = {
         "forward passes": waiting(forward_passes(network, points + 1), images, labels),
-        "RotationTranslation": waiting(attack.run, images, labels),
+        "RotationTranslation": waiting(functools.partial(attack.run, model=model), images, labels),
     }
     if has_peer("foolbox"):
         runs["Foolbox SpatialAttack"] = foolbox_grid(network, images, labels)

@@ -1,6 +1,6 @@
 r"""Shows where the time of a training step goes: TensorFlow's profiler, summed up by kind of operation.
 
-    python benchmarks/profile_step.py --variant=plain --variant=analytic
+    python -m benchmarks.profile_step --variant=plain --variant=analytic
 
 The network and the variants are those of step_time.py, and so are the other flags. The seconds are those of all threads
 together. --output keeps the trace, for TensorBoard's profile plugin.
@@ -10,7 +10,6 @@ import collections
 import os
 import pathlib
 import re
-import sys
 import tempfile
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -19,9 +18,7 @@ import tensorflow as tf
 from absl import app, flags
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("", "benchmarks")]
-
-import step_time  # noqa: E402
+from benchmarks import step_time
 
 _VARIANTS = flags.DEFINE_multi_string(
     "variant", ["plain", "analytic"], "steps of step_time.py, the first to compare by"

@@ -1,6 +1,6 @@
 r"""Times one training step: plain, flow-regularized in several ways, and on deformed images.
 
-    python benchmarks/step_time.py --architecture=vgg11 --batch_size=128
+    python -m benchmarks.step_time --architecture=vgg11 --batch_size=128
 
 The variants take turns in one process, so that a machine whose speed drifts does not favour one. A round is four
 steps; the time is the mean of the four, each in its fastest round: what a step costs when nothing else runs. Peak memory
@@ -11,7 +11,6 @@ fr.layers. The authors' step in PyTorch is timed where PyTorch is installed (see
 import functools
 import importlib.util
 import os
-import pathlib
 import resource
 import subprocess
 import sys
@@ -24,12 +23,9 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("", "examples", "benchmarks/peers")]
-
-from common import architectures  # noqa: E402
-
-import keras_flowreg as fr  # noqa: E402
-from keras_flowreg import compat  # noqa: E402
+import keras_flowreg as fr
+from flowreg_examples import architectures
+from keras_flowreg import compat
 
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "vgg11", architectures.NAMES, "the network")
 _WIDTH = flags.DEFINE_float("width", 1.0, "multiplies the network's channels")
@@ -55,34 +51,38 @@ class TfaFlow(fr.perturbations.Perturbation):
         return compat.tfa_dense_image_warp()(images, parameters)
 
 
-def regularizers():
-    """`{name: regularizer}`, with the authors' weight."""
+def penalties():
+    """`{name: options of FlowRegularizedModel}`, with the authors' weight; none for a plain step."""
     weight = fr.weight_from_paper(_LAMBDA, batch_size=_BATCH_SIZE.value, image_size=_IMAGE_SHAPE.value[0])
     flow = functools.partial(fr.FlowGradientRegularizer, weight, random_start=_RANDOM_START.value)
     found = {
-        "plain": None,
-        "analytic": flow(),
-        "tape": flow(gradient="tape"),
-        "finite_difference": flow(method="finite_difference"),
-        "every=4": flow(every=4),
-        "fraction=1/4": flow(fraction=0.25),
+        "plain": {},
+        "analytic": {"regularizer": flow()},
+        "tape": {"regularizer": flow(gradient="tape")},
+        "finite_difference": {"regularizer": flow(method="finite_difference")},
+        "penalty_every=4": {"regularizer": flow(), "penalty_every": 4},
+        "fraction=1/4": {"regularizer": flow(fraction=0.25)},
     }
     if compat.tfa_dense_image_warp() is not None:
-        found["tfa_tape"] = fr.GradientRegularizer(TfaFlow(), weight, random_start=_RANDOM_START.value)
+        tfa_tape = fr.GradientRegularizer(TfaFlow(), weight, random_start=_RANDOM_START.value)
+        found["tfa_tape"] = {"regularizer": tfa_tape}
     return found
 
 
 def variants():
     """`{name: a function that makes the step}`."""
-    makers = {name: functools.partial(keras_step, regularizer) for name, regularizer in regularizers().items()}
+    makers = {name: functools.partial(keras_step, **options) for name, options in penalties().items()}
     for name in ("plain", "analytic"):
         makers[f"{name}, Keras's layers"] = functools.partial(makers[name], clone_function=without_counterpart)
-    for name, kind, steps in (("5 steps", fr.attacks.FlowPGD, 5), ("1 Frank-Wolfe step", fr.attacks.FlowFrankWolfe, 1)):
-        attack = functools.partial(kind, epsilon=_RANDOM_START.value, steps=steps)
+    attacks = {
+        "5 steps": fr.attacks.FlowPGD(_RANDOM_START.value, steps=5),
+        "1 Frank-Wolfe step": fr.attacks.FlowFrankWolfe(_RANDOM_START.value, steps=1),
+    }
+    for name, attack in attacks.items():
         makers[f"deformation training, {name}"] = functools.partial(keras_step, attack=attack)
     if _PEERS.value and importlib.util.find_spec("torch"):
-        makers["PyTorch plain"] = functools.partial(torch_step, 0)
-        makers["PyTorch flow gradient"] = functools.partial(torch_step, _LAMBDA)
+        makers["PyTorch plain"] = functools.partial(pytorch_step, 0)
+        makers["PyTorch flow gradient"] = functools.partial(pytorch_step, _LAMBDA)
     return makers
 
 
@@ -102,28 +102,33 @@ def batch():
     return images, np.random.RandomState(1).randint(0, _CLASSES, _BATCH_SIZE.value)
 
 
-def compiled_model(regularizer=None, attack=None, clone_function=None):
-    """The network, to be trained so; `attack` makes the attack of a model, `clone_function` each layer anew."""
+def compiled_model(clone_function=None, **options):
+    """The network, to be trained by `fr.FlowRegularizedModel` if there are options for it.
+
+    Args:
+      clone_function: makes each layer anew.
+      **options: as `fr.FlowRegularizedModel`.
+    """
     model = network()
     if clone_function is not None:
         model = keras.models.clone_model(model, clone_function=clone_function)
-    if regularizer is not None or attack is not None:
-        model = fr.FlowRegularizedModel(model, regularizer, attack and attack(model))
+    if options:
+        model = fr.FlowRegularizedModel(model, **options)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=_JIT_COMPILE.value)
     return model
 
 
-def keras_step(regularizer=None, attack=None, clone_function=None):
-    """A function that takes one step, and waits for it."""
-    return functools.partial(compiled_model(regularizer, attack, clone_function).train_on_batch, *batch())
+def keras_step(**options):
+    """A function that takes one step, and waits for it; the options are those of `compiled_model`."""
+    return functools.partial(compiled_model(**options).train_on_batch, *batch())
 
 
-def torch_step(weight):
+def pytorch_step(weight):
     """The same of the authors' step in PyTorch."""
     import torch
-    import torch_network
-    import torch_step
+
+    from benchmarks.peers import torch_network, torch_step
 
     images, labels = batch()
     start = fr.normalized_from_pixels(_RANDOM_START.value, _IMAGE_SHAPE.value[0])
@@ -143,7 +148,7 @@ def seconds(step):
 
 def peak_memory(variant):
     """The peak memory in MiB of a process that takes three steps of one variant."""
-    command = [sys.executable, __file__, *sys.argv[1:], f"--only={variant}"]
+    command = [sys.executable, "-m", "benchmarks.step_time", *sys.argv[1:], f"--only={variant}"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 

@@ -1,14 +1,12 @@
 r"""Compares FlowPGD.from_paper with the authors' attack written independently in PyTorch, on the same weights.
 
-    python benchmarks/peers/paper_attack.py --model=digits.keras --dataset=digits --epsilon=0.01,0.03
+    python -m benchmarks.peers.paper_attack --model=digits.keras --dataset=digits --epsilon=0.01,0.03
 
 The accuracy left by the authors' attack is that at its last iterate, as they evaluate it, and at its best one, as
 FlowPGD keeps it. Outside the image PyTorch's warp is black and ours goes on with the edge pixel.
 """
 
 import os
-import pathlib
-import sys
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
@@ -17,12 +15,9 @@ import numpy as np
 import torch
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "examples")]
-
-from common import datasets  # noqa: E402
-
-import keras_flowreg as fr  # noqa: E402
-from benchmarks.peers import torch_flow, torch_network  # noqa: E402
+import keras_flowreg as fr
+from benchmarks.peers import torch_flow, torch_network
+from flowreg_examples import datasets
 
 _MODEL = flags.DEFINE_string("model", None, "a saved Keras model with logits, a chain of layers", required=True)
 _DATASET = flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set")
@@ -36,8 +31,8 @@ _STEPS = flags.DEFINE_integer("steps", 100, "sign steps of epsilon / steps", low
 def keras_accuracies(model, batches, image_size, epsilon):
     """The accuracies clean, and under FlowPGD with the authors' setting."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    attack = fr.attacks.FlowPGD.from_paper(model, image_size, epsilon, _STEPS.value, loss=loss)
-    results = [attack.run(images, labels) for images, labels in batches]
+    attack = fr.attacks.FlowPGD.from_paper(image_size, epsilon=epsilon, steps=_STEPS.value, loss=loss)
+    results = [attack.run(images, labels, model=model) for images, labels in batches]
     fooled = [(result.clean_success, result.success) for result in results]
     return 1 - np.concatenate(fooled, axis=1).mean(axis=1)
 

@@ -1,6 +1,6 @@
 r"""Compares RotationTranslation's grid with Foolbox's SpatialAttack, on the same weights and example by example.
 
-    python benchmarks/peers/rotation_grid.py --model=digits.keras --dataset=digits --examples=200
+    python -m benchmarks.peers.rotation_grid --model=digits.keras --dataset=digits --examples=200
 
 Foolbox attacks a PyTorch network with the same weights, because its transform for TensorFlow treats the border in its
 own way: at no angle and no shift it makes the last row and column black. Its positions differ from ours in three ways:
@@ -14,8 +14,6 @@ So our attack is run twice: on its own grid, and on Foolbox's positions, where i
 
 import math
 import os
-import pathlib
-import sys
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
@@ -25,12 +23,9 @@ import numpy as np
 import torch
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "examples")]
-
-from common import datasets  # noqa: E402
-
-import keras_flowreg as fr  # noqa: E402
-from benchmarks.peers import torch_network  # noqa: E402
+import keras_flowreg as fr
+from benchmarks.peers import torch_network
+from flowreg_examples import datasets
 
 _MODEL = flags.DEFINE_string("model", None, "a saved Keras model with logits, a chain of layers", required=True)
 _DATASET = flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set")
@@ -57,7 +52,7 @@ def _rotated_shift(angle, down, right, growth):
 
 
 def foolbox_finds(network, batches, size):
-    """Which examples Foolbox's grid breaks, those misclassified as they are among them."""
+    """Which examples Foolbox's grid fools the network on, those misclassified as they are among them."""
     attack = foolbox.attacks.SpatialAttack(
         max_translation=_MAX_SHIFT.value * size / (size - 1),
         max_rotation=_MAX_ANGLE.value,
@@ -71,9 +66,8 @@ def foolbox_finds(network, batches, size):
 
 
 def our_finds(kind, model, batches):
-    """Which examples our grid breaks."""
+    """Which examples our grid fools the model on."""
     attack = kind(
-        model,
         loss="margin",
         angles=_ANGLES.value,
         shifts=_SHIFTS.value,
@@ -81,7 +75,7 @@ def our_finds(kind, model, batches):
         max_shift=_MAX_SHIFT.value,
         border="black",
     )
-    return np.concatenate([attack.run(images, labels).success.numpy() for images, labels in batches])
+    return np.concatenate([attack.run(images, labels, model=model).success.numpy() for images, labels in batches])
 
 
 def main(_):

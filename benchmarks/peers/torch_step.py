@@ -7,7 +7,8 @@ Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regu
 
 import torch
 from torch.nn import functional
-from torch_flow import warp
+
+from benchmarks.peers.torch_flow import warp
 
 
 def training_step(network, images, labels, weight, random_start):

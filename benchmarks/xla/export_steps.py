@@ -1,7 +1,7 @@
 r"""Writes training steps and an attack's step as XLA programs, to be timed on a machine without TensorFlow.
 
-    python benchmarks/xla/export_steps.py --output=steps
-    python benchmarks/xla/export_steps.py --output=mixed --policy=mixed_bfloat16
+    python -m benchmarks.xla.export_steps --output=steps
+    python -m benchmarks.xla.export_steps --output=mixed --policy=mixed_bfloat16
 
 The network and the steps are those of step_time.py, and so are the other flags. Beside each program lies a batch, and
 what TensorFlow's graph makes of it, which time_steps.py compares.
@@ -9,20 +9,15 @@ what TensorFlow's graph makes of it, which time_steps.py compares.
 
 import json
 import os
-import pathlib
-import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "benchmarks", "benchmarks/xla")]
-
-import exporting  # noqa: E402
-import step_time  # noqa: E402
-
-import keras_flowreg as fr  # noqa: E402
+import keras_flowreg as fr
+from benchmarks import step_time
+from benchmarks.xla import exporting
 
 _OUTPUT = flags.DEFINE_string("output", None, "a folder", required=True)
 _POLICY = flags.DEFINE_enum("policy", "float32", ["float32", "mixed_float16", "mixed_bfloat16"], "of the numbers")
@@ -33,11 +28,11 @@ _EPSILON = 1.0  # pixels
 def functions():
     """`{name: (function of a batch, its model)}`."""
     found = {}
-    for name, regularizer in step_time.regularizers().items():
+    for name, options in step_time.penalties().items():
         if name in _TIMED:
-            model = step_time.compiled_model(regularizer)
+            model = step_time.compiled_model(**options)
             found[name] = (training_step(model), model)
-    model = step_time.compiled_model(None)
+    model = step_time.compiled_model()
     found["attack_step"] = (attack_step(model), model)
     return found
 
@@ -47,11 +42,11 @@ def training_step(model):
 
 
 def attack_step(model):
-    """`FlowPGD` in one step: besides that, it judges the clean and the last images."""
-    attack = fr.attacks.FlowPGD(model, _EPSILON, steps=1)
+    """`FlowPGD` in one step: besides that, it queries the model on the clean and on the last images."""
+    attack = fr.attacks.FlowPGD(_EPSILON, steps=1)
 
     def run(images, labels):
-        result = attack.run(images, labels, stop_when_broken=False)
+        result = attack.run(images, labels, model=model, stop_when_fooled=False)
         return {"loss": tf.reduce_mean(result.loss), "success": tf.reduce_mean(tf.cast(result.success, tf.float32))}
 
     return run

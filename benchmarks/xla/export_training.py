@@ -1,6 +1,6 @@
 r"""Writes the training steps of a study as XLA programs, and their training images, for a machine without TensorFlow.
 
-    python benchmarks/xla/export_training.py --preset=paper --output=programs
+    python -m benchmarks.xla.export_training --preset=paper --output=programs
 
 writes a folder for each cell of the study that examples/reproduce.py would run, and data-cifar10, its training images
 in parts. See README.md for how to train, and how to bring the weights back.
@@ -8,20 +8,15 @@ in parts. See README.md for how to train, and how to bring the weights back.
 
 import dataclasses
 import os
-import pathlib
-import sys
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "examples", "benchmarks/xla")]
-
-import exporting  # noqa: E402
-from augmentation import cropped_and_mirrored  # noqa: E402
-from common import datasets, presets, study  # noqa: E402
-
-from keras_flowreg.ops import random  # noqa: E402
+from benchmarks.xla import exporting
+from benchmarks.xla.augmentation import cropped_and_mirrored
+from flowreg_examples import datasets, presets
+from keras_flowreg.ops import random
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds", lower_bound=1)
@@ -33,11 +28,11 @@ _CROP_STREAM = 1  # The regularizer's random starts are stream 0.
 def export(cell, folder):
     """Writes the training step of one cell."""
     setting = cell.setting
-    dataset = setting.load(setting.batch_size, cell.seed)
+    dataset = cell.load()
     steps = dataset.train_examples // setting.batch_size
     # The steps of an epoch are whole batches.
     dataset = dataclasses.replace(dataset, train_examples=steps * setting.batch_size)
-    model = study.build_model(cell, dataset)
+    model = cell.build_model(dataset)
     images = tf.TensorSpec([setting.batch_size, *dataset.image_shape], tf.uint8)
     labels = tf.TensorSpec([setting.batch_size], tf.int64)
     exporting.write_program(

@@ -1,6 +1,6 @@
 r"""Brings the weights that train_program.py left back into Keras models, for examples/reproduce.py to attack.
 
-    python benchmarks/xla/import_weights.py --preset=paper --runs=runs --scratch=paper/scratch
+    python -m benchmarks.xla.import_weights --preset=paper --runs=runs --scratch=paper/scratch
     python examples/reproduce.py --preset=paper --output=paper --examples=1000
 
 --runs holds a folder for each cell, named as export_training.py named it; a cell that was not trained is left out, and
@@ -10,14 +10,11 @@ reproduce.py would train it.
 import os
 import pathlib
 import shutil
-import sys
 
 import numpy as np
 from absl import app, flags
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder) for folder in ("", "examples")]
-
-from common import presets, study  # noqa: E402
+from flowreg_examples import presets, study
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds", lower_bound=1)
@@ -30,7 +27,7 @@ def import_run(cell, run, folder):
     epochs = len((run / study.HISTORY).read_text().splitlines())
     if epochs < cell.recipe.schedule.epochs:
         raise app.UsageError(f"Expected {cell.recipe.schedule.epochs} epochs in {run}. Received {epochs}: train on.")
-    model = study.build_model(cell, cell.setting.load(cell.setting.batch_size))
+    model = cell.build_model(cell.load())
     with np.load(run / f"state{epochs}.npz") as state:
         model.base_model.set_weights([state[f"weight_{n}"] for n in range(len(model.base_model.weights))])
     os.makedirs(folder, exist_ok=True)

@@ -1,6 +1,6 @@
 r"""Times the programs of export_steps.py on whatever device JAX finds, and compares their answers with TensorFlow's.
 
-    python benchmarks/xla/time_steps.py --programs=steps
+    python -m benchmarks.xla.time_steps --programs=steps
 
 Needs JAX, NumPy and absl-py. The programs take turns, and the time is that of the fastest round. Their floor is the time
 that their floating-point operations, as XLA counts them, take at the speed of one large product of float32 matrices on
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from program import Program
+
+from benchmarks.xla.program import Program
 
 _PROGRAMS = flags.DEFINE_string("programs", None, "a folder that export_steps.py wrote", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds of each program", lower_bound=1)

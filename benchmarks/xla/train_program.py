@@ -1,6 +1,6 @@
 r"""Trains by an exported step, on a machine that has JAX and no TensorFlow.
 
-    python benchmarks/xla/train_program.py --program=programs/NAME --data=programs/data-cifar10 --output=runs/NAME
+    python -m benchmarks.xla.train_program --program=programs/NAME --data=programs/data-cifar10 --output=runs/NAME
 
 One checkpoint an epoch: start a killed training again, and it goes on at the epoch that it had reached. The order of
 the images depends on the seed and the epoch alone. The last images of an epoch that fill no batch are left out. Writes
@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 from absl import app, flags
-from program import Program
+
+from benchmarks.xla.program import Program
 
 _PROGRAM = flags.DEFINE_string("program", None, "a folder that export_training.py wrote", required=True)
 _DATA = flags.DEFINE_string("data", None, "the folder with the parts of the training images", required=True)

@@ -13,23 +13,25 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from benchmarks.xla import exporting
+from benchmarks.xla.augmentation import cropped_and_mirrored
 from keras_flowreg import compat
 from tests import testing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-XLA = ROOT / "benchmarks" / "xla"
 NAME = "digits-small_cnn-flow_gradient-weight=5-seed0"
-sys.path.insert(0, str(XLA))
-
-import exporting  # noqa: E402
-from augmentation import cropped_and_mirrored  # noqa: E402
-
 needs_jax = unittest.skipIf(importlib.util.find_spec("jax") is None, "JAX runs the programs, and is not installed.")
 
 
-def run(script, *arguments):
+def run(*command):
+    """What Python writes when it runs a script or, after "-m", a module."""
     process = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if process.returncode:
         raise AssertionError(process.stderr[-3000:])
@@ -90,7 +92,7 @@ class ExportingTest(tf.test.TestCase):
 @needs_jax
 class RunnerTest(tf.test.TestCase, parameterized.TestCase):
     def test_three_steps_end_in_keras_weights(self):
-        from program import Program
+        from benchmarks.xla.program import Program
 
         model, step = regularized_model()
         batch, folder = a_batch(), self.get_temp_dir()
@@ -111,8 +113,8 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
         folder = self.get_temp_dir()
         network = ["--architecture=small_cnn", "--width=0.1", "--batch_size=4", "--image_shape=8", "--image_shape=8"]
         network += ["--image_shape=1", f"--policy={policy}"]
-        run("benchmarks/xla/export_steps.py", *network, f"--output={folder}")
-        table = run("benchmarks/xla/time_steps.py", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64")
+        run("-m", "benchmarks.xla.export_steps", *network, f"--output={folder}")
+        table = run("-m", "benchmarks.xla.time_steps", f"--programs={folder}", "--rounds=1", "--steps=2", "--matrix=64")
         rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table.splitlines() if "|" in line}
         for name in ("plain", "analytic", "tape", "attack_step"):
             self.assertLess(float(rows[name][-1]), tolerance, name)
@@ -122,10 +124,11 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
     def test_train_without_tensorflow_and_attack_with_it(self):
         folder = pathlib.Path(self.get_temp_dir())
         programs, runs, whole, output = (folder / name for name in ("programs", "runs", "whole", "output"))
-        run("benchmarks/xla/export_training.py", "--preset=smoke", f"--output={programs}", "--part=200")
+        run("-m", "benchmarks.xla.export_training", "--preset=smoke", f"--output={programs}", "--part=200")
         self.assertLen(list((programs / "data-digits").glob("*.npz")), 2)
         train = [
-            "benchmarks/xla/train_program.py",
+            "-m",
+            "benchmarks.xla.train_program",
             f"--program={programs / NAME}",
             f"--data={programs / 'data-digits'}",
         ]
@@ -137,7 +140,7 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllEqual(found[variable], expected[variable])
 
         study = ["--preset=smoke", f"--scratch={output / 'scratch'}"]
-        run("benchmarks/xla/import_weights.py", *study, f"--runs={runs}")
+        run("-m", "benchmarks.xla.import_weights", *study, f"--runs={runs}")
         run("examples/reproduce.py", *study, f"--output={output}", "--examples=10", "--method=flow_gradient")
         result = json.loads((output / f"{NAME}.json").read_text())
         self.assertEqual(result["chosen_epoch"], 2)
