@@ -26,9 +26,10 @@ class ReadmeTest(tf.test.TestCase):
 
     def test_local_links_and_scripts_exist(self):
         text = README.read_text(encoding="utf-8")
-        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+        links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
         scripts = re.findall(r"(?:examples|benchmarks|scripts)/\w+(?:\.py)?", text)
-        for path in {*links, *scripts}:
+        modules = [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (benchmarks[\w.]+)", text)]
+        for path in {*links, *scripts, *modules}:
             self.assertTrue((README.parent / path).exists(), path)
 
 
