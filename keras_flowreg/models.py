@@ -145,7 +145,7 @@ class FlowRegularizedModel(keras.Model):
     def test_step(self, data):
         images, labels, sample_weight = _unpack(data)
         predictions, penalty = self._predict(images, labels, sample_weight, training=False)
-        self._track(self._losses(images, labels, sample_weight, predictions, penalty), images)
+        self._log(self._parts_of_loss(images, labels, sample_weight, predictions, penalty), images)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     @property
@@ -198,8 +198,8 @@ class FlowRegularizedModel(keras.Model):
         """The predictions, and the derivative of this replica's total loss with respect to each weight."""
         with tf.GradientTape() as tape:
             predictions, penalty = self._predict(images, labels, sample_weight, True, penalized_steps)
-            losses = self._losses(images, labels, sample_weight, predictions, penalty, penalized_steps)
-        self._track(losses, images)
+            losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
+        self._log(losses, images)
         try:
             return predictions, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
@@ -229,7 +229,7 @@ class FlowRegularizedModel(keras.Model):
             start_scale=tf.cast(self.penalty_weight > 0, tf.float32),
         )
 
-    def _losses(self, images, labels, sample_weight, predictions, penalty, penalized_steps=1):
+    def _parts_of_loss(self, images, labels, sample_weight, predictions, penalty, penalized_steps=1):
         """This replica's `_Losses`."""
         expect_labels_in_range(labels, predictions, compiled_loss(self))
         task = self.compute_loss(images, labels, predictions, sample_weight)
@@ -239,7 +239,7 @@ class FlowRegularizedModel(keras.Model):
         weighted = tf.cast(self.penalty_weight * penalized_steps, penalty.dtype) * penalty / _replicas()
         return _Losses(task + tf.cast(weighted, task.dtype), task, penalty)
 
-    def _track(self, losses, images):
+    def _log(self, losses, images):
         """Puts the parts of the loss into the logs."""
         examples, replicas = tf.shape(images)[0], _replicas()
         self._total_tracker.update_state(losses.total * replicas, sample_weight=examples)

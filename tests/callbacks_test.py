@@ -103,7 +103,7 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
 class AttackWarmupTest(tf.test.TestCase):
     def model(self):
         base = testing.network()
-        attack = fr.attacks.FlowPGD(base, epsilon=0.8, steps=2, random_start=False)
+        attack = fr.attacks.FlowPGD(epsilon=0.8, steps=2, start="zero")
         model = fr.FlowRegularizedModel(base, attack=attack)
         model.compile(keras.optimizers.SGD(0.0), testing.cross_entropy())
         return model
@@ -111,7 +111,7 @@ class AttackWarmupTest(tf.test.TestCase):
     def test_the_flows_that_are_trained_on_rise(self):
         images, labels = testing.data(16)
         model = self.model()
-        flow = model.attack.run(images, labels, stop_when_broken=False).flow
+        flow = model.attack.run(images, labels, model=model, stop_when_fooled=False).flow
         history = testing.fit(model, size=16, epochs=3, callbacks=[fr.callbacks.AttackWarmup(2)])
         expected = [
             testing.cross_entropy()(labels, model.base_model(fr.ops.dense_image_warp(images, scale * flow)))
@@ -131,7 +131,7 @@ class RobustAccuracyMonitorTest(tf.test.TestCase):
     def test_other_callbacks_see_the_accuracy_under_the_attack(self):
         images, labels = testing.data(20)
         model = testing.regularized()
-        attack = fr.attacks.FlowPGD(model, 0.3, 3)
+        attack = fr.attacks.FlowPGD(0.3, steps=3)
         monitor = fr.callbacks.RobustAccuracyMonitor(attack, (images, labels), batch_size=8)
         best = keras.callbacks.ModelCheckpoint(
             os.path.join(self.get_temp_dir(), "best.weights.h5"),
@@ -141,14 +141,29 @@ class RobustAccuracyMonitorTest(tf.test.TestCase):
             save_best_only=True,
         )
         history = testing.fit(model, epochs=3, callbacks=[monitor, best])
-        left = [~attack.run(images[i : i + 8], labels[i : i + 8]).success.numpy() for i in (0, 8, 16)]
+        left = [~attack.run(images[i : i + 8], labels[i : i + 8], model=model).success.numpy() for i in (0, 8, 16)]
         self.assertAllClose(history["val_robust_accuracy"][-1], np.mean(np.concatenate(left)))
         self.assertEqual(best.best, max(history["val_robust_accuracy"]))
 
+    def test_attacks_the_model_that_is_trained(self):
+        """One monitor, two models: each sees its own robust accuracy."""
+        images, labels = testing.data(20)
+        monitor = fr.callbacks.RobustAccuracyMonitor(fr.attacks.FlowPGD(0.3, steps=2), (images, labels))
+        constant = testing.network()
+        constant.set_weights([0 * weight for weight in constant.get_weights()])
+        constant.layers[-1].bias.assign([1.0, 0.0, 0.0, 0.0])
+        for base, expected in ((constant, np.mean(labels == 0)), (testing.network(), None)):
+            model = testing.regularized(base, optimizer=keras.optimizers.SGD(0.0))
+            accuracy = testing.fit(model, callbacks=[monitor])["val_robust_accuracy"][-1]
+            fooled = monitor.attack.run(images, labels, model=model).success
+            self.assertAllClose(accuracy, 1 - np.mean(fooled) if expected is None else expected)
+
     def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, "Expected an untargeted attack"):
+            fr.callbacks.RobustAccuracyMonitor(fr.attacks.FlowPGD(0.3, targeted=True), testing.data())
         with self.assertRaisesRegex(TypeError, "Expected `attack`.*'pgd'"):
             fr.callbacks.RobustAccuracyMonitor("pgd", testing.data())
-        attack = fr.attacks.RandomFlow(testing.network(), 0.1)
+        attack = fr.attacks.RandomFlow(0.1)
         with self.assertRaisesRegex(ValueError, "Expected `validation_data`.*ndarray"):
             fr.callbacks.RobustAccuracyMonitor(attack, np.zeros([2, 4, 4, 1]))
 

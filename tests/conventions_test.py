@@ -70,14 +70,14 @@ class ImportsTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertTrue(inspect.getdoc(getattr(module, name)), name)
 
 
-def attacks(model):
-    """One of every kind."""
+def attacks():
+    """One of every class."""
     for name in fr.attacks.__all__:
-        kind = getattr(fr.attacks, name)
-        if isinstance(kind, type) and issubclass(kind, keras.layers.Layer) and kind is not fr.attacks.Attack:
+        cls = getattr(fr.attacks, name)
+        if isinstance(cls, type) and issubclass(cls, keras.layers.Layer) and cls is not fr.attacks.Attack:
             required = {"epsilon": 0.1, "perturbation": fr.perturbations.Flow()}
-            accepted = inspect.signature(kind.__init__).parameters
-            yield kind(model, **{key: value for key, value in required.items() if key in accepted})
+            accepted = inspect.signature(cls.__init__).parameters
+            yield cls(**{key: value for key, value in required.items() if key in accepted})
 
 
 def configurables():
@@ -91,7 +91,7 @@ def configurables():
         fr.perturbations.Additive(),
         fr.perturbations.Affine(),
         fr.layers.DenseImageWarp(),
-        *attacks(model),
+        *attacks(),
         fr.ops.MarginLoss(),
         fr.perturbations.SmoothFlow(),
         fr.FlowRegularizedModel(model),

@@ -1,6 +1,7 @@
 """Tests that a saved FlowRegularizedModel comes back whole."""
 
 import os
+import zipfile
 
 import keras
 import tensorflow as tf
@@ -18,7 +19,7 @@ class SavedSubclassed(testing.Subclassed):
 
 def fitted(base):
     model = fr.FlowRegularizedModel(
-        base, fr.FlowGradientRegularizer(2.0, random_start=0.2, lattice="central", norm="l2"), seed=5
+        base, fr.FlowGradientRegularizer(2.0, random_start=0.2, lattice="central", gradient_norm="l2"), seed=5
     )
     model.compile(keras.optimizers.Adam(1e-3), testing.cross_entropy(), metrics=["accuracy"])
     testing.fit(model)
@@ -66,19 +67,21 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
         other.load_weights(path)
         self.assertAllEqual(other.penalty_weight, 0.25)
 
-    def test_attack_comes_back_with_the_loaded_base_model(self):
+    def test_attack_comes_back_and_one_network_is_in_the_file(self):
         base = testing.network()
-        attack = fr.attacks.FlowPGD(base, epsilon=0.3, steps=2, random_start=False)
+        attack = fr.attacks.FlowPGD(epsilon=0.3, steps=2, start="zero")
         model = fr.FlowRegularizedModel(base, attack=attack)
         model.compile("sgd", testing.cross_entropy())
         testing.fit(model)
         path = os.path.join(self.get_temp_dir(), "attack.keras")
         model.save(path)
         loaded = keras.models.load_model(path)
-        self.assertIs(loaded.attack.model, loaded.base_model)
+        self.assertEqual(loaded.attack, attack)
         self.assertLen(loaded.weights, len(model.weights))
+        with zipfile.ZipFile(path) as archive:
+            self.assertEqual(archive.read("config.json").count(b'"Conv2D"'), 1)
         images, labels = testing.data()
-        self.assertAllClose(loaded.attack(images, labels), model.attack(images, labels), atol=1e-6)
+        self.assertAllClose(loaded.attack(images, labels, model=loaded), attack(images, labels, model=model), atol=1e-6)
 
     def test_base_model_is_the_users_own(self):
         base = testing.network()

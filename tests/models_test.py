@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from tests import testing
 
 
@@ -157,13 +158,14 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllGreater(history["gradient_penalty"], 0)
         self.assertTrue(all(np.isfinite(weights).all() for weights in model.get_weights()))
 
-    @parameterized.product(every=[1, 2], pooled=[False, True])
-    def test_counterparts_of_keras_layers(self, every, pooled):
+    @parameterized.product(penalty_every=[1, 2], pooled=[False, True])
+    def test_counterparts_of_keras_layers(self, penalty_every, pooled):
         def step(normalization, pooling):
             keras.utils.set_random_seed(0)
             base = testing.network(keras.layers.Conv2D(3, 3), normalization(), *[pooling()] * pooled)
             before = base.get_weights()
-            logs = testing.fit(testing.regularized(base, weight=0.5, random_start=0.2, every=every), size=16)
+            model = testing.regularized(base, weight=0.5, random_start=0.2, penalty_every=penalty_every)
+            logs = testing.fit(model, size=16)
             return logs, [new - old for new, old in zip(base.get_weights(), before)]
 
         ours, changes = step(fr.layers.BatchNormalization, fr.layers.MaxPooling2D)
@@ -224,15 +226,51 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
     def test_adversarial_training_trains_on_the_attacks_images(self):
         images, labels = testing.data(16)
         base = testing.network()
-        attack = fr.attacks.FlowPGD(base, epsilon=0.5, steps=3, random_start=False)
+        attack = fr.attacks.FlowPGD(epsilon=0.5, steps=3, start="zero")
         model = fr.FlowRegularizedModel(base, attack=attack)
         model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
-        attack = fr.attacks.FlowPGD(base, 0.5, 3, random_start=False, loss=testing.cross_entropy())
-        # Training goes on to raise the loss of an example that is broken.
-        adversarial = attack(images, labels, stop_when_broken=False)
+        # Training goes on to raise the loss of an example that is fooled.
+        adversarial = attack(images, labels, model=model, stop_when_fooled=False)
         expected = testing.cross_entropy()(labels, base(adversarial))
         self.assertGreater(expected, testing.cross_entropy()(labels, base(images)))
         self.assertAllClose(testing.fit(model, size=16)["loss"], [expected], rtol=1e-5)
+
+    def test_training_attacks_the_loss_that_is_compiled_last(self):
+        images, labels = testing.data(16)
+        one_hot = np.eye(testing.CLASSES, dtype="float32")[labels]
+        attack = fr.attacks.FlowPGD(epsilon=0.5, steps=3, start="zero")
+        model = fr.FlowRegularizedModel(testing.network(), attack=attack)
+        configuration = model.get_config()["attack"]
+        for loss in (keras.losses.CategoricalCrossentropy(from_logits=True), keras.losses.MeanSquaredError()):
+            model.compile(keras.optimizers.SGD(0.0), loss)
+            adversarial = attack(images, one_hot, model=model, stop_when_fooled=False)
+            alone = attack.replace(loss=loss)(images, one_hot, model=model.base_model, stop_when_fooled=False)
+            self.assertAllEqual(adversarial, alone)
+            logged = model.fit(images, one_hot, batch_size=16, shuffle=False, verbose=0).history["loss"]
+            self.assertAllClose(logged, [loss(one_hot, model.base_model(adversarial))], rtol=1e-5)
+            self.assertEqual(model.get_config()["attack"], configuration)
+
+    def test_a_frozen_model_trains_as_keras_does(self):
+        base = testing.network(keras.layers.BatchNormalization())
+        base.trainable = False
+        before = base.get_weights()
+        history = testing.fit(testing.regularized(base), epochs=2)
+        self.assertAllEqual(np.isfinite(history["loss"]), [True, True])
+        for ours, theirs in zip(base.get_weights(), before):
+            self.assertAllEqual(ours, theirs)
+
+    def test_kernel_constraints(self):
+        convolution = keras.layers.Conv2D(4, 3, kernel_constraint=keras.constraints.MaxNorm(0.5, axis=[0, 1, 2]))
+        history = testing.fit(testing.regularized(testing.network(convolution)), epochs=3)
+        self.assertLess(history["loss"][-1], history["loss"][0])
+        norms = np.linalg.norm(np.reshape(convolution.get_weights()[0], [-1, 4]), axis=0)
+        self.assertAllLessEqual(norms, 0.5 + 1e-5)
+
+    def test_spectral_normalization(self):
+        base = testing.network(keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)))
+        # Keras 2's layer asks for a tensor's truth, and trains in eager mode only, in any model.
+        history = testing.fit(testing.regularized(base, compile_options={"run_eagerly": not compat.KERAS_3}), epochs=3)
+        self.assertLess(history["loss"][-1], history["loss"][0])
 
     def test_penalty_in_every_second_step_with_twice_its_weight(self):
         def weights_after(steps, **options):
@@ -244,13 +282,13 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
         # The first and the third have twice the weight, the second and the fourth none.
         expected = weights_after([2.0, 0.0, 2.0, 0.0])
-        actual = weights_after([1.0] * 4, every=2)
+        actual = weights_after([1.0] * 4, penalty_every=2)
         for ours, theirs in zip(actual, expected):
             self.assertAllClose(ours, theirs, atol=1e-6)
         self.assertNotAllClose(actual[0], weights_after([1.0] * 4)[0], atol=1e-4)
 
     def test_the_logged_penalty_is_that_of_the_steps_that_have_one(self):
-        model = testing.regularized(every=3, optimizer=keras.optimizers.SGD(0.0))
+        model = testing.regularized(penalty_every=3, optimizer=keras.optimizers.SGD(0.0))
         images, labels = testing.data()
         penalties = [model.regularizer(model, images[i : i + 16], labels[i : i + 16])[1] for i in (0, 16, 32)]
         self.assertAllClose(testing.fit(model)["gradient_penalty"], [penalties[0]], rtol=1e-5)
@@ -268,7 +306,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
                 traces.append(1)
                 return super().train_step(batch)
 
-        model = Counted(testing.network(), fr.FlowGradientRegularizer(1.0, every=2, fraction=0.5))
+        model = Counted(testing.network(), fr.FlowGradientRegularizer(1.0, fraction=0.5), penalty_every=2)
         model.compile("sgd", testing.cross_entropy())
         testing.fit(model, size=40)
         once = len(traces)
@@ -278,11 +316,10 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_part_of_each_batch_stays_clean(self):
         images, labels = testing.data(16)
         base = testing.network()
-        model = fr.FlowRegularizedModel(
-            base, attack=fr.attacks.FlowPGD(base, 0.5, 3, random_start=False), clean_fraction=0.25
-        )
+        attack = fr.attacks.FlowPGD(0.5, steps=3, start="zero")
+        model = fr.FlowRegularizedModel(base, attack=attack, clean_fraction=0.25)
         model.compile(keras.optimizers.SGD(0.0), testing.cross_entropy())
-        adversarial = model.attack(images[4:], labels[4:], stop_when_broken=False)
+        adversarial = attack(images[4:], labels[4:], model=model, stop_when_fooled=False)
         expected = testing.cross_entropy()(labels, base(tf.concat([images[:4], adversarial], axis=0)))
         self.assertAllClose(testing.fit(model, size=16)["loss"], [expected], rtol=1e-5)
 
@@ -292,14 +329,14 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_any_regularizer_with_any_attack(self, regularizer, attack):
         base = testing.network()
-        model = fr.FlowRegularizedModel(base, regularizer(0.5), attack(base, 0.2, 2), clean_fraction=0.5)
+        model = fr.FlowRegularizedModel(base, regularizer(0.5), attack(0.2, steps=2), clean_fraction=0.5)
         model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
         history = testing.fit(model, size=40, epochs=4)
         self.assertLess(history["task_loss"][-1], history["task_loss"][0])
 
     def test_adversarial_training_with_a_regularizer_and_a_dataset(self):
         base = testing.network()
-        attack = fr.attacks.FlowPGD(base, epsilon=0.3, steps=2)
+        attack = fr.attacks.FlowPGD(epsilon=0.3, steps=2)
         model = fr.FlowRegularizedModel(base, fr.FlowGradientRegularizer(0.5), attack)
         model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy(), metrics=["accuracy"])
         dataset = tf.data.Dataset.from_tensor_slices(testing.data(40)).batch(16)
@@ -325,9 +362,9 @@ class BadInputTest(tf.test.TestCase):
         with self.assertRaisesRegex(TypeError, "Expected `attack`.*Attack. Received 'pgd'"):
             fr.FlowRegularizedModel(testing.network(), attack="pgd")
         with self.assertRaisesRegex(ValueError, "Expected an untargeted attack"):
-            fr.FlowRegularizedModel(
-                testing.network(), attack=fr.attacks.FlowFGSM(testing.network(), 0.1, targeted=True)
-            )
+            fr.FlowRegularizedModel(testing.network(), attack=fr.attacks.FlowFGSM(0.1, targeted=True))
+        with self.assertRaisesRegex(ValueError, "Expected `penalty_every` to be a whole number of at least 1"):
+            fr.FlowRegularizedModel(testing.network(), penalty_every=0)
         with self.assertRaisesRegex(ValueError, "Expected `clean_fraction` to be less than 1. Received 1"):
             fr.FlowRegularizedModel(testing.network(), clean_fraction=1)
 

@@ -55,8 +55,11 @@ class Subclassed(keras.Model):
         return self.dense(self.flatten(images))
 
 
-def regularized(base=None, weight=1.0, optimizer=None, compile_loss=None, compile_options=None, **options):
-    model = fr.FlowRegularizedModel(base or network(), fr.FlowGradientRegularizer(weight, **options))
+def regularized(
+    base=None, weight=1.0, optimizer=None, compile_loss=None, compile_options=None, penalty_every=1, **options
+):
+    regularizer = fr.FlowGradientRegularizer(weight, **options)
+    model = fr.FlowRegularizedModel(base or network(), regularizer, penalty_every=penalty_every)
     optimizer = optimizer or keras.optimizers.SGD(0.1)
     model.compile(optimizer, compile_loss or cross_entropy(), metrics=["accuracy"], **(compile_options or {}))
     return model

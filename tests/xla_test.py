@@ -105,8 +105,9 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         base = network()
 
         def attack(jit_compile):
-            layer = fr.attacks.FlowPGD(base, 0.5, 4, norm=norm, loss=testing.cross_entropy(), jit_compile=jit_compile)
-            return layer(images, labels, return_perturbation=True)
+            layer = fr.attacks.FlowPGD(0.5, steps=4, norm=norm, loss=testing.cross_entropy(), jit_compile=jit_compile)
+            result = layer.run(images, labels, model=base)
+            return result.images, result.parameters
 
         for compiled, graph in zip(attack(True), attack(False)):
             # A sign step amplifies rounding where a gradient is near zero: nearly all agree, not all.
@@ -124,11 +125,13 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         ("grid", fr.attacks.RotationTranslation, {"angles": 2, "shifts": 2}),
         ("worst_of_k", fr.attacks.RotationTranslation, {"candidates": "random", "draws": 4}),
     )
-    def test_attacks_break_the_same_examples(self, kind, options):
+    def test_attacks_fool_on_the_same_examples(self, attack, options):
         images, labels = testing.data()
         base = network()
         compiled, graph = (
-            kind(base, jit_compile=jit_compile, **{"loss": testing.cross_entropy(), **options}).run(images, labels)
+            attack(**{"loss": testing.cross_entropy(), **options}, jit_compile=jit_compile).run(
+                images, labels, model=base
+            )
             for jit_compile in (True, False)
         )
         self.assertGreater(np.mean(compiled.success.numpy() == graph.success.numpy()), 0.95)
@@ -143,7 +146,7 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         def traces(size, epochs):
             Counted.traces = 0
             base = testing.network(Counted())
-            attack = fr.attacks.FlowPGD(base, 0.3, 2) if attacked else None
+            attack = fr.attacks.FlowPGD(0.3, steps=2) if attacked else None
             model = fr.FlowRegularizedModel(base, fr.FlowGradientRegularizer(1.0, random_start=0.2), attack)
             model.compile(keras.optimizers.SGD(0.02), testing.cross_entropy(), jit_compile=True)
             logs = testing.fit(model, size=size, epochs=epochs, callbacks=[fr.callbacks.PenaltyWarmup(1)])
@@ -157,11 +160,11 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         images, labels = testing.data()
         Counted.traces = 0
         base = testing.network(Counted())
-        attack = fr.attacks.FlowPGD(base, 0.3, 2, loss=testing.cross_entropy(), jit_compile=True)
-        attack(images, labels)
+        attack = fr.attacks.FlowPGD(0.3, steps=2, loss=testing.cross_entropy(), jit_compile=True)
+        attack(images, labels, model=base)
         traces = Counted.traces
         for size in (len(images), 8, 5):
-            attack(images[:size], labels[:size])
+            attack(images[:size], labels[:size], model=base)
         self.assertEqual(Counted.traces, traces)
 
     def test_automatic_choice(self):

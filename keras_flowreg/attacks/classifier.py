@@ -16,7 +16,7 @@ _NO_GRADIENT = (
     "may round, cast to integers, decode JPEG or call Python on the way."
 )
 # Compiled functions that are kept for each kind of batch, the latest ones.
-_KEPT_FUNCTIONS = 64
+_KEPT_FUNCTIONS = 48
 
 
 class Classifier:
@@ -36,13 +36,13 @@ class Classifier:
 
     def predict(self, images):
         """`[batch, classes]`."""
-        return self._model(images, training=False)
+        return self._call(images)
 
     def differentiate(self, images, measure):
         """The predictions, and the gradient of each number that is measured of them; see `Objective`."""
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
-            predictions = self._predict_differentiably(images)
+            predictions = self._call(images)
             measured = measure(_widened(predictions, images))
         try:
             gradients = [tape.gradient(values, images) for values in measured]
@@ -52,17 +52,22 @@ class Classifier:
             raise ValueError(_NO_GRADIENT)
         return predictions, gradients
 
-    def differentiate_loss(self, images, labels, raised):
-        """The predictions, and the gradient of a `RaisedLoss`."""
-        predictions, (gradient,) = self.differentiate(images, lambda p: [raised(labels, p)])
+    def differentiate_loss(self, images, labels, raised, scale=1.0):
+        """The predictions, and the gradient of a `RaisedLoss`, times a number."""
+
+        def measure(predictions):
+            losses = raised(labels, predictions)
+            return [tf.cast(scale, losses.dtype) * losses]
+
+        predictions, (gradient,) = self.differentiate(images, measure)
         return predictions, gradient
 
     def run(self, key, function, *tensors):
         """`function(*tensors)`; a `TracedClassifier` compiles it, once for each key."""
         return function(*tensors)
 
-    def _predict_differentiably(self, images):
-        return self.predict(images)
+    def _call(self, images):
+        return self._model(images, training=False)
 
 
 class TracedClassifier(Classifier):
@@ -78,15 +83,13 @@ class TracedClassifier(Classifier):
     """
 
     def __init__(self, model, images, jit_compile):
-        reference = weakref.ref(model)
+        super().__init__(weakref.proxy(model))
         self._images = images
         self._jit_compile = jit_compile
         self._functions = collections.OrderedDict()
         self._lock = threading.RLock()
-        self._trace = tf.function(lambda x: reference()(x, training=False), autograph=False).get_concrete_function(
-            images
-        )
-        _expect_one_output(self._trace.structured_outputs)
+        self._forward = self._compile(self._call, [images])
+        _expect_one_output(self._forward.structured_outputs)
         self.has_gradient = False
 
     @property
@@ -97,30 +100,27 @@ class TracedClassifier(Classifier):
     @property
     def predictions(self):
         """What the model gives, as a `tf.TensorSpec`."""
-        return tf.TensorSpec.from_tensor(self._trace.structured_outputs)
+        return tf.TensorSpec.from_tensor(self._forward.structured_outputs)
 
-    def probe_gradient(self, images):
+    def probe_gradient(self, images, labels, raised):
         """Finds out whether a gradient reaches the images, be it zero: NaN reaches them then."""
-
-        def is_reached(images):
-            _, (gradient,) = self.differentiate(images, lambda p: [tf.reduce_sum(p * math.nan, axis=-1)])
-            return tf.reduce_any(tf.math.is_nan(gradient))
-
         if not self.has_gradient:
             try:
-                self.has_gradient = bool(self.run("is_reached", is_reached, images))
+                _, gradient = self.differentiate_loss(images, labels, raised, math.nan)
+                self.has_gradient = bool(tf.reduce_any(tf.math.is_nan(gradient)))
             except (ValueError, tf.errors.OpError):
                 self.has_gradient = False
         return self.has_gradient
 
     def predict(self, images):
-        return self.run("predict", self._trace, images)
+        return self._forward(images)
 
-    def differentiate_loss(self, images, labels, raised):
-        def differentiate(images, labels):
-            return super(TracedClassifier, self).differentiate_loss(images, labels, raised)
+    def differentiate_loss(self, images, labels, raised, scale=1.0):
+        def differentiate(images, labels, scale):
+            return super(TracedClassifier, self).differentiate_loss(images, labels, raised, scale)
 
-        return self.run(("differentiate_loss", raised), differentiate, images, labels)
+        key = "differentiate_loss", raised
+        return self.run(key, differentiate, images, labels, tf.constant(scale))
 
     def run(self, key, function, *tensors):
         specs = tuple(_spec_of_any_batch(tensor) for tensor in tensors)
@@ -138,10 +138,6 @@ class TracedClassifier(Classifier):
         """A function that is compiled once, and not copied into those that call it."""
         options = {"jit_compile": True} if self._jit_compile else {"experimental_attributes": {"_noinline": True}}
         return tf.function(function, autograph=False, **options).get_concrete_function(*specs)
-
-    def _predict_differentiably(self, images):
-        # The trace itself: what is not needed of its gradient, that of the weights, is left out of the caller's function.
-        return self._trace(images)
 
 
 def _spec_of_any_batch(tensor):

@@ -51,7 +51,7 @@ def run(attack, images, labels, *, model, loss=None, seed=None, stop_when_fooled
         return _search(attack, Classifier(model), raised, images, labels, seed, stop_when_fooled)
     classifier = traced_classifier(model, images, attack.jit_compile)
     labels = expect_labels_in_range(labels, classifier.predictions, raised.loss)
-    if not classifier.probe_gradient(images) and attack.needs_gradient:
+    if not classifier.probe_gradient(images, labels, raised) and attack.needs_gradient:
         raise ValueError(_WITHOUT_GRADIENT.format(attack=attack.name))
     return _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)
 
@@ -64,7 +64,9 @@ def has_gradient(model, images):
       images: `[batch, height, width, channels]`, of the model's kind.
     """
     images = as_images(images)
-    return traced_classifier(model, images).probe_gradient(images)
+    classifier = traced_classifier(model, images)
+    labels = tf.argmax(classifier.predict(images), axis=-1)
+    return classifier.probe_gradient(images, labels, RaisedLoss(resolve_loss("margin"), targeted=False))
 
 
 def _search(attack, classifier, raised, images, labels, seed, stop_when_fooled):

@@ -39,7 +39,7 @@ def far_and_near():
 class ADefTest(tf.test.TestCase, parameterized.TestCase):
     def run_attack(self, model, **options):
         options = {"overshoot": 1e-3, "smoothing": 0.0, **options}
-        return fr.attacks.ADef(model, **options).run(ramp(), np.array([0]))
+        return fr.attacks.ADef(**options).run(ramp(), np.array([0]), model=model)
 
     def test_least_squares_flow(self):
         reader, lead = random_reader(0), 0.1
@@ -79,8 +79,8 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_targeted(self):
         model = reading_model(*far_and_near())
-        attack = fr.attacks.ADef(model, targeted=True, smoothing=0.0, steps=10)
-        result = attack.run(ramp(), np.array([1]))
+        attack = fr.attacks.ADef(targeted=True, smoothing=0.0, steps=10)
+        result = attack.run(ramp(), np.array([1]), model=model)
         self.assertAllEqual(result.success, [True])
         self.assertEqual(np.argmax(model(result.images)), 1)
 
@@ -96,16 +96,16 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(self.run_attack(model, steps=5, max_step=0.25 * needed).success, [True])
 
     @parameterized.parameters(0.0, 1.0)
-    def test_breaks_a_network_by_less_than_others_need(self, smoothing):
+    def test_fools_a_network_by_less_than_others_need(self, smoothing):
         images, _ = testing.data(16)
         model = testing.network()
         labels = np.argmax(model(images), axis=1)
-        result = fr.attacks.ADef(model, smoothing=smoothing).run(images, labels)
+        result = fr.attacks.ADef(smoothing=smoothing).run(images, labels, model=model)
         self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
         self.assertGreater(np.mean(result.success), 0.9)
-        # In a ball of half the length that it needed, random flows break nothing.
-        random = fr.attacks.RandomFlow(model, 0.5 * np.median(result.displacement.largest), loss="margin")
-        self.assertLess(np.mean(random.run(images, labels).success), 0.2)
+        # In a ball of half the length that it needed, random flows fool nothing.
+        random = fr.attacks.RandomFlow(0.5 * np.median(result.displacement.largest), loss="margin")
+        self.assertLess(np.mean(random.run(images, labels, model=model).success), 0.2)
 
     def test_a_model_without_a_gradient_is_left_alone(self):
         result = self.run_attack(reading_model([np.zeros([6, 11])], [0.1]), steps=3)
@@ -113,7 +113,6 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(result.images, ramp())
 
     def test_bad_options(self):
-        model = testing.network()
         for options, message in (
             ({"epsilon": -1}, "Expected `epsilon`.*-1"),
             ({"steps": 0}, "Expected `steps`.*0"),
@@ -123,7 +122,7 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
             ({"overshoot": -1}, "Expected `overshoot`"),
         ):
             with self.assertRaisesRegex(ValueError, message):
-                fr.attacks.ADef(model, **options)
+                fr.attacks.ADef(**options)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(norm=["linf", "pixel_l2"], label=[0, 1])
     def test_worst_flow_of_a_model_that_reads_one_pixel(self, norm, label):
         epsilon = 0.7
-        attack = fr.attacks.FlowPGD(pixel_reader(2, 3), epsilon, 10, norm=norm, random_start=False)
-        adversarial, flow = attack(self.images, np.array([label]), return_perturbation=True, stop_when_broken=False)
+        attack = fr.attacks.FlowPGD(epsilon, steps=10, norm=norm, start="zero")
+        result = attack.run(self.images, np.array([label]), model=pixel_reader(2, 3), stop_when_fooled=False)
+        adversarial, flow = result.images, result.flow
         # Label 1 is lost by darker pixels, from up and left: a flow down and right brings them.
         sign = 1 if label == 1 else -1
         slope = np.array([0.02, 0.1])
@@ -44,15 +45,15 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters({"momentum": 0.9}, {"step_decay": "cosine"}, {"step_decay": "linear", "step_size": 0.3})
     def test_variants_reach_the_same_worst_flow(self, **options):
-        attack = fr.attacks.FlowPGD(pixel_reader(2, 3), 0.7, 10, random_start=False, **options)
-        _, flow = attack(self.images, np.array([1]), return_perturbation=True, stop_when_broken=False)
+        attack = fr.attacks.FlowPGD(0.7, steps=10, start="zero", **options)
+        flow = attack.run(self.images, np.array([1]), model=pixel_reader(2, 3), stop_when_fooled=False).flow
         self.assertAllClose(flow[0, 2, 3], [0.7, 0.7], atol=1e-4)
 
     @parameterized.parameters({"control_points": 3}, {"smoothing": 1.5})
     def test_smooth_flows_are_smooth(self, **options):
         rough, smooth = (
-            fr.attacks.FlowPGD(pixel_reader(2, 3), 0.7, 10, random_start=False, **smoothing).run(
-                self.images, np.array([1]), stop_when_broken=False
+            fr.attacks.FlowPGD(0.7, steps=10, start="zero", **smoothing).run(
+                self.images, np.array([1]), model=pixel_reader(2, 3), stop_when_fooled=False
             )
             for smoothing in ({}, options)
         )
@@ -66,14 +67,14 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_model_that_ignores_the_image_is_left_alone(self):
         model = pixel_reader(0, 0)
         model.set_weights([np.zeros([30, 2])])
-        adversarial = fr.attacks.FlowPGD(model, 1.0, 3, random_start=False)(self.images, np.array([0]))
+        adversarial = fr.attacks.FlowPGD(1.0, steps=3, start="zero")(self.images, np.array([0]), model=model)
         self.assertAllEqual(adversarial, self.images)
 
     def test_the_papers_setting_takes_k_sign_steps(self):
         epsilon = fr.pixels_from_normalized(0.01, 32)
-        attack = fr.attacks.FlowPGD.from_paper(pixel_reader(2, 3), image_size=32)
+        attack = fr.attacks.FlowPGD.from_paper(image_size=32)
         self.assertAllClose([attack.epsilon, attack.step_size, attack.steps], [epsilon, epsilon / 100, 100])
-        _, flow = attack(self.images, np.array([1]), return_perturbation=True)
+        flow = attack.run(self.images, np.array([1]), model=pixel_reader(2, 3)).flow
         self.assertAllClose(flow[0, 2, 3], [0.155, 0.155], atol=1e-5)
 
     def test_more_steps_and_restarts_never_lower_the_loss(self):
@@ -82,20 +83,19 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
         model = pixel_reader(2, 3)
 
         def losses(**options):
-            adversarial = fr.attacks.FlowPGD(model, 1.5, **options)(images, labels)
+            adversarial = fr.attacks.FlowPGD(1.5, **options)(images, labels, model=model)
             return fr.ops.per_example_loss(model.loss, labels, model(adversarial))
 
         self.assertAllGreaterEqual(losses(steps=5, restarts=4) - losses(steps=5, restarts=1), -1e-6)
-        fixed = {"step_size": 0.2, "random_start": False}
+        fixed = {"step_size": 0.2, "start": "zero"}
         self.assertAllGreaterEqual(losses(steps=20, **fixed) - losses(steps=5, **fixed), -1e-6)
 
     def test_bad_options(self):
-        model = pixel_reader(0, 0)
         for options, message in (
             ({"steps": 0}, "Expected `steps`.*0"),
             ({"steps": 2.5}, "Expected `steps`.*2.5"),
             ({"restarts": 0}, "Expected `restarts`"),
-            ({"restarts": 2, "random_start": False}, "Expected `random_start=True`"),
+            ({"restarts": 2, "start": "zero"}, "Expected `start='random'`"),
             ({"step_size": -1}, "Expected `step_size`"),
             ({"norm": "l1"}, "Expected `norm`.*'l1'"),
             ({"lattice": "two_sided"}, "Expected `lattice`.*'two_sided'"),
@@ -105,7 +105,7 @@ class FlowPGDTest(tf.test.TestCase, parameterized.TestCase):
             ({"control_points": 4, "norm": "l2"}, "Expected `norm`.*smooth.*'l2'"),
         ):
             with self.assertRaisesRegex(ValueError, message):
-                fr.attacks.FlowPGD(model, 0.1, **options)
+                fr.attacks.FlowPGD(0.1, **options)
 
 
 if __name__ == "__main__":

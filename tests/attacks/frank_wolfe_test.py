@@ -6,17 +6,15 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from keras_flowreg.ops.reach import displacements_within, farthest_displacements
+from keras_flowreg.ops.linear_maximization import extreme_displacements, maximizing_flow
 
 
-class ReachTest(tf.test.TestCase, parameterized.TestCase):
+class LinearMaximizationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(0.4, 1.0, 1.7)
     def test_nothing_within_a_box_goes_farther(self, epsilon):
         random = np.random.RandomState(0)
         images, direction = random.rand(2, 2, 7, 6, 3)
-        flow, _ = farthest_displacements(
-            tf.constant(images), tf.constant(direction), displacements_within("linf", epsilon)
-        )
+        flow, _ = maximizing_flow(tf.constant(images), tf.constant(direction), extreme_displacements("linf", epsilon))
         self.assertAllLessEqual(tf.abs(flow), epsilon)
         reached = tf.reduce_sum(direction * fr.ops.dense_image_warp(images, flow), axis=-1)
         for _ in range(200):
@@ -25,14 +23,14 @@ class ReachTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllGreaterEqual(reached - value, -1e-9)
 
     def test_disc(self):
-        displacements = np.array(displacements_within("pixel_l2", 1.5))
+        displacements = np.array(extreme_displacements("pixel_l2", 1.5))
         self.assertAllEqual(displacements[0], [0, 0])
         self.assertAllLessEqual(np.linalg.norm(displacements, axis=1), 1.5 + 1e-9)
         self.assertAllInSet(np.round(np.linalg.norm(displacements, axis=1), 6), [0, 1, round(2**0.5, 6), 1.5])
 
     def test_flat_images_are_not_moved(self):
         images = tf.fill([1, 4, 4, 2], 0.3)
-        _, is_moved = farthest_displacements(images, tf.ones_like(images), displacements_within("linf", 1.0))
+        _, is_moved = maximizing_flow(images, tf.ones_like(images), extreme_displacements("linf", 1.0))
         self.assertAllEqual(is_moved, tf.zeros([1, 4, 4], tf.bool))
 
 
@@ -50,17 +48,21 @@ class FlowFrankWolfeTest(tf.test.TestCase, parameterized.TestCase):
         model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.model = model
 
-    @parameterized.product(norm=["linf", "pixel_l2"], random_start=[False, True])
-    def test_reaches_across_the_kink_to_the_worst_side(self, norm, random_start):
-        attack = fr.attacks.FlowFrankWolfe(self.model, 0.8, 10, norm=norm, random_start=random_start)
-        adversarial, flow = attack(self.images, np.array([1]), return_perturbation=True, stop_when_broken=False)
+    @parameterized.product(norm=["linf", "pixel_l2"], start=["zero", "random"])
+    def test_reaches_across_the_kink_to_the_worst_side(self, norm, start):
+        attack = fr.attacks.FlowFrankWolfe(0.8, steps=10, norm=norm, start=start)
+        result = attack.run(self.images, np.array([1]), model=self.model, stop_when_fooled=False)
+        adversarial, flow = result.images, result.flow
         # The darkest is 0.8 pixels to the right, 0.6 - 0.8 · 0.5; a flow points back.
         self.assertAllClose(adversarial[0, 1, 3, 0], 0.2, atol=1e-5)
         self.assertAllClose(flow[0, 1, 3, 1], -0.8, atol=1e-5)
 
     def test_gradient_ascent_that_starts_on_the_wrong_side_stays_there(self):
-        starts = [fr.attacks.FlowPGD(self.model, 0.8, 40, step_size=0.05, seed=seed) for seed in range(6)]
-        reached = [a(self.images, np.array([1]), stop_when_broken=False)[0, 1, 3, 0].numpy() for a in starts]
+        starts = [fr.attacks.FlowPGD(0.8, steps=40, step_size=0.05, seed=seed) for seed in range(6)]
+        reached = [
+            attack(self.images, np.array([1]), model=self.model, stop_when_fooled=False)[0, 1, 3, 0].numpy()
+            for attack in starts
+        ]
         # The worst of its own side: darker by 0.8 of 0.5 on the right, of 0.2 on the left.
         for value in reached:
             self.assertLess(min(abs(value - 0.2), abs(value - 0.44)), 1e-3)
@@ -71,11 +73,11 @@ class FlowFrankWolfeTest(tf.test.TestCase, parameterized.TestCase):
             ({"norm": "l2"}, "Expected `norm`.*'l2'"),
             ({"steps": 0}, "Expected `steps`.*0"),
             ({"step_decay": "x"}, "Expected `step_decay`"),
-            ({"restarts": 2}, "Expected `random_start=True`"),
+            ({"restarts": 2}, "Expected `start='random'`"),
             ({"momentum": -1}, "Expected `momentum`"),
         ):
             with self.assertRaisesRegex(ValueError, message):
-                fr.attacks.FlowFrankWolfe(self.model, 0.1, **options)
+                fr.attacks.FlowFrankWolfe(0.1, **options)
 
 
 if __name__ == "__main__":

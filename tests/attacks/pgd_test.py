@@ -18,9 +18,11 @@ class PGDTest(tf.test.TestCase, parameterized.TestCase):
         self.labels = np.argmax(self.model(self.images), axis=1)
 
     def test_flow_pgd_is_pgd_over_flows(self):
-        ours = fr.attacks.PGD(self.model, fr.perturbations.Flow("forward"), 0.4, 4)(self.images, self.labels)
-        theirs = fr.attacks.FlowPGD(self.model, 0.4, 4, lattice="forward")(self.images, self.labels)
-        self.assertAllEqual(ours, theirs)
+        ours = fr.attacks.PGD(fr.perturbations.Flow("forward"), 0.4, steps=4)
+        theirs = fr.attacks.FlowPGD(0.4, steps=4, lattice="forward")
+        self.assertAllEqual(
+            ours(self.images, self.labels, model=self.model), theirs(self.images, self.labels, model=self.model)
+        )
 
     def test_a_users_own_perturbation(self):
         class Brightness(fr.perturbations.Perturbation):
@@ -33,8 +35,8 @@ class PGDTest(tf.test.TestCase, parameterized.TestCase):
             def flow(self, images, parameters):
                 return tf.zeros(tf.concat([tf.shape(images)[:3], [2]], axis=0))
 
-        attack = fr.attacks.PGD(self.model, Brightness(), 0.1, 10, random_start=False, step_decay="linear")
-        result = attack.run(self.images, self.labels, stop_when_broken=False)
+        attack = fr.attacks.PGD(Brightness(), 0.1, steps=10, start="zero", step_decay="linear")
+        result = attack.run(self.images, self.labels, model=self.model, stop_when_fooled=False)
         losses = [
             fr.ops.per_example_loss(
                 testing.cross_entropy(), self.labels, self.model(np.clip(self.images + shift, 0, 1))
@@ -45,7 +47,7 @@ class PGDTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_not_a_perturbation(self):
         with self.assertRaisesRegex(TypeError, "Expected `perturbation` to be a Perturbation. Received 'flow'"):
-            fr.attacks.PGD(self.model, "flow", 0.1)
+            fr.attacks.PGD("flow", 0.1)
 
 
 class IntensityPGDTest(tf.test.TestCase, parameterized.TestCase):
@@ -56,8 +58,8 @@ class IntensityPGDTest(tf.test.TestCase, parameterized.TestCase):
         model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
         kernel = np.random.RandomState(0).randn(16).astype("float32")
         model.set_weights([np.stack([kernel, 0 * kernel], axis=1), np.array([9.0, 0.0], "float32")])
-        attack = fr.attacks.IntensityPGD(model, 0.1, 5, norm=norm, random_start=False, loss="margin")
-        result = attack.run(image, np.array([0]))
+        attack = fr.attacks.IntensityPGD(0.1, steps=5, norm=norm, start="zero", loss="margin")
+        result = attack.run(image, np.array([0]), model=model)
         direction = -np.sign(kernel) if norm == "linf" else -kernel / np.linalg.norm(kernel)
         self.assertAllClose(result.parameters[0].numpy().ravel(), 0.1 * direction, atol=1e-5)
         self.assertAllClose(result.images - image, result.parameters, atol=1e-6)
@@ -66,12 +68,12 @@ class IntensityPGDTest(tf.test.TestCase, parameterized.TestCase):
         images, _ = testing.data(4)
         model = testing.network()
         labels = np.argmax(model(images), axis=1)
-        adversarial = fr.attacks.IntensityPGD(model, 0.5, 3, loss="margin")(images, labels)
+        adversarial = fr.attacks.IntensityPGD(0.5, steps=3, loss="margin")(images, labels, model=model)
         self.assertAllInRange(adversarial, 0.0, 1.0)
 
     def test_bad_norm(self):
         with self.assertRaisesRegex(ValueError, "Expected `norm`.*'pixel_l2'"):
-            fr.attacks.IntensityPGD(testing.network(), 0.1, norm="pixel_l2")
+            fr.attacks.IntensityPGD(0.1, norm="pixel_l2")
 
 
 if __name__ == "__main__":

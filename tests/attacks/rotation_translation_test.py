@@ -21,9 +21,9 @@ class RotationTranslationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters("edge", "black")
     def test_finds_the_worst_of_the_grid(self, border):
         attack = fr.attacks.RotationTranslation(
-            self.model, max_angle=20, max_shift=2, angles=3, shifts=3, border=border, loss="margin"
+            max_angle=20, max_shift=2, angles=3, shifts=3, border=border, loss="margin"
         )
-        result = attack.run(self.images, self.labels, stop_when_broken=False)
+        result = attack.run(self.images, self.labels, model=self.model, stop_when_fooled=False)
         grid = itertools.product([-20.0, 0.0, 20.0], [-2.0, 0.0, 2.0], [-2.0, 0.0, 2.0])
         perturbation = fr.perturbations.Affine(border=border)
         margins = []
@@ -35,12 +35,12 @@ class RotationTranslationTest(tf.test.TestCase, parameterized.TestCase):
             margins.append(logits.max(axis=1) - label)
         self.assertAllClose(result.loss, np.max(margins, axis=0), atol=1e-4)
         self.assertAllEqual(result.success, np.max(margins, axis=0) > 0)
-        stopped = attack.run(self.images, self.labels)
+        stopped = attack.run(self.images, self.labels, model=self.model)
         self.assertAllEqual(stopped.success, result.success)
 
     def test_no_room_is_the_image_itself(self):
-        attack = fr.attacks.RotationTranslation(self.model, max_angle=0, max_shift=0, angles=1, shifts=1)
-        self.assertAllEqual(attack(self.images, self.labels), self.images)
+        attack = fr.attacks.RotationTranslation(max_angle=0, max_shift=0, angles=1, shifts=1)
+        self.assertAllEqual(attack(self.images, self.labels, model=self.model), self.images)
 
     def test_borders(self):
         images = np.ones([1, 6, 6, 1], "float32")
@@ -59,7 +59,7 @@ class RotationTranslationTest(tf.test.TestCase, parameterized.TestCase):
             ({"draws": 0}, "Expected `draws`.*0"),
         ):
             with self.assertRaisesRegex(ValueError, message):
-                fr.attacks.RotationTranslation(self.model, **options)
+                fr.attacks.RotationTranslation(**options)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ class StAdvTest(tf.test.TestCase):
         model = linear_model(self.images.astype("float32"))
         kernel = model.get_weights()[0].astype(float)
         direction = (kernel[:, 1] - kernel[:, 0]).reshape(1, 5, 6, 1)
-        attack = fr.attacks.StAdv(model, steps=3, learning_rate=0.01, smoothness_range=(WEIGHT, WEIGHT), searches=1)
-        result = attack.run(tf.constant(self.images), self.labels, stop_when_broken=False)
+        attack = fr.attacks.StAdv(steps=3, learning_rate=0.01, smoothness_range=(WEIGHT, WEIGHT), searches=1)
+        result = attack.run(tf.constant(self.images), self.labels, model=model, stop_when_fooled=False)
         self.assertFalse(np.any(result.success))
         expected = descend(self.images, direction, 3, 0.01)
         self.assertGreater(np.mean(np.abs(result.flow - expected) < 1e-4), 0.98)
@@ -72,8 +72,8 @@ class StAdvTest(tf.test.TestCase):
         labels = np.argmax(model(images), axis=1)
         roughness = []
         for searches in (1, 2, 5):
-            result = fr.attacks.StAdv(model, steps=60, searches=searches, smoothness_range=(1e-5, 1e-2)).run(
-                images, labels
+            result = fr.attacks.StAdv(steps=60, searches=searches, smoothness_range=(1e-5, 1e-2)).run(
+                images, labels, model=model
             )
             self.assertGreater(np.mean(result.success), 0.9)
             self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
@@ -90,12 +90,12 @@ class StAdvTest(tf.test.TestCase):
         reader = np.zeros([6, 11], "float32")
         reader[1:-1, 3:-3] = 1
         brightness = float(np.sum(reader * images[0, :, :, 0]))
-        # Broken by a shift of 0.5 pixels, each of which lowers the reading by 0.1.
+        # Fooled by a shift of 0.5 pixels, each of which lowers the reading by 0.1.
         bias = -(brightness - 0.05 * reader.sum())
         model.set_weights([np.stack([reader.ravel(), 0 * reader.ravel()], axis=1), np.array([bias, 0], "float32")])
         # Only a stiff field moves the unread pixels along.
-        result = fr.attacks.StAdv(model, steps=300, learning_rate=0.02, smoothness_range=(0.001, 0.1), searches=6).run(
-            images, np.array([0])
+        result = fr.attacks.StAdv(steps=300, learning_rate=0.02, smoothness_range=(0.001, 0.1), searches=6).run(
+            images, np.array([0]), model=model
         )
         self.assertAllEqual(result.success, [True])
         inner = result.flow[0, 1:-1, 3:-3].numpy()
@@ -103,7 +103,6 @@ class StAdvTest(tf.test.TestCase):
         self.assertAllClose(inner[..., 1], np.full_like(inner[..., 1], 0.5), atol=0.1)
 
     def test_bad_options(self):
-        model = testing.network()
         for options, message in (
             ({"steps": 0}, "Expected `steps`.*0"),
             ({"smoothness_range": (1.0, 0.1)}, r"Expected `smoothness_range` to be \(least, greatest\)"),
@@ -112,7 +111,7 @@ class StAdvTest(tf.test.TestCase):
             ({"searches": 0}, "Expected `searches`"),
         ):
             with self.assertRaisesRegex(ValueError, message):
-                fr.attacks.StAdv(model, **options)
+                fr.attacks.StAdv(**options)
 
 
 if __name__ == "__main__":
