@@ -50,6 +50,12 @@ EXTRAS = {
         "tensorflow-datasets",
         "tensorflow-hub",
     ],
+    # What scripts/lint runs.
+    "lint": [
+        "mypy",
+        "pre-commit",
+        "ruff",
+    ],
     "peers": [
         "adversarial-robustness-toolbox",
         "foolbox",
@@ -77,6 +83,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_flowreg", "keras_flowreg.*"]),
+    package_data={"keras_flowreg": ["py.typed"]},
     python_requires=">=3.9",
     # TensorFlow comes with one of the two stacks, as an extra.
     install_requires=["numpy", "scipy"],

@@ -1,95 +1,119 @@
 """Norm balls around the identity: the threat models.
 
-Every function works on each example alone: the first axis is the batch, and norms run over the rest.
-A ball of a norm ‖·‖ and radius ε answers five questions: how long is θ (`norm`), how fast can a loss
-with gradient g rise (`dual_norm`), where in the ball does it rise most (`steepest_ascent`), which
-point of the ball is nearest (`project`), and what lies in it at random (`sample`). They are tied by
+Every function works on each example alone: the first axis is the batch, and norms run over the rest. A ball of a norm ‖·‖
+and a radius ε answers five questions. How long is θ (`norm`)? How fast can a loss with the gradient g rise (`dual_norm`)?
+Where in the ball does it rise most (`steepest_ascent`)? Which point of the ball is nearest (`project`)? What is a random
+point of it (`sample`)? They are tied by
 
     <g, steepest_ascent(g)> = ε · dual_norm(g)
 """
+
+from collections.abc import Sequence
+from typing import Union
 
 import keras
 import tensorflow as tf
 
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of
+from keras_flowreg.types import Config, Parameters, PerExample, Seed
 
 
 class Ball:
-    """A norm ball of radius `epsilon` around zero, for each example.
+    """A norm ball around zero, for each example. A subclass says which norm.
+
+    ```python
+    ball: fr.balls.Ball = fr.balls.LInfBall(epsilon=0.4)
+    print(ball.epsilon)
+    ```
 
     Args:
       epsilon: the radius, in the units of θ (pixels for a flow), not negative.
+
+    Raises:
+      ValueError: if the radius is negative or not finite.
     """
 
-    def __init__(self, epsilon):
+    def __init__(self, epsilon: float):
         self.epsilon = expect_not_negative("epsilon", epsilon)
 
-    def norm(self, theta):
+    def norm(self, theta: Parameters) -> PerExample:
         """‖θ‖: `[batch, ...]` to `[batch]`."""
         raise NotImplementedError
 
-    def dual_norm(self, gradient):
+    def dual_norm(self, gradient: Parameters) -> PerExample:
         """max <g, θ> over ‖θ‖ ≤ 1: `[batch, ...]` to `[batch]`."""
         raise NotImplementedError
 
-    def steepest_ascent(self, gradient):
+    def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
         """The θ of the ball with the largest <g, θ>; zero where the gradient is zero."""
         raise NotImplementedError
 
-    def project(self, theta):
+    def project(self, theta: Parameters) -> tf.Tensor:
         """The nearest point of the ball."""
         raise NotImplementedError
 
-    def sample(self, shape, seed):
-        """A uniform draw from the ball: float32 of `shape`, `[batch, ...]`; `seed` is two integers."""
+    def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
+        """A uniform draw from the ball: float32, of the shape `[batch, ...]`. The seed is two integers."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"epsilon": self.epsilon}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Ball":
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class LInfBall(Ball):
-    """max_k |θ_k| ≤ ε. The dual norm is ℓ1."""
+    """max_k |θ_k| ≤ ε: no component is larger than ε. The dual norm is ℓ1.
 
-    def norm(self, theta):
+    ```python
+    flow = fr.balls.LInfBall(epsilon=0.4).project(np.ones([1, 8, 10, 2], "float32"))
+    print(flow.numpy().max())  # 0.4
+    ```
+    """
+
+    def norm(self, theta: Parameters) -> PerExample:
         return tf.reduce_max(tf.abs(_vectors(theta)), axis=1)
 
-    def dual_norm(self, gradient):
+    def dual_norm(self, gradient: Parameters) -> PerExample:
         return tf.reduce_sum(tf.abs(_vectors(gradient)), axis=1)
 
-    def steepest_ascent(self, gradient):
+    def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
         return self.epsilon * tf.sign(gradient)
 
-    def project(self, theta):
+    def project(self, theta: Parameters) -> tf.Tensor:
         return tf.clip_by_value(theta, -self.epsilon, self.epsilon)
 
-    def sample(self, shape, seed):
+    def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         return random.uniform(shape, seed, -self.epsilon, self.epsilon)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class L2Ball(Ball):
-    """sqrt(Σ_k θ_k²) ≤ ε. The dual norm is ℓ2."""
+    """sqrt(Σ_k θ_k²) ≤ ε: θ is one vector, at most ε long. The dual norm is ℓ2.
 
-    def norm(self, theta):
+    ```python
+    flow = fr.balls.L2Ball(epsilon=0.4).project(np.ones([1, 8, 10, 2], "float32"))
+    print(np.linalg.norm(flow))  # 0.4
+    ```
+    """
+
+    def norm(self, theta: Parameters) -> PerExample:
         return _length(_vectors(theta))[:, 0]
 
-    def dual_norm(self, gradient):
+    def dual_norm(self, gradient: Parameters) -> PerExample:
         return self.norm(gradient)
 
-    def steepest_ascent(self, gradient):
+    def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
         return tf.reshape(self.epsilon * _directions(_vectors(gradient)), tf.shape(gradient))
 
-    def project(self, theta):
+    def project(self, theta: Parameters) -> tf.Tensor:
         return tf.reshape(_shorten(_vectors(theta), self.epsilon), tf.shape(theta))
 
-    def sample(self, shape, seed):
+    def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         direction_seed, radius_seed = _two_seeds(seed)
         directions = _vectors(random.normal(shape, direction_seed))
         components = tf.cast(tf.shape(directions)[1], tf.float32)
@@ -102,21 +126,26 @@ class PixelL2Ball(Ball):
     """max_p ‖θ_p‖₂ ≤ ε: every pixel's displacement, the vector on the last axis, is at most ε long.
 
     The dual norm is Σ_p ‖g_p‖₂.
+
+    ```python
+    flow = fr.balls.PixelL2Ball(epsilon=0.4).project(np.ones([1, 8, 10, 2], "float32"))
+    print(np.linalg.norm(flow[0, 0, 0]))  # 0.4
+    ```
     """
 
-    def norm(self, theta):
+    def norm(self, theta: Parameters) -> PerExample:
         return tf.reduce_max(_vectors(_length(theta)), axis=1)
 
-    def dual_norm(self, gradient):
+    def dual_norm(self, gradient: Parameters) -> PerExample:
         return tf.reduce_sum(_vectors(_length(gradient)), axis=1)
 
-    def steepest_ascent(self, gradient):
+    def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
         return self.epsilon * _directions(gradient)
 
-    def project(self, theta):
+    def project(self, theta: Parameters) -> tf.Tensor:
         return _shorten(theta, self.epsilon)
 
-    def sample(self, shape, seed):
+    def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         direction_seed, radius_seed = _two_seeds(seed)
         directions = random.normal(shape, direction_seed)
         components = tf.cast(shape[-1], tf.float32)
@@ -124,15 +153,23 @@ class PixelL2Ball(Ball):
         return self.epsilon * radii * _directions(directions)
 
 
-# The norms of this library: `"linf"`: no component of θ is longer than ε; `"pixel_l2"`: no vector on θ's last axis
-# (a pixel's displacement); `"l2"`: not θ as one vector.
+# The ball of each norm, by the name that every option `norm` takes.
 NORMS = {"linf": LInfBall, "pixel_l2": PixelL2Ball, "l2": L2Ball}
-# Those that bound each pixel on its own.
+# The norms that bound each pixel on its own.
 PER_PIXEL_NORMS = ("linf", "pixel_l2")
 
 
-def get(norm, epsilon):
-    """Returns the ball of a norm by its name, one of `NORMS`.
+def get(norm: str, epsilon: float) -> Ball:
+    """The ball of a norm, by its name.
+
+    ```python
+    ball = fr.balls.get("pixel_l2", epsilon=0.4)
+    flow = ball.sample((4, 8, 10, 2), seed=(0, 1))
+    ```
+
+    Args:
+      norm: `"linf"`, `"pixel_l2"` or `"l2"`; see `LInfBall`, `PixelL2Ball` and `L2Ball`.
+      epsilon: the radius.
 
     Raises:
       ValueError: if the norm is unknown, or ε negative or not finite.

@@ -4,9 +4,13 @@ No other module asks for a version.
 """
 
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
 import keras
 import tensorflow as tf
+
+from keras_flowreg.types import KerasModel, Scalar
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
@@ -21,10 +25,10 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
 ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
 
 
-def tfa_dense_image_warp():
-    """Returns `tfa.image.dense_image_warp`, or `None` where TensorFlow Addons cannot be imported.
+def tfa_dense_image_warp() -> Optional[Callable[..., tf.Tensor]]:
+    """`tfa.image.dense_image_warp`, or `None` where TensorFlow Addons cannot be imported.
 
-    TensorFlow Addons does not import beside Keras 3.
+    TensorFlow Addons cannot be imported beside Keras 3.
     """
     if KERAS_3:
         return None
@@ -35,17 +39,19 @@ def tfa_dense_image_warp():
     return dense_image_warp
 
 
-def versions():
+def versions() -> dict[str, str]:
     """The versions of the libraries that decide a number."""
     package = sys.modules[__package__]
     return {"keras_flowreg": package.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def gradients(optimizer, tape, loss, variables):
-    """The derivative of `loss` with respect to each variable, as the optimizer's `apply_gradients` takes them.
+def gradients(
+    optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: Scalar, variables: Sequence[tf.Variable]
+) -> list[tf.Tensor]:
+    """The derivative of a loss with respect to each variable, as the optimizer's `apply_gradients` takes them.
 
-    With the loss scaling that mixed precision asks of the optimizer: Keras 2 scales and unscales in
-    `compute_gradients`; Keras 3 scales in `scale_loss`, and unscales when it applies.
+    In mixed precision the optimizer scales the loss. Keras 2 scales and unscales in `compute_gradients`. Keras 3 scales in
+    `scale_loss`, and unscales when it applies.
     """
     if KERAS_3:
         with tape:
@@ -54,7 +60,7 @@ def gradients(optimizer, tape, loss, variables):
     return [gradient for gradient, _ in optimizer.compute_gradients(loss, variables, tape)]
 
 
-def unfused_batch_normalization():
+def unfused_batch_normalization() -> dict[str, Any]:
     """The options with which Keras's `BatchNormalization` is not fused, as Keras 3's never is.
 
     TensorFlow differentiates a fused one twice by computing it again in parts (tensorflow/tensorflow#22080).
@@ -62,7 +68,7 @@ def unfused_batch_normalization():
     return {} if KERAS_3 else {"fused": False}
 
 
-def jit_compile_on_this_machine():
+def jit_compile_on_this_machine() -> bool:
     """Whether XLA is worth it here: with a GPU, and without a distribution strategy.
 
     XLA's convolutions are several times slower than oneDNN's on a CPU, and Keras 3 cannot compile
@@ -71,17 +77,17 @@ def jit_compile_on_this_machine():
     return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
 
 
-def all_layers(model):
-    """A model's layers and those within them, itself first."""
+def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
+    """The model itself, its layers, and the layers within them."""
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
-def tf_variables(variables):
+def tf_variables(variables: Sequence[Any]) -> list[tf.Variable]:
     """Keras variables as `tf.Variable`s, which Keras 3 wraps."""
     return [variable.value if KERAS_3 else variable for variable in variables]
 
 
-def weight_losses(model):
+def weight_losses(model: KerasModel) -> list[Callable[[], Scalar]]:
     """The losses of a model's weight regularizers, each as a function of no arguments."""
     if KERAS_3:
         return [_weight_loss(weight) for weight in model.trainable_variables if weight.regularizer is not None]

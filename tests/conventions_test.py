@@ -30,6 +30,7 @@ FLOORS = (
     ("balls",),
     ("ops",),
     ("compat",),
+    ("types",),
 )
 
 
@@ -56,6 +57,11 @@ class ImportsTest(tf.test.TestCase, parameterized.TestCase):
         own = floor(module.split("/")[0])
         for part in imported_parts(module):
             self.assertGreaterEqual(floor(part), own, f"{module} imports {part}")
+
+    def test_files_are_short(self):
+        for module in modules():
+            lines = (PACKAGE / module).with_suffix(".py").read_text(encoding="utf-8").count("\n")
+            self.assertLessEqual(lines, 300, module)
 
     def test_only_compat_asks_for_versions(self):
         for module in modules():

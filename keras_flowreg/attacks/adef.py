@@ -1,12 +1,14 @@
 """The smallest deformation: Newton steps towards the nearest decision boundary, as DeepFool's."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, query_once
-from keras_flowreg.ops.losses import split_predictions
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
+from keras_flowreg.ops.labels import split_predictions
 from keras_flowreg.ops.validation import (
     expect_not_negative,
     expect_one_of,
@@ -15,6 +17,7 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import SmoothFlow
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -23,8 +26,8 @@ class ADef(Attack):
 
         θ ← θ - (1 + overshoot) · F_k / ‖∂F_k/∂θ‖² · ∂F_k/∂θ,    F_k = z_k - z_label < 0
 
-    for the flow f = S θ with a Gaussian S. That is the least-squares solution of F_k + <∂F_k/∂f, S τ> = 0. Of
-    several classes k the one whose field's longest displacement is shortest is taken.
+    for the flow f = S θ with a Gaussian S. That is the least-squares solution of F_k + <∂F_k/∂f, S τ> = 0. Several classes k
+    are tried. The one with the shortest field is taken, by its longest displacement.
 
     ```python
     adversarial_images = fr.attacks.ADef(steps=5)(images, labels, model=model)
@@ -36,36 +39,36 @@ class ADef(Attack):
       smoothing: the Gaussian's standard deviation, in pixels; 0 for none.
       classes: how many of the most likely other classes are tried in each step.
       overshoot: the fraction by which a step goes too far.
-      max_step: the longest displacement of a step, in pixels: a linearized warp reaches no further than to
-        the next pixel.
-      lattice: the warp's derivative at integer positions; see `ops.warp`.
-      loss: which the result is chosen by. The steps are those of the margins in any case.
-      targeted, value_range, seed, jit_compile, name: as `Attack`.
+      max_step: the longest displacement of a step, in pixels. A linearized warp says nothing beyond the next pixel.
+      lattice: the warp's derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
+      loss: the loss that the best result is chosen by. The steps follow the margins in any case.
+      targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
     Reference: Alaifari, Alberti and Gauksson, "ADef: an iterative algorithm to construct adversarial
-    deformations", 2019. They deform the deformed image again, and we the original by the sum of the fields,
-    which interpolates once; they choose the classes once, and we in each step; they do not bound a step.
+    deformations", 2019. They deform the deformed image again. Here the original is deformed by the sum of the fields, which
+    interpolates once. They choose the classes once, and this attack chooses them in each step. They do not bound a step.
     """
 
     def __init__(
         self,
-        epsilon=None,
+        epsilon: Optional[float] = None,
         *,
-        steps=50,
-        smoothing=1.0,
-        classes=3,
-        overshoot=0.02,
-        max_step=1.0,
-        lattice="central",
-        loss="margin",
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        steps: int = 50,
+        smoothing: float = 1.0,
+        classes: int = 3,
+        overshoot: float = 0.02,
+        max_step: float = 1.0,
+        lattice: str = "central",
+        loss: Optional[Loss] = "margin",
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -79,14 +82,14 @@ class ADef(Attack):
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> SmoothFlow:
         return SmoothFlow(smoothing=self.smoothing, lattice=self.lattice)
 
     @property
-    def ball(self):
+    def ball(self) -> Optional[balls.Ball]:
         return None if self.epsilon is None else balls.PixelL2Ball(self.epsilon)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def step(count, examples, parameters):
             candidate, move = self._query_and_aim(objective, examples, parameters)
             moved = parameters + (1 + self.overshoot) * move

@@ -1,40 +1,49 @@
 """What the step-by-step ascents in a ball share: where they start, and how long and which way their steps are."""
 
 import math
+from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
-from keras_flowreg.attacks.search import loop
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, loop
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
+from keras_flowreg.types import Parameters, Scalar, Seed
 
 STARTS = ("random", "zero")
 STEP_DECAYS = ("constant", "linear", "cosine")
 
 
-def step_scale(decay, count, steps):
-    """The fraction of its first size that step `count` of `steps` has: 1 at the first."""
+def step_scale(decay: str, count: Scalar, steps: int) -> Scalar:
+    """How large a step is, as a fraction of the first one: 1 at the first."""
     done = tf.cast(count, tf.float32) / steps
     if decay == "constant":
         return tf.ones_like(done)
     return 1 - done if decay == "linear" else (1 + tf.cos(math.pi * done)) / 2
 
 
-def add_momentum(velocity, gradient, momentum):
-    """momentum · velocity + gradient / mean |gradient|, each example on its own."""
+def add_momentum(velocity: Parameters, gradient: Parameters, momentum: float) -> Parameters:
+    """momentum · velocity + gradient / mean |gradient|, for each example on its own."""
     axes = list(range(1, gradient.shape.rank))
     size = tf.reduce_mean(tf.abs(gradient), axis=axes, keepdims=True)
     return momentum * velocity + tf.math.divide_no_nan(gradient, size)
 
 
-def best_of_restarts(attack, ascend, objective, examples, best, seed):
+def best_of_restarts(
+    attack: Any,
+    ascend: Callable[[Objective, Examples, Parameters, Candidate], Candidate],
+    objective: Objective,
+    examples: Examples,
+    best: Candidate,
+    seed: Seed,
+) -> Candidate:
     """The best `Candidate` after each run of an ascent.
 
     Args:
       attack: the `Attack`, with `restarts`, `start` and `ball`.
-      ascend: one run: takes (`Objective`, `Examples`, where it starts, the best `Candidate` so far), and returns the
-        best.
-      objective, examples, best, seed: as `Attack.search` takes them.
+      ascend: one run. It takes the `Objective`, the `Examples`, where it starts and the best `Candidate` so far, and
+        returns the best one.
+      objective, examples, best, seed: what `Attack.search` is given.
     """
 
     def run(restart, best):
@@ -43,7 +52,16 @@ def best_of_restarts(attack, ascend, objective, examples, best, seed):
     return loop(lambda restart, best: restart < attack.restarts, run, (0, best))[1]
 
 
-def expect_ascent(attack, *, steps, step_size, start, restarts, momentum, step_decay):
+def expect_ascent(
+    attack: Any,
+    *,
+    steps: int,
+    step_size: Optional[float],
+    start: str,
+    restarts: int,
+    momentum: float,
+    step_decay: str,
+) -> None:
     """Checks the options that every ascent has, and keeps them on the attack."""
     attack.steps = expect_positive_integer("steps", steps)
     attack.step_size = None if step_size is None else expect_not_negative("step_size", step_size)

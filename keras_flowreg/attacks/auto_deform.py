@@ -1,5 +1,7 @@
 """The worst case over a fixed choice of attacks."""
 
+from typing import Any, Optional
+
 import keras
 
 from keras_flowreg import balls
@@ -8,15 +10,16 @@ from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.random_flow import RandomFlow
-from keras_flowreg.attacks.search import iterate
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.attacks.square import FlowSquare
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import resolve_loss
 from keras_flowreg.ops.validation import expect_one_of
-from keras_flowreg.perturbations import Flow
+from keras_flowreg.perturbations import Flow, Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
-# Cheapest first: an example that one fools is not searched by those after it.
-_MEMBERS = (
+# The cheapest come first: those after a member do not search the examples that it has fooled.
+_MEMBERS: tuple[tuple[type[Attack], dict[str, Any]], ...] = (
     (RandomFlow, {"draws": 5}),
     (FlowFGSM, {}),
     (FlowFrankWolfe, {"steps": 20}),
@@ -28,12 +31,12 @@ _MEMBERS = (
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class AutoDeform(Attack):
-    """The worst case over flows of a ball, by a fixed choice of attacks: nothing to tune, and nothing to mistune.
+    """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
-    Random flows, one gradient step, Frank-Wolfe ascent of the loss, then of the margin from two random starts,
-    projected gradient ascent of the margin, and a gradient-free random search, which finds out a model whose gradients
-    are masked. Each works only on the examples that none before it has fooled. On a model without a gradient those that
-    need one are left out.
+    The members are random flows, one gradient step, Frank-Wolfe ascent of the loss, Frank-Wolfe ascent of the margin from
+    two random starts, projected gradient ascent of the margin, and a gradient-free random search, which exposes a model
+    whose gradients are masked. Each works only on the examples that the members before it have not fooled. On a model
+    without a gradient, the members that need one are left out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
@@ -42,11 +45,12 @@ class AutoDeform(Attack):
     Args:
       epsilon: the radius of the ball, in pixels.
       norm: `"linf"` or `"pixel_l2"`; see `FlowPGD`.
-      loss: what the first members raise, and what the best candidate is chosen by; see `Attack`.
-      targeted, value_range, seed, jit_compile, name: as `Attack`.
+      loss: the loss that the first members raise, and that the best candidate is chosen by; see `Attack`.
+      targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
     Reference: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks", 2020, for the idea.
@@ -57,15 +61,15 @@ class AutoDeform(Attack):
 
     def __init__(
         self,
-        epsilon,
+        epsilon: float,
         *,
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -74,19 +78,19 @@ class AutoDeform(Attack):
         self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Flow()
 
     @property
-    def ball(self):
+    def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
-    def members(self):
-        """The attacks, in their order. One without a loss of its own raises this attack's."""
+    def members(self) -> list[Attack]:
+        """The attacks, in their order. A member without a loss of its own raises the loss of this attack."""
         shared = {"targeted": self.targeted, "value_range": self.value_range, "norm": self.norm}
         return [member(self.epsilon, **shared, **options) for member, options in _MEMBERS]
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         best = clean
         for number, member in enumerate(self.members()):
             if objective.classifier.has_gradient or not member.needs_gradient:

@@ -2,10 +2,14 @@
 
 import inspect
 import json
+from typing import Any, Optional
 
 import keras
+import tensorflow as tf
 
+from keras_flowreg import balls
 from keras_flowreg.attacks import runner
+from keras_flowreg.attacks.search import Candidate, Examples, Objective
 from keras_flowreg.ops.losses import deserialize_loss, expect_loss, name_of
 from keras_flowreg.ops.validation import (
     expect_boolean,
@@ -14,6 +18,7 @@ from keras_flowreg.ops.validation import (
     expect_value_range,
 )
 from keras_flowreg.perturbations import Perturbation
+from keras_flowreg.types import Config, Images, JitCompile, KerasModel, Labels, Loss, Seed, ValueRange
 
 
 class Attack(keras.layers.Layer):
@@ -45,25 +50,27 @@ class Attack(keras.layers.Layer):
 
     A subclass may give:
 
-    - `ball`: the `balls.Ball` that θ is searched in, for an attack with a radius, `epsilon`.
+    - `epsilon` and `ball`, for an attack with a radius: the radius, and the `balls.Ball` that θ is searched in.
     - `needs_gradient = False`, for a search that only queries the model.
 
     Args:
-      loss: what to raise: a Keras loss (instance, function or name), `"margin"` or `"log_odds"` (see `ops.MarginLoss`
-        and `ops.LogOddsLoss`). `None` stands for the loss that the model is compiled with when it is attacked.
-      targeted: whether `labels` are the classes to reach. Then their loss is lowered.
+      loss: the loss that the attack raises: a Keras loss (instance, function or name), `"margin"` or `"log_odds"` (see
+        `ops.MarginLoss` and `ops.LogOddsLoss`). `None` stands for the loss that the model is compiled with when it is
+        attacked.
+      targeted: whether the labels are the classes that the model should be led to. Then their loss is lowered.
       value_range: the least and the greatest value of an image. Adversarial images keep to it.
-      seed: of what is random in the search.
+      seed: a whole number, which decides all that is random in the search.
       jit_compile: whether to compile with XLA; `"auto"` does where there is a GPU.
-      name: of the layer. The default is the class's name.
+      name: the name of the layer. The default is the class's name.
 
     Call arguments:
       images: `[batch, height, width, channels]` within `value_range`.
       labels: `[batch]`, or as the loss takes them.
       model: a Keras model, from images to logits or probabilities of at least two classes.
-      loss: instead of the attack's own.
-      seed: `[2]` integers, instead of the attack's own.
-      stop_when_fooled: `False` goes on to raise the loss of an example that is fooled, as adversarial training wants.
+      loss: a loss to raise instead of the attack's own.
+      seed: two integers, to be used instead of the attack's own seed.
+      stop_when_fooled: whether the work on an example ends when the model is fooled. `False` goes on to raise its loss,
+        as adversarial training wants.
 
     Returns:
       The adversarial images, of the shape of `images`, float32 (float64 for float64 images). `run` returns more.
@@ -78,10 +85,8 @@ class Attack(keras.layers.Layer):
     needs_gradient = True
     # Whether the search is compiled as one. An attack that is made of others leaves that to them.
     is_compiled = True
-    perturbation = None
-    # The radius of the threat model, in pixels, and its `balls.Ball`, for an attack that has them.
-    epsilon = None
-    ball = None
+    # The radius of the threat model, for an attack that has one.
+    epsilon: Optional[float] = None
 
     def __new__(cls, *args, **options):
         known = _option_names(cls)
@@ -90,7 +95,16 @@ class Attack(keras.layers.Layer):
             raise TypeError(f"Expected options of {cls.__name__}: {', '.join(known)}. Received {', '.join(unknown)}.")
         return super().__new__(cls, *args, **options)
 
-    def __init__(self, *, loss=None, targeted=False, value_range=(0.0, 1.0), seed=0, jit_compile="auto", name=None):
+    def __init__(
+        self,
+        *,
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
+    ):
         # Images come as they are: Keras would cast them.
         super().__init__(name=type(self).__name__ if name is None else name, autocast=False)
         self.loss = expect_loss(loss)
@@ -100,52 +114,80 @@ class Attack(keras.layers.Layer):
         self.jit_compile = expect_jit_compile(jit_compile)
         self.built = True
 
-    def search(self, objective, examples, clean, seed):
+    @property
+    def perturbation(self) -> Perturbation:
+        """The `Perturbation` T(x; θ) whose θ is searched."""
+        raise NotImplementedError
+
+    @property
+    def ball(self) -> Optional[balls.Ball]:
+        """The ball that θ is searched in, or `None` for an attack without a radius."""
+        return None
+
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         """Searches θ; what a subclass must give.
 
         Args:
           objective: the `search.Objective` to maximize. Each of its queries runs the model on a batch once.
           examples: `search.Examples`: images `[batch, height, width, channels]`, labels, and each one's clean loss.
           clean: their `search.Candidate` without any perturbation.
-          seed: `[2]` integers.
+          seed: two integers.
 
         Returns:
           The best `search.Candidate` for each example.
         """
         raise NotImplementedError
 
-    def call(self, images, labels, *, model, loss=None, seed=None, stop_when_fooled=True):
+    def call(
+        self,
+        images: Images,
+        labels: Labels,
+        *,
+        model: KerasModel,
+        loss: Optional[Loss] = None,
+        seed: Optional[Seed] = None,
+        stop_when_fooled: bool = True,
+    ) -> tf.Tensor:
         return self.run(images, labels, model=model, loss=loss, seed=seed, stop_when_fooled=stop_when_fooled).images
 
-    def run(self, images, labels, *, model, loss=None, seed=None, stop_when_fooled=True):
+    def run(
+        self,
+        images: Images,
+        labels: Labels,
+        *,
+        model: KerasModel,
+        loss: Optional[Loss] = None,
+        seed: Optional[Seed] = None,
+        stop_when_fooled: bool = True,
+    ) -> runner.AttackResult:
         """Attacks a batch, and returns all there is to know of it: an `AttackResult`.
 
         The arguments are those of a call.
         """
         return runner.run(self, images, labels, model=model, loss=loss, seed=seed, stop_when_fooled=stop_when_fooled)
 
-    def compute_output_shape(self, images_shape, labels_shape=None):
+    def compute_output_shape(self, images_shape: tuple, labels_shape: Optional[tuple] = None) -> tuple:
         return images_shape
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Every argument of the constructor, by name."""
         return {name: _plain_tuple(getattr(self, name)) for name in _option_names(type(self))}
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> "Attack":
         """A copy with other options: `attack.replace(epsilon=0.2)`."""
         return type(self)(**{**self.options(), **changes})
 
-    def settings(self):
-        """Every option that decides a result, as plain values: what to write beside a number that the attack gave."""
+    def settings(self) -> dict[str, Any]:
+        """Every option that decides a result, as plain values, to write beside a number that the attack gave."""
         options = {name: _described(value) for name, value in self.options().items()}
         del options["name"], options["jit_compile"]
         return {"class": type(self).__name__, **options}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {name: _serialized(value) for name, value in self.options().items()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Attack":
         config = {**config, "loss": deserialize_loss(config["loss"])}
         if "perturbation" in config:
             config["perturbation"] = keras.saving.deserialize_keras_object(config["perturbation"])

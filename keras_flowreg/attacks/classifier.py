@@ -8,8 +8,15 @@ import collections
 import math
 import threading
 import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
+
+from keras_flowreg.types import Images, KerasModel, Labels, LossFunction, Number, Predictions
+
+# What is measured of predictions: each a [batch].
+Measure = Callable[[Predictions], Sequence[tf.Tensor]]
 
 _NO_GRADIENT = (
     "Expected a model whose predictions can be differentiated with respect to its images. Received one that cannot be: it "
@@ -28,18 +35,22 @@ class Classifier:
 
     # Nothing is computed while a graph is built: a missing gradient is an error then.
     has_gradient = True
-    # Whoever compiles the graph may do so with XLA, which cannot leave examples out of a batch.
-    is_compact = False
 
-    def __init__(self, model):
+    def __init__(self, model: KerasModel):
         self._model = model
 
-    def predict(self, images):
-        """`[batch, classes]`."""
+    @property
+    def is_compact(self) -> bool:
+        """Whether examples may leave the model's batch while it is searched."""
+        # Whoever compiles the graph may do so with XLA, which cannot leave examples out of a batch.
+        return False
+
+    def predict(self, images: Images) -> Predictions:
+        """The predictions, `[batch, classes]`."""
         return self._call(images)
 
-    def differentiate(self, images, measure):
-        """The predictions, and the gradient of each number that is measured of them; see `Objective`."""
+    def differentiate(self, images: Images, measure: Measure) -> tuple[Predictions, list[tf.Tensor]]:
+        """The predictions, and the gradient of each number that is measured of them."""
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
             predictions = self._call(images)
@@ -52,7 +63,9 @@ class Classifier:
             raise ValueError(_NO_GRADIENT)
         return predictions, gradients
 
-    def differentiate_loss(self, images, labels, raised, scale=1.0):
+    def differentiate_loss(
+        self, images: Images, labels: Labels, raised: LossFunction, scale: Number = 1.0
+    ) -> tuple[Predictions, tf.Tensor]:
         """The predictions, and the gradient of a `RaisedLoss`, times a number."""
 
         def measure(predictions):
@@ -62,7 +75,7 @@ class Classifier:
         predictions, (gradient,) = self.differentiate(images, measure)
         return predictions, gradient
 
-    def run(self, key, function, *tensors):
+    def run(self, key: Any, function: Callable, *tensors: tf.Tensor) -> Any:
         """`function(*tensors)`; a `TracedClassifier` compiles it, once for each key."""
         return function(*tensors)
 
@@ -71,10 +84,10 @@ class Classifier:
 
 
 class TracedClassifier(Classifier):
-    """A model in inference mode, traced once for images like these in batches of any size.
+    """A model in inference mode, traced once for images of one kind, in batches of any size.
 
-    Its forward pass, and the gradient of each loss, are functions of their own, which TensorFlow compiles once and does
-    not copy into the functions that call them.
+    Its forward pass, and the gradient of each loss, are functions of their own. TensorFlow compiles them once, and does not
+    copy them into the functions that call them.
 
     Args:
       model: a Keras model. It is not kept alive.
@@ -82,28 +95,28 @@ class TracedClassifier(Classifier):
       jit_compile: whether to compile with XLA.
     """
 
-    def __init__(self, model, images, jit_compile):
+    def __init__(self, model: KerasModel, images: tf.TensorSpec, jit_compile: bool):
         super().__init__(weakref.proxy(model))
         self._images = images
         self._jit_compile = jit_compile
-        self._functions = collections.OrderedDict()
+        self._functions: collections.OrderedDict = collections.OrderedDict()
         self._lock = threading.RLock()
         self._forward = self._compile(self._call, [images])
         _expect_one_output(self._forward.structured_outputs)
         self.has_gradient = False
 
     @property
-    def is_compact(self):
+    def is_compact(self) -> bool:
         # XLA compiles a batch of another size anew.
         return not self._jit_compile
 
     @property
-    def predictions(self):
-        """What the model gives, as a `tf.TensorSpec`."""
+    def predictions(self) -> tf.TensorSpec:
+        """The shape and dtype of the predictions."""
         return tf.TensorSpec.from_tensor(self._forward.structured_outputs)
 
-    def probe_gradient(self, images, labels, raised):
-        """Finds out whether a gradient reaches the images, be it zero: NaN reaches them then."""
+    def probe_gradient(self, images: Images, labels: Labels, raised: LossFunction) -> bool:
+        """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too."""
         if not self.has_gradient:
             try:
                 _, gradient = self.differentiate_loss(images, labels, raised, math.nan)
@@ -112,17 +125,19 @@ class TracedClassifier(Classifier):
                 self.has_gradient = False
         return self.has_gradient
 
-    def predict(self, images):
+    def predict(self, images: Images) -> Predictions:
         return self._forward(images)
 
-    def differentiate_loss(self, images, labels, raised, scale=1.0):
+    def differentiate_loss(
+        self, images: Images, labels: Labels, raised: LossFunction, scale: Number = 1.0
+    ) -> tuple[Predictions, tf.Tensor]:
         def differentiate(images, labels, scale):
             return super(TracedClassifier, self).differentiate_loss(images, labels, raised, scale)
 
         key = "differentiate_loss", raised
         return self.run(key, differentiate, images, labels, tf.constant(scale))
 
-    def run(self, key, function, *tensors):
+    def run(self, key: Any, function: Callable, *tensors: tf.Tensor) -> Any:
         specs = tuple(_spec_of_any_batch(tensor) for tensor in tensors)
         key = key, specs
         with self._lock:

@@ -1,15 +1,18 @@
 """Ascent towards the exact worst flow of the linearized model: across the warp's kinks."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import add_momentum, best_of_restarts, expect_ascent, step_scale
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, query_once
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
 from keras_flowreg.ops.linear_maximization import extreme_displacements, maximizing_flow
 from keras_flowreg.ops.validation import expect_one_of
-from keras_flowreg.perturbations import Flow
+from keras_flowreg.perturbations import Flow, Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -20,11 +23,11 @@ class FlowFrankWolfe(Attack):
         f* = argmax over the ball of <v, T(x; ·)>,  pixel by pixel
         f  ← f + the part of (f* - f) within step_size
 
-    `FlowPGD` linearizes the loss in the flow, and the bilinear warp has a kink at every whole position: its
-    slope on one side of a pixel says nothing of the other side, and the ascent stays where it started. Here
-    only the model is linearized. What a pixel can become by moving is known exactly: its extreme values lie
-    at whole positions and on the ball's edge (see `ops.linear_maximization`), so the best displacement of all is found by
-    trying those, for the cost of a few shifted images. Every step sees over all kinks in the ball.
+    `FlowPGD` linearizes the loss in the flow. But the bilinear warp has a kink at every whole position: its slope on one side
+    says nothing of the other side, and the ascent stays where it started. Here only the model is linearized. What a pixel
+    can become by moving is known exactly. Its extreme values lie at whole positions and on the ball's edge (see
+    `ops.linear_maximization`), so the best displacement is found by trying those, for the cost of a few shifted images.
+    Every step sees over all kinks in the ball.
 
     ```python
     adversarial_images = fr.attacks.FlowFrankWolfe(epsilon=0.4, steps=5)(images, labels, model=model)
@@ -32,58 +35,65 @@ class FlowFrankWolfe(Attack):
 
     Args:
       epsilon: the radius of the ball, in pixels. The work of a step grows with its square.
-      steps: in each run.
-      step_size: the farthest that a component moves in the first step, in pixels; `None` for ε.
-      start: `"random"`: a run starts at a uniform draw from the ball; `"zero"`: at zero.
-      restarts: how many runs; several need a random start.
+      steps: how many steps a run has.
+      step_size: how far a component moves at most in the first step, in pixels; `None` for ε.
+      start: where a run starts: `"random"` for a uniform draw from the ball, `"zero"` for no flow.
+      restarts: how many runs there are. Several need a random start.
       momentum: how much of the last direction a step keeps; 0 for none.
-      step_decay: how the step size falls to zero over a run: `"constant"` (it does not), `"linear"` or
-        `"cosine"`.
+      step_decay: how the step size falls to zero over a run: `"linear"` or `"cosine"`. With `"constant"` it does not.
       norm: `"linf"` or `"pixel_l2"`; see `FlowPGD`.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
-    Reference: Frank and Wolfe, "An algorithm for quadratic programming", 1956, for steps towards the maximum
-    of a linearization. That only the model is linearized, and not the warp, is this library's.
+    Reference: Frank and Wolfe, "An algorithm for quadratic programming", 1956, for steps towards the maximum of a
+    linearization. To linearize only the model, and not the warp, is this library's idea.
     """
 
     def __init__(
         self,
-        epsilon,
+        epsilon: float,
         *,
-        steps=20,
-        step_size=None,
-        start="zero",
-        restarts=1,
-        momentum=0.75,
-        step_decay="cosine",
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        steps: int = 20,
+        step_size: Optional[float] = None,
+        start: str = "zero",
+        restarts: int = 1,
+        momentum: float = 0.75,
+        step_decay: str = "cosine",
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
         )
         self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
         self.epsilon = balls.get(norm, epsilon).epsilon
-        ascent = {"steps": steps, "start": start, "restarts": restarts, "momentum": momentum, "step_decay": step_decay}
-        expect_ascent(self, step_size=step_size, **ascent)
+        expect_ascent(
+            self,
+            steps=steps,
+            step_size=step_size,
+            start=start,
+            restarts=restarts,
+            momentum=momentum,
+            step_decay=step_decay,
+        )
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Flow()
 
     @property
-    def ball(self):
+    def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         return best_of_restarts(self, self._ascend, objective, examples, clean, seed)
 
     def _ascend(self, objective, examples, start, best):

@@ -1,10 +1,13 @@
 """Projected gradient ascent over additive noise: the usual adversarial images, for comparison."""
 
+from typing import Optional
+
 import keras
 
 from keras_flowreg.attacks.pgd import PGD
 from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.perturbations import Additive
+from keras_flowreg.types import JitCompile, Loss, ValueRange
 
 NORMS = ("linf", "l2")
 
@@ -19,33 +22,34 @@ class IntensityPGD(PGD):
 
     Args:
       epsilon: the radius of the ball, in the units of the image's values.
-      steps, step_size, start, restarts, momentum, step_decay: as `PGD`.
+      steps, step_size, start, restarts, momentum, step_decay: the options of `PGD`.
       norm: `"linf"` or `"l2"`.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
     Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018.
     """
 
     def __init__(
         self,
-        epsilon,
+        epsilon: float,
         *,
-        steps=20,
-        step_size=None,
-        start="random",
-        restarts=1,
-        momentum=0.0,
-        step_decay="constant",
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        steps: int = 20,
+        step_size: Optional[float] = None,
+        start: str = "random",
+        restarts: int = 1,
+        momentum: float = 0.0,
+        step_decay: str = "constant",
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             Additive(),

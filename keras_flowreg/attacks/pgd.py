@@ -1,14 +1,17 @@
 """Projected gradient ascent inside a norm ball, over any perturbation."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import add_momentum, best_of_restarts, expect_ascent, step_scale
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, query_once
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
 from keras_flowreg.ops.validation import expect_instance
 from keras_flowreg.perturbations import Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -18,7 +21,8 @@ class PGD(Attack):
         v ← momentum · v + ∂loss/∂θ / mean |∂loss/∂θ|
         θ ← project( θ + step_size · steepest(v) )
 
-    from a random start in the ball, or from zero; in `restarts` runs. The clean image is the first candidate.
+    A run starts at random in the ball, or at zero. There are as many runs as `restarts` says. The clean image is the
+    first candidate.
 
     ```python
     rotations = fr.attacks.PGD(fr.perturbations.Affine(), epsilon=3.0, steps=5, norm="l2")
@@ -28,19 +32,19 @@ class PGD(Attack):
     Args:
       perturbation: the `Perturbation` T(x; θ).
       epsilon: the radius of the ball, in θ's units.
-      steps: gradient steps in each run.
-      step_size: in θ's units; `None` for 2.5 · epsilon / steps.
-      start: `"random"`: a run starts at a uniform draw from the ball; `"zero"`: at the identity.
-      restarts: how many runs; several need a random start.
+      steps: how many gradient steps a run has.
+      step_size: the size of the first step, in θ's units; `None` for 2.5 · epsilon / steps.
+      start: where a run starts: `"random"` for a uniform draw from the ball, `"zero"` for the identity.
+      restarts: how many runs there are. Several need a random start.
       momentum: how much of the last direction a step keeps; 0 for none.
-      step_decay: how the step size falls to zero over a run: `"constant"` (it does not), `"linear"` or
-        `"cosine"`.
-      norm: `"linf"`: every component of θ is at most ε; `"pixel_l2"`: every vector on θ's last axis is at most
-        ε long; `"l2"`: θ as one vector is at most ε long.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      step_decay: how the step size falls to zero over a run: `"linear"` or `"cosine"`. With `"constant"` it does not.
+      norm: what is at most ε: with `"linf"` every component of θ, with `"pixel_l2"` the length of every vector on θ's
+        last axis, with `"l2"` the length of θ as one vector.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
     Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018, for the
     method; Dong et al., "Boosting adversarial attacks with momentum", 2018, for the momentum.
@@ -48,37 +52,48 @@ class PGD(Attack):
 
     def __init__(
         self,
-        perturbation,
-        epsilon,
+        perturbation: Perturbation,
+        epsilon: float,
         *,
-        steps=20,
-        step_size=None,
-        start="random",
-        restarts=1,
-        momentum=0.0,
-        step_decay="constant",
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        steps: int = 20,
+        step_size: Optional[float] = None,
+        start: str = "random",
+        restarts: int = 1,
+        momentum: float = 0.0,
+        step_decay: str = "constant",
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
         )
-        self.perturbation = expect_instance("perturbation", perturbation, Perturbation)
+        self._perturbation = expect_instance("perturbation", perturbation, Perturbation)
         self.norm = norm
         self.epsilon = balls.get(norm, epsilon).epsilon
-        ascent = {"steps": steps, "start": start, "restarts": restarts, "momentum": momentum, "step_decay": step_decay}
-        expect_ascent(self, step_size=step_size, **ascent)
+        expect_ascent(
+            self,
+            steps=steps,
+            step_size=step_size,
+            start=start,
+            restarts=restarts,
+            momentum=momentum,
+            step_decay=step_decay,
+        )
 
     @property
-    def ball(self):
+    def perturbation(self) -> Perturbation:
+        return self._perturbation
+
+    @property
+    def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         return best_of_restarts(self, self._ascend, objective, examples, clean, seed)
 
     def _ascend(self, objective, examples, start, best):

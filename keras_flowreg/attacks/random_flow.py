@@ -1,19 +1,22 @@
 """Random flows: the floor that every search must beat."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_positive_integer
-from keras_flowreg.perturbations import Flow
+from keras_flowreg.perturbations import Flow, Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class RandomFlow(Attack):
-    """The worst of several uniform draws from the ball, for each example on its own.
+    """The worst of several uniform draws from the ball, for each example on its own: a floor for every search.
 
     ```python
     adversarial_images = fr.attacks.RandomFlow(epsilon=0.4)(images, labels, model=model)
@@ -23,26 +26,27 @@ class RandomFlow(Attack):
       epsilon: the radius of the ball, in pixels.
       draws: how many flows are drawn for each example.
       norm: `"linf"`, `"pixel_l2"` or `"l2"`; see `FlowPGD`.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
     """
 
     needs_gradient = False
 
     def __init__(
         self,
-        epsilon,
+        epsilon: float,
         *,
-        draws=10,
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        draws: int = 10,
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -52,14 +56,14 @@ class RandomFlow(Attack):
         self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Flow()
 
     @property
-    def ball(self):
+    def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def step(count, examples, state):
             return objective.query(examples, _draw(self.ball, examples, random.fold_in(seed, count))), state
 

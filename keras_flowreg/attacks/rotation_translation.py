@@ -1,17 +1,19 @@
 """The worst rotation and translation of a grid, or of random draws."""
 
 import itertools
+from typing import Optional
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
-from keras_flowreg.perturbations import Affine
+from keras_flowreg.perturbations import Affine, Perturbation
 from keras_flowreg.perturbations.affine import BORDERS
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 CANDIDATES = ("grid", "random")
 
@@ -20,8 +22,8 @@ CANDIDATES = ("grid", "random")
 class RotationTranslation(Attack):
     """The worst of many rotations and translations about the image's centre, for each example on its own.
 
-    `"grid"` tries every combination of equally spaced angles and shifts, the furthest from the identity first;
-    `"random"` tries `draws` uniform draws of them (worst-of-k). The image as it is, is always a candidate.
+    `"grid"` tries every combination of equally spaced angles and shifts, and begins with those farthest from the identity.
+    `"random"` tries uniform draws (worst-of-k). The image as it is, is always a candidate.
 
     ```python
     attack = fr.attacks.RotationTranslation(max_angle=15, max_shift=1, angles=5, shifts=3)
@@ -34,12 +36,13 @@ class RotationTranslation(Attack):
       max_shift: the largest shift either way, down and right, in pixels.
       angles: how many angles the grid has.
       shifts: how many shifts along each axis the grid has.
-      draws: how many random draws.
-      border: what lies outside the image: `"edge"`, its nearest pixel, or `"black"`.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      draws: how many random draws are tried.
+      border: what lies outside the image: `"edge"` for its nearest pixel, `"black"` for zeros.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
     Reference: Engstrom et al., "Exploring the landscape of spatial robustness", 2019, whose grid is the default
     and whose images have a black border.
@@ -50,19 +53,19 @@ class RotationTranslation(Attack):
     def __init__(
         self,
         *,
-        candidates="grid",
-        max_angle=30.0,
-        max_shift=3.0,
-        angles=31,
-        shifts=5,
-        draws=10,
-        border="edge",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        candidates: str = "grid",
+        max_angle: float = 30.0,
+        max_shift: float = 3.0,
+        angles: int = 31,
+        shifts: int = 5,
+        draws: int = 10,
+        border: str = "edge",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -76,10 +79,10 @@ class RotationTranslation(Attack):
         self.border = expect_one_of("border", border, BORDERS)
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Affine(border=self.border)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         steps, propose = self._grid(examples) if self.candidates == "grid" else self._random_draws(seed)
 
         def step(count, examples, state):

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import keras
 import tensorflow as tf
@@ -13,6 +13,10 @@ from keras_flowreg.attacks.search import Examples, Objective, RaisedLoss
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_in_range, expect_instance, expect_same_batch
+from keras_flowreg.types import Images, JitCompile, KerasModel, Labels, Loss, PerExample, Seed
+
+if TYPE_CHECKING:
+    from keras_flowreg.attacks.base import Attack
 
 _WITHOUT_GRADIENT = (
     "Expected a model whose predictions can be differentiated with respect to its images, for {attack}. Received one that "
@@ -22,24 +26,39 @@ _WITHOUT_GRADIENT = (
 
 
 class AttackResult(NamedTuple):
-    """What an attack has done to each example of a batch."""
+    """What an attack has done to each example of a batch.
+
+    ```python
+    result = fr.attacks.FlowPGD(epsilon=0.4, steps=5).run(images, labels, model=model)
+    print(result.success, result.queries, result.displacement.largest)
+    ```
+    """
 
     images: tf.Tensor  # adversarial, [batch, height, width, channels]
     parameters: tf.Tensor  # θ, [batch, ...]
     flow: tf.Tensor  # θ as displacements, [batch, height, width, 2], in pixels
-    success: tf.Tensor  # bool [batch]
-    loss: tf.Tensor  # [batch]
-    clean_success: tf.Tensor  # bool [batch]: already so without any perturbation
-    clean_loss: tf.Tensor  # [batch]
-    queries: tf.Tensor  # int32 [batch]
+    success: PerExample  # bool: whether the model is fooled
+    loss: PerExample
+    clean_success: PerExample  # bool: whether it is fooled without any perturbation
+    clean_loss: PerExample
+    queries: PerExample  # int32: how often the model was run on the image
     displacement: DisplacementStatistics  # each [batch]
 
 
-def run(attack, images, labels, *, model, loss=None, seed=None, stop_when_fooled=True):
-    """Runs an attack on a batch, as `Attack.run` says.
+def run(
+    attack: "Attack",
+    images: Images,
+    labels: Labels,
+    *,
+    model: KerasModel,
+    loss: Optional[Loss] = None,
+    seed: Optional[Seed] = None,
+    stop_when_fooled: bool = True,
+) -> AttackResult:
+    """Runs an attack on a batch; `Attack` explains the arguments.
 
     Outside of a graph the search's queries are compiled, and kept for the next batch of this kind, of any size. Inside
-    of one the search becomes a part of that graph.
+    of a graph the search becomes a part of it.
     """
     expect_instance("model", model, keras.Model)
     images, labels = as_images(images), tf.convert_to_tensor(labels)
@@ -56,12 +75,12 @@ def run(attack, images, labels, *, model, loss=None, seed=None, stop_when_fooled
     return _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)
 
 
-def has_gradient(model, images):
-    """Whether attacks by gradient can work on a model: a gradient of its predictions reaches the images.
+def has_gradient(model: KerasModel, images: Images) -> bool:
+    """Whether attacks by gradient can work on a model: whether a gradient of its predictions reaches the images.
 
     Args:
-      model: a Keras model, images to logits or probabilities.
-      images: `[batch, height, width, channels]`, of the model's kind.
+      model: a Keras model, from images to logits or probabilities.
+      images: `[batch, height, width, channels]`, images that the model takes.
     """
     images = as_images(images)
     classifier = traced_classifier(model, images)
@@ -91,12 +110,12 @@ def _search(attack, classifier, raised, images, labels, seed, stop_when_fooled):
 
 
 # What is compiled for each model: by the kind of its images, and whether with XLA. It does not keep the model alive.
-_classifiers = weakref.WeakKeyDictionary()
+_classifiers: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def traced_classifier(model, images, jit_compile="auto"):
-    """The `TracedClassifier` of a model for images like these."""
+def traced_classifier(model: KerasModel, images: tf.Tensor, jit_compile: JitCompile = "auto") -> TracedClassifier:
+    """The `TracedClassifier` of a model, for images of one shape and dtype."""
     if jit_compile == "auto":
         jit_compile = compat.jit_compile_on_this_machine()
     spec = tf.TensorSpec([None, *images.shape[1:]], images.dtype)

@@ -1,40 +1,55 @@
 """What every search is made of: candidates, the examples that are left, the objective, and the loop over steps."""
 
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 import tensorflow as tf
 
 from keras_flowreg.attacks.classifier import Classifier
-from keras_flowreg.ops.losses import is_correct, per_example_loss
+from keras_flowreg.ops.labels import is_correct
+from keras_flowreg.ops.losses import per_example_loss
 from keras_flowreg.perturbations import Perturbation
+from keras_flowreg.types import (
+    Images,
+    Labels,
+    LossFunction,
+    Parameters,
+    PerExample,
+    Predictions,
+    Scalar,
+    Seed,
+    ValueRange,
+)
+
+if TYPE_CHECKING:
+    from keras_flowreg.attacks.base import Attack
 
 
 class Candidate(NamedTuple):
     """What a search has found for each example."""
 
-    parameters: tf.Tensor  # θ, [batch, ...]
-    success: tf.Tensor  # bool [batch]: misclassified, or as the target
-    loss: tf.Tensor  # [batch]: what the search raises
-    queries: tf.Tensor  # int32 [batch]: runs of the model that it took
+    parameters: Parameters  # θ, [batch, ...]
+    success: PerExample  # bool: whether the model is fooled: misclassified, or classified as the target
+    loss: PerExample  # what the search raises
+    queries: PerExample  # int32: how many it took
 
 
 class Examples(NamedTuple):
     """The examples that a search works on, or those of them that are left."""
 
-    images: tf.Tensor
-    labels: tf.Tensor
-    clean_loss: tf.Tensor  # [batch]
-    positions: tf.Tensor  # int32 [batch], in the whole batch
-    whole_batch: tf.Tensor  # int32: the size of the whole batch
+    images: Images
+    labels: Labels
+    clean_loss: Optional[PerExample]
+    positions: PerExample  # int32: where they are in the whole batch
+    whole_batch: Scalar  # int32: the size of the whole batch
     compact: bool  # whether fooled examples leave the model's batch, or only stay as they are
     stop_when_fooled: bool
 
-    def take(self, indices):
+    def take(self, indices: tf.Tensor) -> "Examples":
         """Some of the examples."""
         images, labels, clean_loss, positions = _gather(self[:4], indices)
         return self._replace(images=images, labels=labels, clean_loss=clean_loss, positions=positions)
 
-    def draw(self, sample):
+    def draw(self, sample: Callable[[Scalar], tf.Tensor]) -> tf.Tensor:
         """Draws at random for each example, whatever other examples are left.
 
         Args:
@@ -43,7 +58,7 @@ class Examples(NamedTuple):
         draws = sample(self.whole_batch)
         return tf.gather(draws, self.positions) if self.compact else draws
 
-    def are_open(self, best):
+    def are_open(self, best: Candidate) -> PerExample:
         """Which examples are still searched: bool `[batch]`."""
         return tf.logical_not(best.success) if self.stop_when_fooled else tf.ones_like(best.success)
 
@@ -51,11 +66,11 @@ class Examples(NamedTuple):
 class RaisedLoss(NamedTuple):
     """The loss that a search raises. It is equal to another of the same loss, by which compiled gradients are found."""
 
-    loss: Any  # a keras.losses.Loss, or a function of (labels, predictions)
+    loss: LossFunction
     targeted: bool
 
-    def __call__(self, labels, predictions):
-        """`[batch]`: the loss, or less the loss of a target."""
+    def __call__(self, labels: Labels, predictions: Predictions) -> PerExample:
+        """The loss of each example; for a target, minus its loss."""
         losses = per_example_loss(self.loss, labels, predictions)
         return -losses if self.targeted else losses
 
@@ -69,9 +84,9 @@ class Objective(NamedTuple):
     classifier: Classifier
     raised: RaisedLoss
     perturbation: Perturbation
-    value_range: tuple
+    value_range: ValueRange
 
-    def perturb(self, images, parameters):
+    def perturb(self, images: Images, parameters: Parameters) -> tf.Tensor:
         """T(x; θ), kept to the value range."""
 
         def perturb(images, parameters):
@@ -79,13 +94,13 @@ class Objective(NamedTuple):
 
         return self.classifier.run(("perturb", self.perturbation, self.value_range), perturb, images, parameters)
 
-    def search(self, attack, examples, seed):
+    def search(self, attack: "Attack", examples: Examples, seed: Seed) -> tuple[Candidate, Candidate]:
         """Has an attack search this objective, compiled as one unless it compiles its own parts.
 
         Args:
           attack: the `Attack`.
           examples: `Examples`; their clean loss is not used.
-          seed: `[2]` integers.
+          seed: two integers.
 
         Returns:
           `(clean, found)`: the `Candidate` of the images as they are, and what was found.
@@ -104,7 +119,7 @@ class Objective(NamedTuple):
         key = "search", attack, self.raised, examples.compact, examples.stop_when_fooled, self.classifier.has_gradient
         return self.classifier.run(key, search, *tensors)
 
-    def query(self, examples, parameters):
+    def query(self, examples: Examples, parameters: Parameters) -> Candidate:
         """Runs the classifier on T(x; θ); returns the `Candidate` for each example."""
 
         def evaluate(images, labels, parameters):
@@ -112,7 +127,7 @@ class Objective(NamedTuple):
 
         return self._candidate(parameters, *self._run(evaluate, examples, parameters))
 
-    def query_clean(self, examples):
+    def query_clean(self, examples: Examples) -> Candidate:
         """Runs the classifier on the images as they are: the `Candidate` at the identity."""
 
         def evaluate_clean(images, labels):
@@ -121,7 +136,7 @@ class Objective(NamedTuple):
         identity = self.perturbation.identity(examples.images)
         return self._candidate(identity, *self._run(evaluate_clean, examples))
 
-    def query_with_gradient(self, examples, parameters):
+    def query_with_gradient(self, examples: Examples, parameters: Parameters) -> tuple[Candidate, tf.Tensor]:
         """`query`, and ∂loss/∂θ for each example."""
 
         def differentiate(images, labels, parameters):
@@ -132,7 +147,7 @@ class Objective(NamedTuple):
         loss, success, gradient = self._run(differentiate, examples, parameters)
         return self._candidate(parameters, loss, success), gradient
 
-    def query_with_image_gradient(self, examples, parameters):
+    def query_with_image_gradient(self, examples: Examples, parameters: Parameters) -> tuple[Candidate, tf.Tensor]:
         """`query`, and ∂loss/∂T for each example."""
 
         def differentiate_in_images(images, labels, parameters):
@@ -141,13 +156,15 @@ class Objective(NamedTuple):
         loss, success, gradient = self._run(differentiate_in_images, examples, parameters)
         return self._candidate(parameters, loss, success), gradient
 
-    def query_with(self, key, measure, examples, parameters):
+    def query_with(
+        self, key: Any, measure: Callable[..., list[PerExample]], examples: Examples, parameters: Parameters
+    ) -> tuple[Candidate, list[PerExample], list[tf.Tensor]]:
         """`query`, and the gradient with respect to θ of each number that is measured of the predictions.
 
         Args:
           key: whatever decides what `measure` does, to find it again when it is compiled.
           measure: takes predictions and labels, and returns a list of `[batch]` tensors.
-          examples, parameters: as for `query`.
+          examples, parameters: what is queried.
 
         Returns:
           `(Candidate, measured, gradients)`.
@@ -168,8 +185,8 @@ class Objective(NamedTuple):
         loss, success, measured, gradients = self._run(differentiate_each, examples, parameters, key=key)
         return self._candidate(parameters, loss, success), measured, gradients
 
-    def with_loss(self, loss):
-        """The same for another loss."""
+    def with_loss(self, loss: LossFunction) -> "Objective":
+        """The same objective for another loss."""
         return self._replace(raised=self.raised._replace(loss=loss))
 
     def _run(self, function, examples, *parameters, key=None):
@@ -195,11 +212,11 @@ def _where_inside(perturbed, inside, gradient):
     return tf.where(perturbed == inside, gradient, tf.zeros_like(gradient))
 
 
-def keep_best(best, candidate, examples):
-    """Example by example: a success before any other candidate, then the one with the higher loss.
+def keep_best(best: Candidate, candidate: Candidate, examples: Examples) -> Candidate:
+    """The better of two candidates, example by example: a success, and else the one with the higher loss.
 
-    A success whose loss is less than the clean image's does not count, and neither does one that is not finite. Where
-    an example's search ends with its first success, that one is kept.
+    A success does not count if its loss is less than the clean image's, or not finite. Where an example's search ends with
+    its first success, that one is kept.
     """
     is_open = examples.are_open(best)
     success = candidate.success & (candidate.loss >= examples.clean_loss)
@@ -209,15 +226,17 @@ def keep_best(best, candidate, examples):
     return chosen._replace(queries=queries)
 
 
-def iterate(step: Callable, steps, examples, best, state):
+def iterate(
+    step: Callable[..., Any], steps: int, examples: Examples, best: Candidate, state: Any
+) -> tuple[Candidate, Any]:
     """Searches on, step by step, among the examples that are not fooled yet.
 
     Args:
-      step: takes (count, `Examples`, state), and returns (`Candidate`, state).
+      step: takes the count of steps, the `Examples` and the state, and returns a `Candidate` and the next state.
       steps: how many steps to take at most.
-      examples: `Examples`.
+      examples: the `Examples`.
       best: the best `Candidate` so far.
-      state: what a step hands to the next: tensors whose first axis is the batch.
+      state: what a step hands to the next one: tensors whose first axis is the batch.
 
     Returns:
       `(best, state)`.
@@ -240,8 +259,8 @@ def iterate(step: Callable, steps, examples, best, state):
     return best, state
 
 
-def loop(condition, body, state):
-    """A loop, in Python where nothing is compiled; the order of its steps is kept."""
+def loop(condition: Callable[..., Any], body: Callable[..., Any], state: tuple) -> tuple:
+    """A loop that keeps the order of its steps. It runs in Python where nothing is compiled."""
     if not tf.executing_eagerly():
         return tf.while_loop(condition, body, state, parallel_iterations=1)
     while condition(*state):
@@ -249,8 +268,8 @@ def loop(condition, body, state):
     return state
 
 
-def query_once(objective, examples, best, parameters):
-    """Queries one more θ of the examples that are not fooled yet; returns the best candidates."""
+def query_once(objective: Objective, examples: Examples, best: Candidate, parameters: Parameters) -> Candidate:
+    """Queries one more θ of the examples that are not fooled yet. Returns the best candidates."""
 
     def step(count, examples, parameters):
         return objective.query(examples, parameters), parameters
@@ -258,8 +277,8 @@ def query_once(objective, examples, best, parameters):
     return iterate(step, 1, examples, best, parameters)[0]
 
 
-def select(condition, new, old):
-    """Example by example: `new` where `condition`, else `old`."""
+def select(condition: PerExample, new: Any, old: Any) -> Any:
+    """The new value of each example where a condition holds, and else the old one."""
 
     def choose(new, old):
         return tf.where(tf.reshape(condition, [-1] + [1] * (new.shape.rank - 1)), new, old)

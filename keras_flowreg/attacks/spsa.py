@@ -1,15 +1,18 @@
 """Ascent along gradients that are estimated from losses alone."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import STEP_DECAYS, step_scale
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, loop, query_once
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, loop, query_once
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
-from keras_flowreg.perturbations import Flow
+from keras_flowreg.perturbations import Flow, Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -19,7 +22,7 @@ class FlowSPSA(Attack):
         g = mean over samples of (loss(f + δ s) - loss(f - δ s)) / (2 δ) · s,    s = ±1 in every component
         f ← project( f + step_size · steepest(g) )
 
-    from zero. It needs no gradient of the model, and so is not misled by one that is masked.
+    It starts at zero. It needs no gradient of the model, and so is not misled by one that is masked.
 
     ```python
     attack = fr.attacks.FlowSPSA(epsilon=0.4, queries=100, samples=4)
@@ -28,40 +31,41 @@ class FlowSPSA(Attack):
 
     Args:
       epsilon: the radius of the ball, in pixels.
-      queries: how many runs of the model an example may take, at most; the clean one included.
-      samples: pairs of losses in each estimate.
-      delta: how far the pairs lie from f, in pixels in each component. They may lie outside the ball, but no
-        more than that is done with them than to estimate a slope.
-      step_size: in pixels; `None` for ε / 2.
-      step_decay: how the step size falls over the run: `"constant"`, `"linear"` or `"cosine"`.
+      queries: how many queries an example may take at most, with that of the clean image.
+      samples: how many pairs of losses an estimate is made from.
+      delta: how far the pairs lie from f, in pixels in each component. They may lie outside the ball, because they are
+        only used to estimate a slope.
+      step_size: the size of the first step, in pixels; `None` for ε / 2.
+      step_decay: how the step size falls to zero over the run: `"linear"` or `"cosine"`. With `"constant"` it does not.
       norm: `"linf"`, `"pixel_l2"` or `"l2"`; see `FlowPGD`.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
-    Reference: Uesato et al., "Adversarial risk and the dangers of evaluating against weak attacks", 2018;
-    Spall, 1992, for the estimate. Theirs steps by Adam.
+    Reference: Uesato et al., "Adversarial risk and the dangers of evaluating against weak attacks", 2018, who take steps
+    with Adam; Spall, 1992, for the estimate.
     """
 
     needs_gradient = False
 
     def __init__(
         self,
-        epsilon,
+        epsilon: float,
         *,
-        queries=1000,
-        samples=16,
-        delta=0.05,
-        step_size=None,
-        step_decay="linear",
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        queries: int = 1000,
+        samples: int = 16,
+        delta: float = 0.05,
+        step_size: Optional[float] = None,
+        step_decay: str = "linear",
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -80,11 +84,11 @@ class FlowSPSA(Attack):
         self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Flow()
 
     @property
-    def ball(self):
+    def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
     @property
@@ -92,7 +96,7 @@ class FlowSPSA(Attack):
         # The clean image and the last iterate are queried too.
         return (self.queries - 2) // (2 * self.samples + 1)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         step_ball = balls.get(self.norm, self.epsilon / 2 if self.step_size is None else self.step_size)
 
         def step(count, examples, flow):

@@ -1,14 +1,17 @@
 """Random search over square patches of a flow."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_fraction, expect_one_of, expect_positive, expect_positive_integer
-from keras_flowreg.perturbations import Flow
+from keras_flowreg.perturbations import Flow, Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 # After these fractions of the queries, the patches' area is halved.
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -18,9 +21,9 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 class FlowSquare(Attack):
     """Random search: each query moves one square patch of the image as far as allowed, and keeps what helps.
 
-    The flow starts as columns of random displacements on the ball's edge. A query draws a square's place and
-    one displacement on the edge for all of it; the change is kept if the loss rises. The squares shrink on a
-    fixed schedule. It needs no gradient of the model, and so is not misled by one that is masked.
+    The flow starts as columns of random displacements on the ball's edge. A query draws the place of a square, and one
+    displacement on the edge for all of it. The change is kept if the loss rises. The squares shrink on a fixed schedule.
+    The search needs no gradient of the model, and so is not misled by one that is masked.
 
     ```python
     adversarial_images = fr.attacks.FlowSquare(epsilon=0.4, queries=50)(images, labels, model=model)
@@ -28,13 +31,14 @@ class FlowSquare(Attack):
 
     Args:
       epsilon: the radius of the ball, in pixels.
-      queries: how many runs of the model an example may take, at most; the clean one included.
-      first_area: the first squares' part of the image's area, above 0 and at most 1.
+      queries: how many queries an example may take at most, with that of the clean image.
+      first_area: how much of the image the first squares cover, above 0 and at most 1.
       norm: `"linf"` or `"pixel_l2"`; see `FlowPGD`.
-      loss, targeted, value_range, seed, jit_compile, name: as `Attack`.
+      loss, targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
     Reference: Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random
     search", 2020, for additive noise; here a patch is displaced instead.
@@ -44,17 +48,17 @@ class FlowSquare(Attack):
 
     def __init__(
         self,
-        epsilon,
+        epsilon: float,
         *,
-        queries=1000,
-        first_area=0.8,
-        norm="linf",
-        loss=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        queries: int = 1000,
+        first_area: float = 0.8,
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -65,14 +69,14 @@ class FlowSquare(Attack):
         self.epsilon = balls.get(norm, epsilon).epsilon
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Flow()
 
     @property
-    def ball(self):
+    def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         shape = tf.shape(examples.images)
         stripes = self._edge_draws(examples, tf.stack([1, shape[2], 2]), random.fold_in(seed, 0))
         stripes = tf.broadcast_to(stripes, tf.stack([shape[0], shape[1], shape[2], 2]))

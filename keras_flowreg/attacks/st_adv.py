@@ -1,63 +1,67 @@
 """Smooth flows of no fixed size, found by gradient descent on a margin and a flow's roughness."""
 
+from typing import Optional
+
 import keras
 import tensorflow as tf
 
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import iterate, loop, query_once, select
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, loop, query_once, select
 from keras_flowreg.ops.flows import flow_smoothness_loss
-from keras_flowreg.ops.losses import split_predictions
+from keras_flowreg.ops.labels import split_predictions
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
-from keras_flowreg.perturbations import Flow
+from keras_flowreg.perturbations import Flow, Perturbation
+from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 _FIRST_DECAY, _SECOND_DECAY, _SMALL = 0.9, 0.999, 1e-8  # Adam's
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class StAdv(Attack):
-    """Descends, from zero and with Adam, for each example
+    """Searches for the smoothest flow that fools the model. Flows are not bounded.
 
         max(z_label - max_{k ≠ label} z_k, 0) + τ · L_flow(f)
 
-    where L_flow is `ops.flow_smoothness_loss`. Flows are not bounded. A descent ends at the first flow that
-    fools the model, and there is one for each of several τ, halving a logarithmic range: up after a
-    success, down after a failure. The smoothest flow that fools the model is returned.
+    is descended with Adam, from zero, where L_flow is `ops.flow_smoothness_loss`. A descent ends at the first flow that
+    fools the model. Several τ are tried, by halving a logarithmic range: a larger τ after a success, a smaller one after a
+    failure.
 
     ```python
     adversarial_images = fr.attacks.StAdv(steps=10, searches=2)(images, labels, model=model)
     ```
 
     Args:
-      steps: gradient steps for each τ.
-      learning_rate: Adam's, in pixels.
+      steps: how many gradient steps there are for each τ.
+      learning_rate: the learning rate of Adam, in pixels.
       smoothness_range: the least and the greatest τ.
       searches: how many values of τ are tried.
-      lattice: the warp's derivative at integer positions; see `ops.warp`.
-      loss: which the result is chosen by. The descent is that of the margin in any case.
-      targeted, value_range, seed, jit_compile, name: as `Attack`.
+      lattice: the warp's derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
+      loss: the loss that is reported. The descent follows the margin in any case.
+      targeted, value_range, seed, jit_compile, name: what every `Attack` has.
 
     Raises:
-      ValueError, TypeError: if an option is out of its range or unknown.
+      ValueError: if an option is out of its range.
+      TypeError: if an option is unknown.
 
-    Reference: Xiao et al., "Spatially transformed adversarial examples", 2018, whose τ is 0.05, which is near
-    the first here. They descend with L-BFGS, for one τ.
+    Reference: Xiao et al., "Spatially transformed adversarial examples", 2018. They descend with L-BFGS, for one τ, 0.05,
+    which is near the first one here.
     """
 
     def __init__(
         self,
         *,
-        steps=100,
-        learning_rate=0.05,
-        smoothness_range=(0.0025, 1.0),
-        searches=5,
-        lattice="central",
-        loss="margin",
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=0,
-        jit_compile="auto",
-        name=None,
+        steps: int = 100,
+        learning_rate: float = 0.05,
+        smoothness_range: tuple[float, float] = (0.0025, 1.0),
+        searches: int = 5,
+        lattice: str = "central",
+        loss: Optional[Loss] = "margin",
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
     ):
         super().__init__(
             loss=loss, targeted=targeted, value_range=value_range, seed=seed, jit_compile=jit_compile, name=name
@@ -69,10 +73,10 @@ class StAdv(Attack):
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
 
     @property
-    def perturbation(self):
+    def perturbation(self) -> Perturbation:
         return Flow(self.lattice)
 
-    def search(self, objective, examples, clean, seed):
+    def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def attempt(count, best, low, high):
             middle = (low + high) / 2
             found = self._descend(objective, examples, clean, tf.exp(middle))

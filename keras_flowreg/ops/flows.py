@@ -4,17 +4,30 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_flowreg.types import FlowField, PerExample
+
 
 class DisplacementStatistics(NamedTuple):
-    """Of each flow: `[batch]`, in pixels."""
+    """How far and how roughly each flow moves its image, in pixels.
 
-    median: tf.Tensor  # length of a pixel's displacement
-    largest: tf.Tensor  # length of a pixel's displacement
-    roughness: tf.Tensor  # mean length of the difference between neighbouring pixels' displacements
+    ```python
+    result = fr.attacks.RandomFlow(epsilon=0.4).run(images, labels, model=model)
+    print(result.displacement.median, result.displacement.largest, result.displacement.roughness)
+    ```
+    """
+
+    median: PerExample  # the length of the median pixel's displacement
+    largest: PerExample  # the length of the longest displacement
+    roughness: PerExample  # the mean length of the difference between neighbouring displacements
 
 
-def displacement_statistics(flow):
-    """Measures flows.
+def displacement_statistics(flow: FlowField) -> DisplacementStatistics:
+    """Measures how far and how roughly flows move their images.
+
+    ```python
+    flow = tf.random.normal([4, 8, 10, 2])
+    print(fr.ops.displacement_statistics(flow).largest)
+    ```
 
     Args:
       flow: float `[batch, height, width, 2]`, `(dy, dx)` in pixels.
@@ -29,10 +42,17 @@ def displacement_statistics(flow):
     return DisplacementStatistics(median, lengths[:, -1], tf.reduce_mean(pairs, axis=1))
 
 
-def flow_smoothness_loss(flow):
-    """The sum over pixels and their four neighbours of the length of the difference of their displacements.
+def flow_smoothness_loss(flow: FlowField) -> PerExample:
+    """How rough each flow is: the total difference between neighbouring displacements.
 
         L(f) = Σ_p Σ_{q ∈ N(p)} ‖f_p - f_q‖₂
+
+    over the pixels p and their four neighbours q.
+
+    ```python
+    translation = tf.ones([4, 8, 10, 2])
+    print(fr.ops.flow_smoothness_loss(translation))  # zeros
+    ```
 
     Args:
       flow: float `[batch, height, width, 2]`, in pixels.
@@ -40,8 +60,8 @@ def flow_smoothness_loss(flow):
     Returns:
       `[batch]`. Its derivative is zero, not NaN, where neighbours move alike.
 
-    Reference: Xiao et al., "Spatially transformed adversarial examples", 2018. Each pair of neighbours is
-    counted twice, as there.
+    Reference: Xiao et al., "Spatially transformed adversarial examples", 2018. As there, each pair of neighbours counts
+    twice.
     """
     return 2 * tf.add_n([tf.reduce_sum(_safe_length(d), axis=[1, 2]) for d in _differences(flow)])
 

@@ -4,22 +4,24 @@ import math
 
 import tensorflow as tf
 
+from keras_flowreg.types import FlowField, Images
+
 _ANGLES = 16
 
 
-def extreme_displacements(norm, epsilon):
+def extreme_displacements(norm: str, epsilon: float) -> list[tuple[float, float]]:
     """Lists the displacements of a ball at which a pixel's value can be extreme.
 
-    The bilinear interpolant is bilinear in each cell between whole positions, so over a box it is extreme at
-    a corner: at whole numbers of pixels, or at ±ε. That is exact for `"linf"`. For `"pixel_l2"` they are the
-    whole positions within the disc and 16 directions on its edge.
+    The interpolant is bilinear in each cell between whole positions. So over a box it is extreme at a corner: at whole
+    numbers of pixels, or at ±ε. That is exact for `"linf"`. For `"pixel_l2"` the whole positions within the disc are
+    tried, and 16 directions on its edge.
 
     Args:
-      norm: `"linf"` or `"pixel_l2"`, checked by the caller.
+      norm: `"linf"` or `"pixel_l2"`. The caller checks it.
       epsilon: the radius, in pixels.
 
     Returns:
-      List of `(dy, dx)`, in pixels, zero first.
+      A list of `(dy, dx)`, in pixels. Zero comes first.
     """
     whole = range(-math.floor(epsilon), math.floor(epsilon) + 1)
     if norm == "linf":
@@ -32,36 +34,37 @@ def extreme_displacements(norm, epsilon):
     return sorted(inside, key=lambda displacement: displacement != (0.0, 0.0))
 
 
-def maximizing_flow(images, direction, displacements):
+def maximizing_flow(
+    images: Images, direction: tf.Tensor, displacements: list[tuple[float, float]]
+) -> tuple[FlowField, tf.Tensor]:
     """Finds for each pixel the displacement whose value goes farthest along a direction.
 
         f[b, i, j] = argmax over d of Σ_c direction[b, i, j, c] · images[b, i - d_y, j - d_x, c]
 
-    With `direction` = ∂loss/∂image this maximizes the loss, linearized in the image, over every flow in the ball,
-    across the kinks that stop a gradient with respect to the flow.
+    Where `direction` is ∂loss/∂image, this maximizes the loss, linearized in the image, over every flow in the ball. The
+    kinks of the warp, which stop a gradient with respect to the flow, do not stop it.
 
     Args:
       images: float `[batch, height, width, channels]`.
-      direction: of the same shape.
-      displacements: list of `(dy, dx)`, in pixels.
+      direction: a tensor of the same shape.
+      displacements: a list of `(dy, dx)`, in pixels.
 
     Returns:
-      `(flow, is_moved)`: `[batch, height, width, 2]` in pixels, and bool `[batch, height, width]`: whether the
-      values differ at all; where they do not the flow is the first displacement.
+      `(flow, is_moved)`: the flow `[batch, height, width, 2]`, in pixels, and bool `[batch, height, width]`, whether the
+      displacement makes a difference. Where it makes none, the flow is the first displacement.
     """
-    best_flow, best, worst = None, None, None
-    rows = {}
-    for down, right in displacements:
-        if down not in rows:
-            rows[down] = _shift(images, down, axis=1)
-        gain = tf.reduce_sum(direction * _shift(rows[down], right, axis=2), axis=-1)
-        displacement = tf.constant([down, right], images.dtype)
-        if best is None:
-            best, worst = gain, gain
-            best_flow = tf.zeros_like(gain)[..., tf.newaxis] + displacement
-            continue
-        best_flow = tf.where((gain > best)[..., tf.newaxis], displacement, best_flow)
-        best, worst = tf.maximum(best, gain), tf.minimum(worst, gain)
+    # A row that is moved down is used for every move to the right.
+    rows = {down: _shift(images, down, axis=1) for down, _ in displacements}
+
+    def gain(down, right):
+        return tf.reduce_sum(direction * _shift(rows[down], right, axis=2), axis=-1)
+
+    best = worst = gain(*displacements[0])
+    best_flow = tf.zeros_like(best)[..., tf.newaxis] + tf.constant(displacements[0], images.dtype)
+    for displacement in displacements[1:]:
+        gained = gain(*displacement)
+        best_flow = tf.where((gained > best)[..., tf.newaxis], tf.constant(displacement, images.dtype), best_flow)
+        best, worst = tf.maximum(best, gained), tf.minimum(worst, gained)
     return best_flow, best > worst
 
 

@@ -1,9 +1,13 @@
-"""The loss of each example, whatever Keras loss was compiled."""
+"""Losses: those of this library, any that Keras knows, and the loss of each example."""
+
+from typing import Any, Optional
 
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops.labels import are_one_hot, split_predictions
 from keras_flowreg.ops.validation import expect_fraction
+from keras_flowreg.types import Config, KerasModel, Labels, Loss, LossFunction, PerExample, Predictions
 
 NAMED_LOSSES = ("margin", "log_odds")
 _SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
@@ -13,16 +17,26 @@ _SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
 class MarginLoss(keras.losses.Loss):
     """By how much the best other class beats the label: max_{k ≠ label} z_k - z_label.
 
-    Positive where an example is misclassified, and only there. `z` is what the model gives: logits, or
-    probabilities, where the margin is between probabilities. Labels are class indices or one-hot.
+    It is positive where an example is misclassified, and only there. The z are what the model gives, logits or
+    probabilities. Labels are class indices or one-hot.
+
+    ```python
+    attack = fr.attacks.FlowPGD(epsilon=0.4, steps=5, loss="margin")
+    adversarial_images = attack(images, labels, model=model)
+    margins = fr.ops.per_example_loss(fr.ops.MarginLoss(), labels, model(adversarial_images))
+    ```
+
+    Args:
+      name: the name of the loss.
+      **options: the other options of `keras.losses.Loss`.
 
     Reference: Carlini and Wagner, "Towards evaluating the robustness of neural networks", 2017.
     """
 
-    def __init__(self, name="margin", **options):
+    def __init__(self, name: str = "margin", **options: Any):
         super().__init__(name=name, **options)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Labels, y_pred: Predictions) -> PerExample:
         label, others = split_predictions(y_true, y_pred)
         return tf.reduce_max(others, axis=1) - label
 
@@ -31,29 +45,36 @@ class MarginLoss(keras.losses.Loss):
 class LogOddsLoss(keras.losses.Loss):
     """The log of the odds against the label: log((1 - p) / p), where p is the label's probability.
 
-    Of logits z it is a smooth margin, log Σ_{k ≠ label} exp(z_k) - z_label: positive where the label has less than
-    half of the probability. The cross-entropy is -log p = softplus(log-odds), so
+    For logits z it is a smooth margin, log Σ_{k ≠ label} exp(z_k) - z_label. It is positive where the label has less than
+    half of the probability. The cross-entropy is -log p = softplus(log-odds), and so
 
         ∂cross-entropy = (1 - p) · ∂log-odds
 
-    The cross-entropy's gradient vanishes as a model grows sure of the label, however fast its logits change; that of
-    the log-odds does not. Labels are class indices or one-hot.
+    The cross-entropy's gradient vanishes as a model grows sure of the label, however fast its logits change. The gradient
+    of the log-odds does not. Labels are class indices or one-hot.
+
+    ```python
+    loss = fr.ops.LogOddsLoss(from_logits=True)
+    print(fr.ops.per_example_loss(loss, labels, model(images)))
+    ```
 
     Args:
-      from_logits: whether the predictions are logits; else probabilities, as in Keras.
+      from_logits: whether the predictions are logits. Otherwise they are probabilities.
+      name: the name of the loss.
+      **options: the other options of `keras.losses.Loss`.
     """
 
-    def __init__(self, from_logits=False, name="log_odds", **options):
+    def __init__(self, from_logits: bool = False, name: str = "log_odds", **options: Any):
         super().__init__(name=name, **options)
         self.from_logits = bool(from_logits)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Labels, y_pred: Predictions) -> PerExample:
         if not self.from_logits:
             y_pred = tf.math.log(tf.maximum(y_pred, _SMALLEST_PROBABILITY))
         label, others = split_predictions(y_true, y_pred)
         return tf.reduce_logsumexp(others, axis=1) - label
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "from_logits": self.from_logits}
 
 
@@ -74,6 +95,11 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
     Args:
       label_smoothing: the part of each label's probability that all classes share, from 0 to 1.
       from_logits: whether the predictions are logits. Otherwise they are probabilities.
+      name: the name of the loss.
+      **options: the other options of `keras.losses.Loss`.
+
+    Raises:
+      ValueError: if `label_smoothing` is not from 0 to 1.
     """
 
     def __init__(
@@ -81,43 +107,24 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
         label_smoothing: float,
         from_logits: bool = False,
         name: str = "smoothed_sparse_categorical_crossentropy",
-        **options,
+        **options: Any,
     ):
         super().__init__(name=name, **options)
         self.label_smoothing = expect_fraction("label_smoothing", label_smoothing)
         self.from_logits = bool(from_logits)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Labels, y_pred: Predictions) -> PerExample:
         one_hot = tf.one_hot(tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred.shape[-1], dtype=y_pred.dtype)
         return keras.losses.categorical_crossentropy(
             one_hot, y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "label_smoothing": self.label_smoothing, "from_logits": self.from_logits}
 
 
-def split_predictions(labels, predictions):
-    """Each example's prediction for its label, and those for the other classes.
-
-    Args:
-      labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
-      predictions: `[batch, classes]`.
-
-    Returns:
-      `(label, others)`: `[batch]`, and `[batch, classes]` with the least number of the dtype at the label.
-
-    Raises:
-      ValueError: if there are fewer than two classes.
-    """
-    _expect_classes(predictions)
-    is_label = _one_hot(tf.convert_to_tensor(labels), predictions)
-    label = tf.reduce_sum(tf.where(is_label, predictions, tf.zeros_like(predictions)), axis=1)
-    return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
-
-
-def compiled_loss(model):
-    """Returns the loss that a Keras model is compiled with now, or `None`.
+def compiled_loss(model: KerasModel) -> Optional[LossFunction]:
+    """The loss that a Keras model is compiled with now, or `None`.
 
     Raises:
       ValueError: if it is compiled with a loss for each of several outputs.
@@ -128,8 +135,8 @@ def compiled_loss(model):
     return keras.losses.get(losses[0]) if losses else None
 
 
-def resolve_loss(loss, default=None):
-    """Returns the loss to differentiate, as an object or a function.
+def resolve_loss(loss: Optional[Loss], default: Optional[LossFunction] = None) -> LossFunction:
+    """The loss to differentiate, as an object or a function.
 
     Args:
       loss: a Keras loss (instance, function or name), `"margin"`, `"log_odds"` or `None`.
@@ -155,8 +162,8 @@ def resolve_loss(loss, default=None):
     return keras.losses.get(loss)
 
 
-def expect_loss(loss):
-    """Checks that a loss is known by its name, or is an object; returns it as it is."""
+def expect_loss(loss: Optional[Loss]) -> Optional[Loss]:
+    """Checks that a loss is an object, or a name that is known; returns it as it is."""
     if loss is None or loss in NAMED_LOSSES:
         return loss
     if not (isinstance(loss, str) or callable(loss)):
@@ -168,13 +175,13 @@ def expect_loss(loss):
     return loss
 
 
-def deserialize_loss(config):
-    """The `loss` of a configuration, from what `keras.saving.serialize_keras_object` made of it."""
+def deserialize_loss(config: Any) -> Optional[Loss]:
+    """The loss of a configuration, from what `keras.saving.serialize_keras_object` made of it."""
     return config if config is None or config in NAMED_LOSSES else keras.losses.get(config)
 
 
-def takes_logits(loss):
-    """Whether a loss takes logits: a bool, or `None` for a loss that does not say."""
+def takes_logits(loss: LossFunction) -> Optional[bool]:
+    """Whether a loss takes logits, or `None` for a loss that does not say."""
     config = loss.get_config() if hasattr(loss, "get_config") else {}
     if "from_logits" in config:
         return bool(config["from_logits"])
@@ -182,8 +189,8 @@ def takes_logits(loss):
     return False if name_of(loss).endswith("crossentropy") else None
 
 
-def log_odds_of(loss):
-    """Returns the `LogOddsLoss` of the predictions that a cross-entropy takes: logits or probabilities.
+def log_odds_of(loss: Optional[LossFunction]) -> LogOddsLoss:
+    """The `LogOddsLoss` of the predictions that a cross-entropy takes: logits or probabilities.
 
     Raises:
       ValueError: if there is no loss, or it does not say which it takes.
@@ -202,16 +209,21 @@ def log_odds_of(loss):
     return _LOG_ODDS[logits]
 
 
-def per_example_loss(loss, labels, predictions):
+def per_example_loss(loss: LossFunction, labels: Labels, predictions: Predictions) -> PerExample:
     """Evaluates a Keras loss for each example, without its reduction.
 
+    ```python
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    print(fr.ops.per_example_loss(loss, labels, model(images)))  # [batch]
+    ```
+
     Args:
-      loss: a `keras.losses.Loss` (its reduction is not used) or a function of `(labels, predictions)`.
-      labels: `[batch]`, `[batch, 1]` or as the loss takes them.
+      loss: a `keras.losses.Loss`, whose reduction is not used, or a function of `(labels, predictions)`.
+      labels: `[batch]`, `[batch, 1]`, or as the loss takes them.
       predictions: `[batch, ...]`.
 
     Returns:
-      `[batch]` `Tensor`, float32 or wider: predictions in half precision are widened first.
+      `[batch]`, float32 or wider. Predictions in half precision are widened first.
 
     Raises:
       ValueError: if the loss does not give at least one value for each example.
@@ -231,26 +243,12 @@ def per_example_loss(loss, labels, predictions):
     return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
 
 
-def is_correct(labels, predictions):
-    """Whether the largest prediction is the label's: bool `[batch]`.
-
-    Args:
-      labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
-      predictions: `[batch, classes]`, logits or probabilities.
-
-    Raises:
-      ValueError: if there are fewer than two classes.
-    """
-    _expect_classes(predictions)
-    return tf.argmax(predictions, axis=1) == _classes(labels)
-
-
-def name_of(loss):
-    """What a loss is called: its name, that of its function, or that of its class."""
+def name_of(loss: Optional[LossFunction]) -> str:
+    """The name of a loss, of its function, or of its class."""
     return getattr(loss, "name", None) or getattr(loss, "__name__", None) or type(loss).__name__
 
 
-def expect_labels_in_range(labels, predictions, loss):
+def expect_labels_in_range(labels: Labels, predictions: Predictions, loss: Optional[LossFunction]) -> Labels:
     """Checks class indices against the number of predictions; returns the labels.
 
     Only the labels of a sparse loss, a margin or log-odds are class indices. Others are returned as they are. In a
@@ -260,7 +258,7 @@ def expect_labels_in_range(labels, predictions, loss):
       ValueError: if a label has no prediction (in a graph: InvalidArgumentError).
     """
     takes_both = isinstance(loss, (MarginLoss, LogOddsLoss))
-    takes_indices = "sparse" in name_of(loss).lower() or (takes_both and not _are_one_hot(labels))
+    takes_indices = "sparse" in name_of(loss).lower() or (takes_both and not are_one_hot(labels))
     if not takes_indices or predictions.shape.rank is None:
         return labels
     classes = predictions.shape[-1]
@@ -273,25 +271,3 @@ def expect_labels_in_range(labels, predictions, loss):
         return labels
     with tf.control_dependencies([tf.debugging.Assert(in_range, [message, indices], summarize=8)]):
         return tf.identity(labels)
-
-
-def _expect_classes(predictions):
-    if predictions.shape.rank != 2 or (predictions.shape[1] or 2) < 2:
-        raise ValueError(
-            "Expected predictions of the shape [batch, classes], for at least two classes. "
-            f"Received shape {predictions.shape}."
-        )
-
-
-def _are_one_hot(labels):
-    return labels.shape.rank == 2 and labels.shape[1] != 1
-
-
-def _classes(labels):
-    """Class indices, int64 `[batch]`, of labels that may be one-hot."""
-    return tf.argmax(labels, axis=1) if _are_one_hot(labels) else tf.cast(tf.reshape(labels, [-1]), tf.int64)
-
-
-def _one_hot(labels, predictions):
-    """bool `[batch, classes]`."""
-    return tf.one_hot(_classes(labels), tf.shape(predictions)[1], True, False, dtype=tf.bool)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_flowreg.types import Scalar
+
 SMALLEST_EPSILON = 1.001e-5  # cuDNN's
 
 
@@ -25,26 +27,31 @@ class _Batch(NamedTuple):
     """What the derivatives need to know of a normalized batch."""
 
     epsilon: float
-    count: tf.Tensor  # N, a float32 scalar
+    count: Scalar  # N, float32
     mean: tf.Tensor  # μ, float32 `[channels]`
     inverse_deviation: tf.Tensor  # 1/σ, float32 `[channels]`
     saved: tuple  # what the fused operation keeps for its derivative
 
 
-def batch_normalization(inputs, scale, offset, epsilon=1e-3):
+def batch_normalization(
+    inputs: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float = 1e-3
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalizes a batch by its own statistics, channel by channel.
 
-    Reference: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
-    covariate shift", 2015. The derivatives are those of autodifferentiation; a third one is an error.
+    The derivatives are those of autodifferentiation. A third derivative is an error.
 
     Args:
       inputs: float32, float16 or bfloat16 `[batch, ..., channels]`.
-      scale, offset: float32 `[channels]`.
+      scale: float32 `[channels]`, γ.
+      offset: float32 `[channels]`, β.
       epsilon: what is added to the variance, at least `SMALLEST_EPSILON`.
 
     Returns:
-      `(output, mean, variance)`: of the shape and dtype of `inputs`, and two float32 `[channels]`, which have no
-      derivative. The variance is biased, as Keras's moving variance. Of no values both are 0.
+      `(output, mean, variance)`: the output has the shape and dtype of `inputs`; the statistics are float32 `[channels]`,
+      and have no derivative. The variance is biased, like Keras's moving variance. Both are 0 for an empty batch.
+
+    Reference: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
+    covariate shift", 2015.
     """
     shape = tf.shape(inputs)
     images = tf.reshape(inputs, [shape[0], tf.reduce_prod(shape[1:-1]), 1, inputs.shape[-1]])

@@ -8,20 +8,25 @@ TensorFlow's own operation for this is slow on a CPU; XLA's gives other values, 
 (tensorflow/tensorflow#11435).
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
+from keras_flowreg.types import Images
 
-def windows_overlap(size, strides):
-    """Whether windows of `size`, `strides` apart, share values; both are `(height, width)`."""
+
+def windows_overlap(size: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether windows of a size, some strides apart, share values. Both are `(height, width)`."""
     return any(step < side for side, step in zip(size, strides))
 
 
-def max_pool(images, size, strides, padding):
+def max_pool(images: Images, size: Sequence[int], strides: Sequence[int], padding: str) -> tf.Tensor:
     """The largest value of each window, channel by channel.
 
     Args:
       images: floating `[batch, height, width, channels]`.
-      size, strides: `(height, width)` of a window, and from one to the next.
+      size: `(height, width)` of a window.
+      strides: how far it is from one window to the next, down and right.
       padding: `"valid"` or `"same"`.
 
     Returns:

@@ -5,25 +5,31 @@ everywhere, so the floats are made of them here.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Union
 
 import tensorflow as tf
+
+from keras_flowreg.types import Seed
+
+Shape = Union[tf.Tensor, Sequence[int]]
 
 _ALGORITHM = "philox"
 _BITS = 24  # of a float32's fraction
 
 
-def uniform(shape, seed, low=0.0, high=1.0):
-    """Uniform draws between `low` and `high`, float32 of `shape`; `seed` is `[2]` integers."""
+def uniform(shape: Shape, seed: Seed, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    """Uniform draws between two numbers: a float32 tensor of a shape. The seed is two integers."""
     bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg=_ALGORITHM)
     whole = tf.bitwise.right_shift(bits, tf.constant(32 - _BITS, tf.uint32))
     return low + (high - low) * (tf.cast(whole, tf.float32) + 0.5) * 2.0**-_BITS
 
 
-def normal(shape, seed, stddev=1.0):
-    """Normal draws around zero, float32 of `shape`; `seed` is `[2]` integers."""
+def normal(shape: Shape, seed: Seed, stddev: float = 1.0) -> tf.Tensor:
+    """Normal draws around zero: a float32 tensor of a shape. The seed is two integers."""
     return stddev * math.sqrt(2) * tf.math.erfinv(uniform(shape, seed, -1.0, 1.0))
 
 
-def fold_in(seed, number):
-    """The seed of one part, replica or restart among many: `[2]` integers."""
+def fold_in(seed: Seed, number: Union[int, tf.Tensor]) -> tf.Tensor:
+    """The seed of one part, replica or restart among many: two integers."""
     return tf.random.experimental.stateless_fold_in(seed, number, alg=_ALGORITHM)

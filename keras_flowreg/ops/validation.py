@@ -2,19 +2,24 @@
 
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any, Optional, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.types import FlowField, Images, JitCompile, Labels, ValueRange
+
+_Value = TypeVar("_Value")
 # The part of a value range by which rounding may lead outside of it, as after a resize.
 _ROUNDING = 1e-5
 
 
-def as_images(images, name="images"):
+def as_images(images: Images, name: str = "images") -> tf.Tensor:
     """Converts to a float32 or float64 `[batch, height, width, channels]` tensor of at least 2x2 pixels.
 
-    Integers and half precision become float32, with the values they have: gradients are taken with
-    respect to what is warped, and a model casts to its own compute dtype itself.
+    Integers and half precision become float32, with the values that they have. Gradients are taken with respect to what
+    is warped, and a model casts to its own compute dtype itself.
 
     Raises:
       ValueError: if the rank is not 4, or the height or width is less than 2.
@@ -27,8 +32,8 @@ def as_images(images, name="images"):
     return images
 
 
-def expect_images(images, name="images"):
-    """Checks that `images` is a floating `[batch, height, width, channels]` of at least 2x2 pixels."""
+def expect_images(images: tf.Tensor, name: str = "images") -> None:
+    """Checks that images are floating `[batch, height, width, channels]`, of at least 2x2 pixels."""
     if not images.dtype.is_floating:
         raise TypeError(f"Expected `{name}` to be floating-point numbers. Received dtype {images.dtype.name}.")
     if images.shape.rank is not None and images.shape.rank != 4:
@@ -45,8 +50,8 @@ def expect_images(images, name="images"):
             )
 
 
-def expect_flow(flow, images):
-    """Checks that `flow` is a floating `[batch, height, width, 2]` that fits `images`."""
+def expect_flow(flow: FlowField, images: Images) -> None:
+    """Checks that a flow is floating `[batch, height, width, 2]`, and fits its images."""
     if not flow.dtype.is_floating:
         raise TypeError(f"Expected `flow` to be floating-point numbers. Received dtype {flow.dtype.name}.")
     expected = tf.TensorShape([None, None, None, 2])
@@ -59,18 +64,18 @@ def expect_flow(flow, images):
         )
 
 
-def expect_finite(images):
-    """Returns `images`, with a run-time check that no value is NaN or infinite.
+def expect_finite(images: tf.Tensor) -> tf.Tensor:
+    """Checks at run time that no value is NaN or infinite; returns the images.
 
-    XLA drops the check: a compiled step cannot stop in the middle.
+    XLA drops the check, because a compiled step cannot stop in the middle.
     """
     return tf.debugging.check_numerics(images, "Expected finite images. Received NaN or infinity in a batch of images:")
 
 
-def expect_in_range(images, value_range):
+def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
     """Checks that images are finite and within their value range; returns them, clipped to it.
 
-    What rounding has put outside by a hair is clipped. In a graph the check is an operation, which XLA drops.
+    A value that rounding has put outside by a hair is clipped. In a graph the check is an operation, which XLA drops.
 
     Raises:
       ValueError: if a value is NaN, infinite or outside (in a graph: InvalidArgumentError).
@@ -90,7 +95,7 @@ def expect_in_range(images, value_range):
         return tf.identity(clipped)
 
 
-def expect_same_batch(images, labels):
+def expect_same_batch(images: tf.Tensor, labels: Labels) -> None:
     """Checks that there is one label for each image."""
     sizes = images.shape[0], labels.shape[0] if labels.shape.rank else None
     if labels.shape.rank == 0 or (None not in sizes and sizes[0] != sizes[1]):
@@ -99,14 +104,14 @@ def expect_same_batch(images, labels):
         )
 
 
-def expect_one_of(name, value, allowed):
+def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
     """Checks that an option has one of its named values."""
     if not (isinstance(value, str) and value in allowed):
         raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}. Received {_short(value)}.")
     return value
 
 
-def expect_number(name, value):
+def expect_number(name: str, value: Any) -> float:
     """Checks that an option is a finite number, and not a bool or text; returns it as a float."""
     try:
         number = None if isinstance(value, (bool, str, bytes)) else float(value)
@@ -117,7 +122,7 @@ def expect_number(name, value):
     return number
 
 
-def expect_not_negative(name, value):
+def expect_not_negative(name: str, value: Any) -> float:
     """Checks that a number is finite and at least 0; returns it as a float."""
     number = expect_number(name, value)
     if number < 0:
@@ -125,7 +130,7 @@ def expect_not_negative(name, value):
     return number
 
 
-def expect_positive(name, value):
+def expect_positive(name: str, value: Any) -> float:
     """Checks that a number is finite and more than 0; returns it as a float."""
     number = expect_number(name, value)
     if number <= 0:
@@ -133,7 +138,7 @@ def expect_positive(name, value):
     return number
 
 
-def expect_fraction(name, value):
+def expect_fraction(name: str, value: Any) -> float:
     """Checks that a number is from 0 to 1; returns it as a float."""
     number = expect_number(name, value)
     if not 0 <= number <= 1:
@@ -141,8 +146,8 @@ def expect_fraction(name, value):
     return number
 
 
-def expect_integer(name, value, least=None):
-    """Checks that an option is a whole number, of at least `least`; returns it as an int."""
+def expect_integer(name: str, value: Any, least: Optional[int] = None) -> int:
+    """Checks that an option is a whole number, and not less than another; returns it as an int."""
     bound = "" if least is None else f" of at least {least}"
     is_whole = isinstance(value, (numbers.Integral, np.integer)) and not isinstance(value, (bool, np.bool_))
     if not is_whole or (least is not None and value < least):
@@ -150,12 +155,12 @@ def expect_integer(name, value, least=None):
     return int(value)
 
 
-def expect_positive_integer(name, value):
+def expect_positive_integer(name: str, value: Any) -> int:
     """Checks that a count is a whole number of at least 1; returns it as an int."""
     return expect_integer(name, value, least=1)
 
 
-def expect_seed(value, name="seed"):
+def expect_seed(value: Any, name: str = "seed") -> int:
     """Checks that a seed is a whole number of 32 bits; returns it as an int."""
     seed = expect_integer(name, value)
     if not -(2**31) <= seed < 2**31:
@@ -163,14 +168,14 @@ def expect_seed(value, name="seed"):
     return seed
 
 
-def expect_boolean(name, value):
+def expect_boolean(name: str, value: Any) -> bool:
     """Checks that an option is `True` or `False`."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"Expected `{name}` to be True or False. Received {_short(value)}.")
     return bool(value)
 
 
-def expect_value_range(value_range):
+def expect_value_range(value_range: ValueRange) -> ValueRange:
     """Checks the least and the greatest value of an image; returns them as two floats."""
     message = "Expected `value_range` to be (least, greatest), two finite numbers."
     try:
@@ -182,15 +187,15 @@ def expect_value_range(value_range):
     return low, high
 
 
-def expect_jit_compile(value):
-    """Checks whether to compile with XLA: `True`, `False` or `"auto"`."""
+def expect_jit_compile(value: JitCompile) -> JitCompile:
+    """Checks that `jit_compile` is `True`, `False` or `"auto"`."""
     if not (isinstance(value, bool) or value == "auto"):
         raise ValueError(f"Expected `jit_compile` to be True, False or 'auto'. Received {_short(value)}.")
     return value
 
 
-def expect_instance(name, value, cls):
-    """Checks that an option is of a class."""
+def expect_instance(name: str, value: Any, cls: type[_Value]) -> _Value:
+    """Checks that an option is an object of a class; returns it."""
     if not isinstance(value, cls):
         article = "an" if cls.__name__[0] in "AEIOU" else "a"
         raise TypeError(f"Expected `{name}` to be {article} {cls.__name__}. Received {_short(value)}.")

@@ -1,12 +1,12 @@
 """Bilinear warping along a dense flow, and its derivatives.
 
-The bilinear interpolant is piecewise linear along each axis, with a kink at every integer position,
-so its derivative there has to be chosen. The choice is named by a *lattice rule*:
+The bilinear interpolant is piecewise linear along each axis, with a kink at every integer position. So its derivative there
+has to be chosen. A *lattice rule* names the choice:
 
 - `"forward"`: x[i + 1] - x[i];
 - `"backward"`: x[i] - x[i - 1];
 - `"central"`: the mean of the two;
-- `"two_sided"`: both, for a penalty to average. It names a pair, not a derivative.
+- `"two_sided"`: both, for a penalty to average. It names a pair of derivatives.
 
 Between integer positions the rules agree. Outside the image lies its nearest edge pixel.
 """
@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.ops.validation import expect_flow, expect_images, expect_one_of
+from keras_flowreg.types import FlowField, Images
 
 ONE_SIDED_RULES = ("forward", "backward")
 DERIVATIVE_RULES = (*ONE_SIDED_RULES, "central")
@@ -24,20 +25,27 @@ LATTICE_RULES = (*DERIVATIVE_RULES, "two_sided")
 IMPLEMENTATIONS = ("auto", "tfa", "native")
 
 
-def dense_image_warp(images, flow, lattice="central", implementation="native"):
+def dense_image_warp(
+    images: Images, flow: FlowField, lattice: str = "central", implementation: str = "native"
+) -> tf.Tensor:
     """Warps images along a dense flow.
 
         output[b, i, j, c] = images[b, i - flow[b, i, j, 0], j - flow[b, i, j, 1], c]
 
-    interpolated bilinearly; outside the image, the nearest edge pixel. The gradient with respect to
-    the flow is right everywhere, by the lattice rule at integer positions.
+    interpolated bilinearly. Outside the image lies its nearest edge pixel. The gradient with respect to the flow is right
+    everywhere; at integer positions it follows the lattice rule.
+
+    ```python
+    flow = tf.fill([len(images), 8, 10, 2], 0.5)  # half a pixel down and right
+    warped = fr.ops.dense_image_warp(images, flow)
+    ```
 
     Args:
       images: floating `Tensor` `[batch, height, width, channels]`, at least 2x2 pixels.
       flow: floating `Tensor` `[batch, height, width, 2]`, `(dy, dx)` in pixels.
       lattice: the derivative at integer positions: `"forward"`, `"backward"` or `"central"`.
-      implementation: whose values: `"native"`, `"tfa"` (those of `tfa.image.dense_image_warp`), or
-        `"auto"` (TensorFlow Addons' where it is installed).
+      implementation: where the values come from: `"native"`, `"tfa"` (`tfa.image.dense_image_warp`), or `"auto"`
+        (TensorFlow Addons where it is installed).
 
     Returns:
       `Tensor` of the shape and dtype of `images`.
@@ -46,9 +54,9 @@ def dense_image_warp(images, flow, lattice="central", implementation="native"):
       ValueError: if a shape or an option is not as above, or TensorFlow Addons is asked for and missing.
       TypeError: if images or flow are not floating-point numbers.
 
-    Values, sign and border rule are those of `tfa.image.dense_image_warp`; its gradient is not: it is
-    zero with respect to the flow at integer positions. Positions are computed relative to their pixel,
-    so half-precision flows keep their fraction on large images.
+    Values, sign and border rule are those of `tfa.image.dense_image_warp`. The gradient is not: at integer positions its
+    gradient with respect to the flow is zero. Positions are computed relative to their pixel, so that flows in half
+    precision keep their fraction on large images.
     """
     images, flow = _checked(images, flow)
     expect_one_of("lattice", lattice, DERIVATIVE_RULES)
@@ -57,11 +65,18 @@ def dense_image_warp(images, flow, lattice="central", implementation="native"):
     return _native_warp(images, flow, lattice)
 
 
-def dense_image_warp_with_gradients(images, flow, lattice="central"):
+def dense_image_warp_with_gradients(
+    images: Images, flow: FlowField, lattice: str = "central"
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Warps images, and differentiates the interpolant along both axes in the same gather pass.
 
-    The gradient is that of the image at the sampled position, in `(y, x)` order; the derivative of
-    `output` with respect to the flow is its *negative*, since a flow points back to where it samples.
+    The gradient is that of the image at the sampled position, in the order `(y, x)`. The derivative of the output with
+    respect to the flow is its *negative*, since a flow points back to where it samples.
+
+    ```python
+    warped, gradients = fr.ops.dense_image_warp_with_gradients(images, tf.zeros([len(images), 8, 10, 2]))
+    print(gradients.shape)  # [batch, 8, 10, 2, 2]
+    ```
 
     Args:
       images: floating `Tensor` `[batch, height, width, channels]`, at least 2x2 pixels.
@@ -69,11 +84,12 @@ def dense_image_warp_with_gradients(images, flow, lattice="central"):
       lattice: `"forward"`, `"backward"` or `"central"`.
 
     Returns:
-      `(output, gradients)`: `[batch, height, width, channels]`, as `dense_image_warp` gives it, and
-      `[batch, height, width, channels, 2]`, per pixel. Both have the dtype of `images`.
+      `(output, gradients)`: the output of `dense_image_warp`, `[batch, height, width, channels]`, and the gradients per
+      pixel, `[batch, height, width, channels, 2]`. Both have the dtype of `images`.
 
     Raises:
-      ValueError, TypeError: as `dense_image_warp`.
+      ValueError: if a shape or the rule is not as above.
+      TypeError: if images or flow are not floating-point numbers.
     """
     images, flow = _checked(images, flow)
     expect_one_of("lattice", lattice, DERIVATIVE_RULES)
@@ -86,21 +102,27 @@ def dense_image_warp_with_gradients(images, flow, lattice="central"):
     return tf.cast(output, images.dtype), tf.cast(gradients, images.dtype)
 
 
-def image_gradients(images, lattice="central"):
+def image_gradients(images: Images, lattice: str = "central") -> tf.Tensor:
     """Differentiates images along both axes at their own pixels: the warp's gradient at zero flow.
 
-    The derivative that would reach over the border is zero, since the edge pixel goes on outside.
+    The one-sided derivative over the border is zero, since the edge pixel goes on outside.
+
+    ```python
+    gradients = fr.ops.image_gradients(images, lattice="forward")
+    print(gradients[0, 3, 4, 0, 1])  # images[0, 3, 5, 0] - images[0, 3, 4, 0]
+    ```
 
     Args:
       images: floating `Tensor` `[batch, height, width, channels]`, at least 2x2 pixels.
       lattice: `"forward"`, `"backward"`, `"central"` or `"two_sided"`.
 
     Returns:
-      `[batch, height, width, channels, 2]`, `(y, x)`, per pixel, in the dtype of `images`;
-      `"two_sided"`: the forward and the backward gradients, stacked in front: `[2, batch, ...]`.
+      `[batch, height, width, channels, 2]`, `(y, x)`, per pixel, in the dtype of `images`. For `"two_sided"` the forward
+      and the backward gradients, stacked in front: `[2, batch, ...]`.
 
     Raises:
-      ValueError, TypeError: as `dense_image_warp`.
+      ValueError: if the shape or the rule is not as above.
+      TypeError: if the images are not floating-point numbers.
     """
     images = tf.convert_to_tensor(images)
     expect_images(images)
@@ -110,8 +132,8 @@ def image_gradients(images, lattice="central"):
     return tf.stack([_difference(images, axis, lattice) for axis in (1, 2)], axis=-1)
 
 
-def resolve_implementation(implementation):
-    """Returns `"tfa"` or `"native"`: what `implementation` means on this installation.
+def resolve_implementation(implementation: str) -> str:
+    """What an implementation's name means on this installation: `"tfa"` or `"native"`.
 
     Raises:
       ValueError: if the name is unknown, or TensorFlow Addons is asked for and cannot be imported.

@@ -5,38 +5,50 @@ import json
 import tensorflow as tf
 
 from keras_flowreg.ops import random
+from keras_flowreg.types import Config, Images, Parameters, Pullback, Seed
 
 
 class Perturbation:
     """A map T(x; θ) of images x `[batch, height, width, channels]` by parameters θ `[batch, ...]`.
 
-    The identity is θ = 0. A subclass must give `parameter_shape` and `apply`; it may override
-    `linearize` and `linearize_at_identity` where the derivative has a closed form. The gradient
-    regularizers and the attacks need nothing else.
+    The identity is θ = 0. A subclass must give `parameter_shape` and `apply`. The gradient regularizers need nothing else;
+    the attacks also need `flow`. A subclass may override `linearize` and `linearize_at_identity` where the derivative has
+    a closed form.
+
+    ```python
+    class Brightness(fr.perturbations.Perturbation):
+        def parameter_shape(self, images: Images) -> tf.Tensor:
+            return tf.stack([tf.shape(images)[0], 1])
+
+        def apply(self, images: Images, parameters: Parameters) -> tf.Tensor:
+            return images + parameters[:, :, tf.newaxis, tf.newaxis]
+
+    gradients = fr.perturbation_gradients(model, Brightness(), images, labels)  # [batch, 1]
+    ```
     """
 
-    def parameter_shape(self, images):
-        """The shape of θ for `images`, as a `Tensor`; its first entry is the batch."""
+    def parameter_shape(self, images: Images) -> tf.Tensor:
+        """The shape of θ for some images. Its first entry is the size of the batch."""
         raise NotImplementedError
 
-    def apply(self, images, parameters):
+    def apply(self, images: Images, parameters: Parameters) -> tf.Tensor:
         """T(x; θ), of the shape and dtype of `images`."""
         raise NotImplementedError
 
-    def flow(self, images, parameters):
-        """θ as displacements, `[batch, height, width, 2]`, `(dy, dx)` in pixels, if it moves pixels."""
+    def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:
+        """θ as displacements `[batch, height, width, 2]`, `(dy, dx)` in pixels; zero if it moves no pixels."""
         raise NotImplementedError(f"{type(self).__name__} does not move pixels.")
 
-    def identity(self, images):
-        """θ = 0 for `images`, in their dtype."""
+    def identity(self, images: Images) -> tf.Tensor:
+        """θ = 0 for some images, in their dtype."""
         return tf.zeros(self.parameter_shape(images), images.dtype)
 
-    def random_start(self, images, stddev, seed):
+    def random_start(self, images: Images, stddev: float, seed: Seed) -> tf.Tensor:
         """A normal draw of θ around the identity.
 
         Args:
           images: `[batch, height, width, channels]`.
-          stddev: standard deviation of each component, in θ's units.
+          stddev: the standard deviation of each component, in θ's units.
           seed: `[2]` integers.
 
         Returns:
@@ -45,7 +57,7 @@ class Perturbation:
         start = random.normal(self.parameter_shape(images), seed, stddev)
         return tf.cast(start, images.dtype)
 
-    def linearize(self, images, parameters):
+    def linearize(self, images: Images, parameters: Parameters) -> tuple[tf.Tensor, Pullback]:
         """Applies the perturbation and gives its pullback, like a vector-Jacobian product.
 
         Args:
@@ -65,16 +77,16 @@ class Perturbation:
 
         return perturbed, pullback
 
-    def linearize_at_identity(self, images):
+    def linearize_at_identity(self, images: Images) -> tuple[tf.Tensor, Pullback]:
         """`linearize` at θ = 0, where a closed form may need no work to apply."""
         return self.linearize(images, self.identity(images))
 
-    def pullback(self, images, parameters, upstream):
-        """∂loss/∂θ = Jᵀ · ∂loss/∂T for one `upstream` = ∂loss/∂T, of the shape of `images`."""
+    def pullback(self, images: Images, parameters: Parameters, upstream: tf.Tensor) -> tf.Tensor:
+        """∂loss/∂θ = Jᵀ · ∂loss/∂T, where `upstream` is ∂loss/∂T, of the shape of the images."""
         return self.linearize(images, parameters)[1](upstream)
 
     @property
-    def sides(self):
+    def sides(self) -> tuple["Perturbation", ...]:
         """The perturbations whose penalties are averaged: this one, unless it stands for several."""
         return (self,)
 
@@ -89,33 +101,39 @@ class Perturbation:
         has_config = type(self).get_config is not Perturbation.get_config or not vars(self)
         return json.dumps(self.get_config(), sort_keys=True, default=repr) if has_config else id(self)
 
-    def get_config(self):
+    def get_config(self) -> Config:
+        """The arguments of the constructor, by name."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Perturbation":
         return cls(**config)
 
 
 class TapeLinearized(Perturbation):
-    """Another perturbation, linearized by a tape through its `apply`: the check on a closed form.
+    """Another perturbation, differentiated by a tape through its `apply`. It is the check on a closed form.
+
+    ```python
+    flow = fr.perturbations.TapeLinearized(fr.perturbations.Flow())
+    gradients = fr.perturbation_gradients(model, flow, images, labels)
+    ```
 
     Args:
-      perturbation: the `Perturbation` whose own `linearize` is not to be used.
+      perturbation: a `Perturbation`, whose own `linearize` is not used.
     """
 
-    def __init__(self, perturbation):
+    def __init__(self, perturbation: Perturbation):
         self.perturbation = perturbation
 
-    def parameter_shape(self, images):
+    def parameter_shape(self, images: Images) -> tf.Tensor:
         return self.perturbation.parameter_shape(images)
 
-    def apply(self, images, parameters):
+    def apply(self, images: Images, parameters: Parameters) -> tf.Tensor:
         return self.perturbation.apply(images, parameters)
 
-    def flow(self, images, parameters):
+    def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:
         return self.perturbation.flow(images, parameters)
 
     @property
-    def sides(self):
+    def sides(self) -> tuple[Perturbation, ...]:
         return tuple(TapeLinearized(side) for side in self.perturbation.sides)
