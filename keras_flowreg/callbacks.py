@@ -1,6 +1,7 @@
 """Callbacks: schedules of the penalty and of the attack, and monitors of gradients and of robustness."""
 
 import math
+from typing import Any, Optional, Union
 
 import keras
 import numpy as np
@@ -12,36 +13,38 @@ from keras_flowreg.gradients import input_gradients
 from keras_flowreg.ops.validation import as_images, expect_fraction, expect_instance, expect_not_negative, expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
+from keras_flowreg.types import KerasModel, Logs
 
+Data = Union[tf.data.Dataset, tuple[Any, Any]]  # batches of (images, labels), or two arrays
 SHAPES = ("linear", "cosine")
 
 
 class _Warmup(keras.callbacks.Callback):
     """Raises one of the model's variables from a fraction of its value to all of it.
 
-    The variable depends on the epoch and batch alone, so that no step is traced again, and a training resumed
-    by `BackupAndRestore` goes on where it was. It is set before each batch (with `steps_per_execution`, before
-    each execution).
+    The variable depends on the epoch and the batch alone. So no step is traced again, and a training that
+    `BackupAndRestore` resumes goes on where it was. The variable is set before each batch (with `steps_per_execution`,
+    before each execution).
     """
 
-    def __init__(self, epochs, start=0.0, shape="linear"):
+    def __init__(self, epochs: float, start: float = 0.0, shape: str = "linear"):
         super().__init__()
         self.epochs = expect_not_negative("epochs", epochs)
         self.start = expect_fraction("start", start)
         self.shape = expect_one_of("shape", shape, SHAPES)
         self._epoch = 0
 
-    def weight_fraction(self, epochs):
-        """The fraction of the value after so many (whole or fractional) epochs."""
+    def weight_fraction(self, epochs: float) -> float:
+        """The fraction of the value after a number of epochs, whole or not."""
         progress = min(epochs / self.epochs, 1.0) if self.epochs else 1.0
         if self.shape == "cosine":
             progress = (1 - math.cos(progress * math.pi)) / 2
         return self.start + (1 - self.start) * progress
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Optional[Logs] = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Optional[Logs] = None) -> None:
         # The number of batches is not known in the first epoch of some datasets: the value then waits.
         batches = self.params.get("steps")
         epochs = self._epoch + (batch / batches if batches else 0)
@@ -64,16 +67,22 @@ class PenaltyWarmup(_Warmup):
 
     A strong penalty from the first step can collapse training to a constant classifier.
 
+    ```python
+    regularized = fr.FlowRegularizedModel(model, fr.FlowGradientRegularizer(weight=4.4))
+    regularized.compile("sgd", model.loss)
+    regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
+    ```
+
     Args:
-      epochs: how long the weight rises, in epochs; may be fractional.
+      epochs: for how many epochs the weight rises. It need not be whole.
       start: the fraction of the weight to begin with, from 0 to 1.
-      shape: `"linear"`, or `"cosine"` (half a period).
+      shape: how the weight rises: `"linear"`, or `"cosine"` for half a period of one.
 
     Raises:
       ValueError: if an argument is out of its range, or at the start of `fit` if the model has no regularizer.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         self._expect("regularizer")
 
     def _set(self, fraction):
@@ -81,18 +90,26 @@ class PenaltyWarmup(_Warmup):
 
 
 class AttackWarmup(_Warmup):
-    """Raises the adversarial perturbation that is trained on from a fraction of what the attack finds to all.
+    """Raises the adversarial perturbation that is trained on, from a fraction of what the attack finds to all of it.
 
-    θ is multiplied by the fraction, so that a flow keeps to the ball of that fraction of ε.
+    θ is multiplied by the fraction. So a flow keeps to the ball of that fraction of ε.
+
+    ```python
+    attacked = fr.FlowRegularizedModel(model, attack=fr.attacks.FlowFGSM(epsilon=0.4))
+    attacked.compile("sgd", model.loss)
+    attacked.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.AttackWarmup(epochs=1)])
+    ```
 
     Args:
-      epochs, start, shape: as `PenaltyWarmup`.
+      epochs: for how many epochs the perturbation rises. It need not be whole.
+      start: the fraction to begin with, from 0 to 1.
+      shape: how it rises: `"linear"`, or `"cosine"` for half a period of one.
 
     Raises:
       ValueError: if an argument is out of its range, or at the start of `fit` if the model has no attack.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         self._expect("attack")
 
     def _set(self, fraction):
@@ -102,12 +119,19 @@ class AttackWarmup(_Warmup):
 class RobustAccuracyMonitor(keras.callbacks.Callback):
     """Adds to the logs, after each epoch, `val_robust_accuracy`: the accuracy on held-out images under an attack.
 
-    Put it before the callbacks that read it: ModelCheckpoint, EarlyStopping, TensorBoard, CSVLogger.
+    The attack attacks the model that is trained. Put this before the callbacks that read it: ModelCheckpoint,
+    EarlyStopping, TensorBoard, CSVLogger.
+
+    ```python
+    monitor = fr.callbacks.RobustAccuracyMonitor(fr.attacks.FlowPGD(epsilon=0.4, steps=5), (images, labels))
+    history = model.fit(images, labels, verbose=0, callbacks=[monitor]).history
+    print(history["val_robust_accuracy"])
+    ```
 
     Args:
-      attack: an untargeted `Attack`. It attacks the model that is trained.
-      validation_data: `(images, labels)` arrays, or a `tf.data.Dataset` of such batches.
-      batch_size: for arrays.
+      attack: an untargeted `Attack`.
+      validation_data: two arrays `(images, labels)`, or a `tf.data.Dataset` of such batches.
+      batch_size: how many examples a batch of the arrays has.
       batches: how many batches to attack; `None` for all.
 
     Raises:
@@ -115,14 +139,14 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
       ValueError: if `validation_data` is not such data, or empty.
     """
 
-    def __init__(self, attack, validation_data, batch_size=128, batches=None):
+    def __init__(self, attack: Attack, validation_data: Data, batch_size: int = 128, batches: Optional[int] = None):
         super().__init__()
         self.attack = expect_instance("attack", attack, Attack)
         if attack.targeted:
             raise ValueError("Expected an untargeted attack, whose success is an error. Received targeted=True.")
         self.dataset = _as_dataset(validation_data, batch_size, batches)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         fooled = [self.attack.run(images, labels, model=self.model).success for images, labels in self.dataset]
         _expect_batches(fooled)
         if logs is not None:
@@ -132,32 +156,44 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
 class FlowGradientMonitor(keras.callbacks.Callback):
     """Measures how steep the loss is on held-out images, after each epoch.
 
-    Adds to the logs the mean over examples of the ℓ2 norms of the loss's gradients:
-    `val_flow_gradient_norm` (with respect to a flow at zero, per pixel) and `val_input_gradient_norm` (with
-    respect to the image's values). Put it before the callbacks that read them: TensorBoard, CSVLogger,
-    EarlyStopping. It works on any compiled Keras classifier.
+    It adds two numbers to the logs, means over the examples of the ℓ2 norms of the loss's gradients:
+    `val_flow_gradient_norm`, with respect to a flow at zero, per pixel; and `val_input_gradient_norm`, with respect to the
+    image's values. Put it before the callbacks that read them: TensorBoard, CSVLogger, EarlyStopping. It works on any
+    compiled Keras classifier.
+
+    ```python
+    monitor = fr.callbacks.FlowGradientMonitor((images, labels))
+    history = model.fit(images, labels, verbose=0, callbacks=[monitor]).history
+    print(history["val_flow_gradient_norm"], history["val_input_gradient_norm"])
+    ```
 
     Args:
-      validation_data: `(images, labels)` arrays, or a `tf.data.Dataset` of such batches.
-      batch_size: for arrays.
+      validation_data: two arrays `(images, labels)`, or a `tf.data.Dataset` of such batches.
+      batch_size: how many examples a batch of the arrays has.
       batches: how many batches to measure; `None` for all.
-      lattice: the warp's derivative at integer positions, one of `"forward"`, `"backward"`, `"central"`.
+      lattice: the warp's derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
 
     Raises:
       ValueError: if `validation_data` is neither, or empty.
     """
 
-    def __init__(self, validation_data, batch_size=128, batches=None, lattice="central"):
+    def __init__(
+        self,
+        validation_data: Data,
+        batch_size: int = 128,
+        batches: Optional[int] = None,
+        lattice: str = "central",
+    ):
         super().__init__()
         self.dataset = _as_dataset(validation_data, batch_size, batches)
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
-        self._norms = None
+        self._norms: Any = None
 
-    def set_model(self, model):
+    def set_model(self, model: KerasModel) -> None:
         super().set_model(model)
         self._norms = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         if self._norms is None:
             self._norms = tf.function(self._gradient_norms, reduce_retracing=True)
         batches = [self._norms(images, labels) for images, labels in self.dataset]
@@ -192,7 +228,7 @@ class RestoreOrder(keras.callbacks.Callback):
         super().__init__()
         self._dataset = expect_instance("dataset", dataset, tf.data.Dataset)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         epochs_done = self.model.optimizer.iterations.numpy() // len(self._dataset)
         for _ in range(epochs_done * compat.ITERATORS_PER_EPOCH):
             iter(self._dataset)

@@ -5,7 +5,7 @@ No other module asks for a version.
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,7 +25,7 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
 ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
 
 
-def tfa_dense_image_warp() -> Optional[Callable[..., tf.Tensor]]:
+def tfa_dense_image_warp() -> Any:
     """`tfa.image.dense_image_warp`, or `None` where TensorFlow Addons cannot be imported.
 
     TensorFlow Addons cannot be imported beside Keras 3.

@@ -1,23 +1,40 @@
 """The gradient of each example's loss with respect to a perturbation of its image."""
 
+from collections.abc import Sequence
+from typing import Optional
+
 import tensorflow as tf
 
 from keras_flowreg.ops.losses import compiled_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_one_of
-from keras_flowreg.perturbations import Additive, Flow, TapeLinearized
+from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
+from keras_flowreg.types import (
+    FlowField,
+    Images,
+    KerasModel,
+    Labels,
+    Loss,
+    LossFunction,
+    Parameters,
+    PerExample,
+    Predictions,
+    Pullback,
+)
 
 GRADIENTS = ("analytic", "tape")
 
 
-def loss_gradient(model, images, labels, loss, training=False):
+def loss_gradient(
+    model: KerasModel, images: Images, labels: Labels, loss: LossFunction, training: bool = False
+) -> tuple[Predictions, PerExample, tf.Tensor]:
     """Runs a model and differentiates each example's loss with respect to its image.
 
     Args:
-      model: a callable Keras model.
+      model: a Keras model, from images to predictions.
       images: float `[batch, height, width, channels]`.
-      labels: as `loss` takes them.
+      labels: `[batch]`, or as the loss takes them.
       loss: a `keras.losses.Loss`, or a function of `(labels, predictions)`.
-      training: the mode the model is run in.
+      training: the mode that the model is run in.
 
     Returns:
       `(predictions, losses, gradients)`: the losses are `[batch]`, the gradients
@@ -39,13 +56,15 @@ def loss_gradient(model, images, labels, loss, training=False):
     return predictions, losses, gradients
 
 
-def linearize(sides, images, parameters):
+def linearize(
+    sides: Sequence[Perturbation], images: Images, parameters: Optional[Parameters]
+) -> tuple[tf.Tensor, list[Pullback]]:
     """Linearizes every side of a perturbation at one place.
 
     Args:
       sides: perturbations with the same values, such as the one-sided derivatives of one warp.
       images: float `[batch, height, width, channels]`.
-      parameters: θ; `None` for the identity.
+      parameters: the θ to linearize at; `None` for the identity.
 
     Returns:
       `(perturbed, pullbacks)`: the perturbed images, which all sides share, and each side's pullback.
@@ -57,24 +76,38 @@ def linearize(sides, images, parameters):
     return linearizations[0][0], [pullback for _, pullback in linearizations]
 
 
-def perturbation_gradients(model, perturbation, images, labels, loss=None, parameters=None, training=False):
+def perturbation_gradients(
+    model: KerasModel,
+    perturbation: Perturbation,
+    images: Images,
+    labels: Labels,
+    loss: Optional[Loss] = None,
+    parameters: Optional[Parameters] = None,
+    training: bool = False,
+) -> tf.Tensor:
     """The gradient of each example's loss with respect to a perturbation's parameters.
 
+    ```python
+    rotation = fr.perturbations.Affine()
+    print(fr.perturbation_gradients(model, rotation, images, labels))  # [batch, 4]
+    ```
+
     Args:
-      model: a Keras model, images to logits or probabilities.
+      model: a Keras model, from images to logits or probabilities.
       perturbation: the `Perturbation` T(x; θ).
       images: `[batch, height, width, channels]`.
-      labels: as the loss takes them.
-      loss: a Keras loss: instance, function or name; `None` for the one the model was compiled with.
+      labels: `[batch]`, or as the loss takes them.
+      loss: a Keras loss (instance, function or name); `None` for the one that the model is compiled with.
       parameters: the θ to differentiate at; `None` for the identity.
-      training: the mode the model is run in.
+      training: the mode that the model is run in.
 
     Returns:
-      The gradients, of the shape of θ; where the perturbation stands for several sides, those of each,
+      The gradients, of the shape of θ. Where the perturbation stands for several sides, the gradients of each side are
       stacked in front.
 
     Raises:
-      ValueError, TypeError: if images, labels or loss are not as above.
+      ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
+      TypeError: if the images are not numbers.
     """
     images = as_images(images)
     if parameters is not None:
@@ -86,42 +119,69 @@ def perturbation_gradients(model, perturbation, images, labels, loss=None, param
 
 
 def flow_gradients(
-    model, images, labels, loss=None, *, flow=None, lattice="central", gradient="analytic", training=False
-):
+    model: KerasModel,
+    images: Images,
+    labels: Labels,
+    loss: Optional[Loss] = None,
+    *,
+    flow: Optional[FlowField] = None,
+    lattice: str = "central",
+    gradient: str = "analytic",
+    training: bool = False,
+) -> tf.Tensor:
     """The gradient of each example's loss with respect to a flow that warps its image.
 
+    ```python
+    gradients = fr.flow_gradients(model, images, labels)
+    print(tf.norm(gradients, axis=-1))  # how steep the loss is at each pixel
+    ```
+
     Args:
-      model: a Keras model, images to logits or probabilities.
+      model: a Keras model, from images to logits or probabilities.
       images: `[batch, height, width, channels]`.
-      labels: as the loss takes them.
-      loss: a Keras loss: instance, function or name; `None` for the one the model was compiled with.
+      labels: `[batch]`, or as the loss takes them.
+      loss: a Keras loss (instance, function or name); `None` for the one that the model is compiled with.
       flow: the flow to differentiate at, `[batch, height, width, 2]`, `(dy, dx)` in pixels; `None` for zero.
-      lattice: the warp's derivative at integer positions; see `ops.warp`.
-      gradient: `"analytic"` or `"tape"` (through `ops.dense_image_warp`).
-      training: the mode the model is run in.
+      lattice: the warp's derivative at integer positions: `"forward"`, `"backward"`, `"central"` or `"two_sided"`; see
+        `ops.warp`.
+      gradient: how it is taken: `"analytic"` in closed form, `"tape"` by a tape through `ops.dense_image_warp`.
+      training: the mode that the model is run in.
 
     Returns:
-      `[batch, height, width, 2]`, loss per pixel of displacement. With `lattice="two_sided"` the forward
-      and the backward gradients, stacked in front: `[2, batch, height, width, 2]`.
+      `[batch, height, width, 2]`, loss per pixel of displacement. With `lattice="two_sided"` the forward and the backward
+      gradients, stacked in front: `[2, batch, height, width, 2]`.
 
     Raises:
-      ValueError, TypeError: if an argument is not as above.
+      ValueError: if a shape or an option is not as above, or there is no loss, or the loss has no gradient.
+      TypeError: if the images are not numbers.
     """
     expect_one_of("gradient", gradient, GRADIENTS)
     perturbation = Flow(lattice) if gradient == "analytic" else TapeLinearized(Flow(lattice))
     return perturbation_gradients(model, perturbation, images, labels, loss, flow, training)
 
 
-def input_gradients(model, images, labels, loss=None, *, training=False):
+def input_gradients(
+    model: KerasModel, images: Images, labels: Labels, loss: Optional[Loss] = None, *, training: bool = False
+) -> tf.Tensor:
     """The gradient of each example's loss with respect to its image.
 
+    ```python
+    gradients = fr.input_gradients(model, images, labels)
+    print(tf.reduce_max(tf.abs(gradients)))
+    ```
+
     Args:
-      model, images, labels, loss, training: as `flow_gradients`.
+      model: a Keras model, from images to logits or probabilities.
+      images: `[batch, height, width, channels]`.
+      labels: `[batch]`, or as the loss takes them.
+      loss: a Keras loss (instance, function or name); `None` for the one that the model is compiled with.
+      training: the mode that the model is run in.
 
     Returns:
       `[batch, height, width, channels]`, loss per unit of the image's values.
 
     Raises:
-      ValueError, TypeError: if an argument is not as above.
+      ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
+      TypeError: if the images are not numbers.
     """
     return perturbation_gradients(model, Additive(), images, labels, loss, training=training)

@@ -2,6 +2,8 @@
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
+from typing import Any, Optional
 
 import keras
 import tensorflow as tf
@@ -9,6 +11,7 @@ import tensorflow as tf
 from keras_flowreg import compat
 from keras_flowreg.ops import normalization, pooling, warp
 from keras_flowreg.ops.validation import expect_one_of
+from keras_flowreg.types import Config, FlowField, Images, KerasModel
 
 _closed_forms = contextvars.ContextVar("closed_forms", default=True)
 
@@ -17,13 +20,18 @@ _closed_forms = contextvars.ContextVar("closed_forms", default=True)
 class DenseImageWarp(keras.layers.Layer):
     """Warps images along a dense flow; see `ops.dense_image_warp`.
 
-    Its gradient with respect to the flow is right everywhere, integer positions included, for both
-    implementations.
+    Its gradient with respect to the flow is right everywhere, at integer positions too, for both implementations.
+
+    ```python
+    flow = tf.fill([len(images), 8, 10, 2], 0.5)  # half a pixel down and right
+    warped = fr.layers.DenseImageWarp()(images, flow)
+    ```
 
     Args:
-      implementation: `"auto"`: TensorFlow Addons' where it is installed; `"tfa"`; `"native"`.
-      lattice: the derivative at integer positions: `"forward"`, `"backward"` or `"central"`.
-      **kwargs: as `keras.layers.Layer`.
+      implementation: which warp is used: `"native"`, `"tfa"` (TensorFlow Addons'), or `"auto"` (that one where it is
+        installed).
+      lattice: the derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
+      **kwargs: the options of `keras.layers.Layer`.
 
     Call arguments:
       images: floating `[batch, height, width, channels]`.
@@ -33,19 +41,19 @@ class DenseImageWarp(keras.layers.Layer):
       ValueError: if an option is unknown, or TensorFlow Addons is asked for and missing.
     """
 
-    def __init__(self, implementation="auto", lattice="central", **kwargs):
+    def __init__(self, implementation: str = "auto", lattice: str = "central", **kwargs: Any):
         super().__init__(**kwargs)
         warp.resolve_implementation(implementation)
         self.implementation = implementation
         self.lattice = expect_one_of("lattice", lattice, warp.DERIVATIVE_RULES)
 
-    def call(self, images, flow):
+    def call(self, images: Images, flow: FlowField) -> tf.Tensor:
         return warp.dense_image_warp(images, flow, self.lattice, self.implementation)
 
-    def compute_output_shape(self, images_shape, flow_shape=None):
+    def compute_output_shape(self, images_shape: tuple, flow_shape: Optional[tuple] = None) -> tuple:
         return images_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "implementation": self.implementation, "lattice": self.lattice}
 
 
@@ -53,23 +61,28 @@ class DenseImageWarp(keras.layers.Layer):
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's `BatchNormalization`, with both derivatives in closed form: a gradient penalty differentiates twice.
 
-    It takes Keras's arguments and has Keras's variables, and its values and first derivative are Keras's too, so that
-    it can take the place of that layer in a trained model. Deviation: its second derivative is exact. Keras 3's layer,
-    and Keras 2's with `fused=False`, hold the mean fixed in the variance (`tf.nn.moments`): the first derivative is
-    right all the same, but the second lacks a term. It is small, but alike for all values of a channel, and so adds up
-    in the derivative of a convolution before it.
+    It takes Keras's arguments. Its variables, values and first derivative are Keras's, so that it can take the place of
+    that layer in a trained model. Only its second derivative differs: it is exact. Keras 3's layer, and Keras 2's with
+    `fused=False`, hold the mean fixed in the variance (`tf.nn.moments`). Their first derivative is right all the same, but
+    the second lacks a term. The term is small, but alike for all values of a channel. So it adds up in the derivative of a
+    convolution before it.
 
     The closed forms are for training, on the last axis, in float32 and half precision, with an epsilon of 1.001e-5 or
     more, without mask, `synchronized` or renormalization. Everywhere else it is Keras's layer.
 
+    ```python
+    network = keras.Sequential([keras.layers.Conv2D(4, 3), fr.layers.BatchNormalization(), keras.layers.ReLU()])
+    features = network(images, training=True)
+    ```
+
     Args:
-      **options: as `keras.layers.BatchNormalization`.
+      **options: the options of `keras.layers.BatchNormalization`.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options, **compat.unfused_batch_normalization())
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: tf.Tensor, training: Any = None, mask: Optional[tf.Tensor] = None) -> tf.Tensor:
         if mask is not None or not self._has_closed_form(inputs, training):
             return super().call(inputs, training=training, mask=mask)
         size = tf.shape(self.moving_mean)
@@ -97,51 +110,74 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class MaxPooling2D(keras.layers.MaxPooling2D):
     """Keras's `MaxPooling2D`, with its second derivative in closed form: a gradient penalty differentiates twice.
 
-    It has the values and derivatives of Keras's layer, sooner; and under XLA too, where the second derivative of
-    TensorFlow's operation differs and does not exist in half precision. Where windows overlap, or channels come first,
-    it is Keras's layer.
+    It has the values and derivatives of Keras's layer, and is quicker. It has them under XLA too, where the second
+    derivative of TensorFlow's operation differs, and does not exist in half precision. Where windows overlap, or channels
+    come first, it is Keras's layer.
+
+    ```python
+    network = keras.Sequential([keras.layers.Conv2D(4, 3), fr.layers.MaxPooling2D()])
+    features = network(images)
+    ```
 
     Args:
-      **options: as `keras.layers.MaxPooling2D`.
+      **options: the options of `keras.layers.MaxPooling2D`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not (self.has_closed_form and _closed_forms.get()):
             return super().call(inputs)
         return pooling.max_pool(inputs, self.pool_size, self.strides, self.padding)
 
     @property
-    def has_closed_form(self):
+    def has_closed_form(self) -> bool:
+        """Whether the second derivative is the closed form, and not that of Keras's layer."""
         return self.data_format == "channels_last" and not pooling.windows_overlap(self.pool_size, self.strides)
 
 
-_COUNTERPARTS = {
+_COUNTERPARTS: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     keras.layers.BatchNormalization: BatchNormalization,
     keras.layers.MaxPooling2D: MaxPooling2D,
 }
 
 
-def twice_differentiable(layer):
-    """A new layer like this one: of the classes in this file if it has a counterpart there.
+def twice_differentiable(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A new layer like another one. It is this module's `BatchNormalization` or `MaxPooling2D` where that was Keras's.
 
     ```python
-    quick = keras.models.clone_model(classifier, clone_function=fr.layers.twice_differentiable)
-    quick.set_weights(classifier.get_weights())
+    quick = keras.models.clone_model(model, clone_function=fr.layers.twice_differentiable)
+    quick.set_weights(model.get_weights())
     ```
 
     Args:
       layer: a Keras layer.
 
     Returns:
-      A layer with the same configuration, and its own weights.
+      A layer with the same configuration, and weights of its own.
     """
-    kind = _COUNTERPARTS.get(type(layer), type(layer))
-    return kind.from_config(layer.get_config())
+    cls = _COUNTERPARTS.get(type(layer), type(layer))
+    return cls.from_config(layer.get_config())
+
+
+def pools_in_half_precision(model: KerasModel) -> bool:
+    """Whether a model has max pooling in half precision, of which XLA has no second derivative."""
+    pooling_layers = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+    return any(
+        isinstance(layer, pooling_layers)
+        and layer.compute_dtype in ("float16", "bfloat16")
+        and not getattr(layer, "has_closed_form", False)
+        for layer in compat.all_layers(model)
+    )
 
 
 @contextlib.contextmanager
-def keras_operations():
-    """Within it, the counterparts are Keras's own layers: for a graph that is read where this code is not."""
+def keras_operations() -> Iterator[None]:
+    """Makes the layers of this module run as Keras's own, for a graph that is read where this code is not.
+
+    ```python
+    with fr.layers.keras_operations():
+        exported = tf.function(model).get_concrete_function(tf.TensorSpec([None, 8, 10, 2]))
+    ```
+    """
     token = _closed_forms.set(False)
     try:
         yield

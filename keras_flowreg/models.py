@@ -1,16 +1,18 @@
 """A Keras model that is trained with a gradient regularizer, on adversarial images, or both."""
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
+from keras_flowreg.layers import pools_in_half_precision
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
 from keras_flowreg.ops.validation import (
     as_images,
+    expect_classifier,
     expect_finite,
     expect_fraction,
     expect_instance,
@@ -18,14 +20,15 @@ from keras_flowreg.ops.validation import (
     expect_seed,
 )
 from keras_flowreg.regularizers import GradientRegularizer, whole_examples
+from keras_flowreg.types import Config, Images, KerasModel, Predictions, Scalar
 
 
 class _Losses(NamedTuple):
     """One replica's part of the loss of a batch."""
 
-    total: tf.Tensor
-    task: tf.Tensor
-    penalty: Optional[tf.Tensor]  # the mean over this replica's examples, not weighted; `None` if it is not taken
+    total: Scalar
+    task: Scalar
+    penalty: Optional[Scalar]  # the mean over this replica's examples, without its weight; `None` if it is not taken
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -34,8 +37,8 @@ class FlowRegularizedModel(keras.Model):
 
         loss = task_loss + penalty_weight * gradient_penalty
 
-    where `task_loss` is what Keras would minimize without it. With an attack, the task is to classify adversarial images.
-    The model is compiled, fitted, evaluated and saved like any Keras model. `base_model` is the classifier itself.
+    where `task_loss` is what Keras would minimize alone. With an attack, the task is to classify adversarial images. The
+    model is compiled, fitted, evaluated and saved like any Keras model. `base_model` is the classifier itself.
 
     ```python
     regularized = fr.FlowRegularizedModel(model, fr.FlowGradientRegularizer(weight=4.4, random_start=0.155))
@@ -43,39 +46,49 @@ class FlowRegularizedModel(keras.Model):
     regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
     ```
 
-    The logs are `loss`, `task_loss`, `gradient_penalty` (not weighted) and the metrics. In validation and `evaluate`
+    The logs are `loss`, `task_loss`, `gradient_penalty` (without its weight) and the metrics. In validation and `evaluate`
     the penalty is taken at the identity, without a random start.
 
     Args:
-      base_model: a Keras model (Sequential, functional or subclassed) that maps images
-        `[batch, height, width, channels]` to logits or probabilities. It is trained in place.
+      base_model: a Keras model (Sequential, functional or subclassed), from images `[batch, height, width, channels]` to
+        logits or probabilities. It is trained in place.
       regularizer: a `GradientRegularizer`; `None` for plain training.
       attack: an untargeted `Attack`, whose adversarial images are trained on; `None` for clean ones. It raises its own
         loss, or else the one that this model is compiled with.
-      penalty_every: the penalty is taken in each so many-th step, with so many times its weight. There is no random
-        start in the other steps.
-      clean_fraction: the part of each batch, rounded to whole examples from its first, that is not attacked.
-      seed: of the regularizer's random starts.
+      penalty_every: how many steps one penalty stands for. With 4, it is taken in each fourth step, with four times its
+        weight. The other steps have no random start.
+      clean_fraction: the part of each batch, from its first example, that is not attacked. It is rounded to whole examples.
+      seed: a whole number, which decides the regularizer's random starts and the attack's draws.
+      name: the name of the model.
 
     Attributes:
       base_model: the classifier.
-      regularizer, attack: as given.
-      penalty_weight: the weight of the penalty, a variable that begins as `regularizer.weight`.
-      attack_scale: what the attack's θ is multiplied by, a variable that begins as 1.
+      regularizer: the regularizer, or `None`.
+      attack: the attack, or `None`.
+      penalty_weight: the weight of the penalty, a variable. It begins as `regularizer.weight`.
+      attack_scale: the factor of the attack's θ, a variable. It begins as 1.
 
     Raises:
-      TypeError: if `base_model` is not a Keras model, `regularizer` not a `GradientRegularizer`, or
-        `attack` not an `Attack`.
-      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or
-        `clean_fraction` is not from 0 to less than 1.
+      TypeError: if `base_model` is not a Keras model, `regularizer` not a `GradientRegularizer`, or `attack` not an
+        `Attack`.
+      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or `clean_fraction` is not from 0
+        to less than 1.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
 
     def __init__(
-        self, base_model, regularizer=None, attack=None, *, penalty_every=1, clean_fraction=0.0, seed=0, name=None
+        self,
+        base_model: KerasModel,
+        regularizer: Optional[GradientRegularizer] = None,
+        attack: Optional[Attack] = None,
+        *,
+        penalty_every: int = 1,
+        clean_fraction: float = 0.0,
+        seed: int = 0,
+        name: Optional[str] = None,
     ):
-        _expect_classifier(base_model)
+        expect_classifier("base_model", base_model)
         if regularizer is not None:
             expect_instance("regularizer", regularizer, GradientRegularizer)
         if attack is not None and expect_instance("attack", attack, Attack).targeted:
@@ -99,34 +112,34 @@ class FlowRegularizedModel(keras.Model):
         if base_model.built and getattr(base_model, "inputs", None):
             self.build(base_model.input_shape)
 
-    def call(self, images, training=None):
+    def call(self, images: Images, training: Optional[bool] = None) -> Predictions:
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
         return self.base_model(images)
 
-    def compile(self, *args, jit_compile="auto", **kwargs):
-        """Configures the model as `keras.Model.compile` does.
+    def compile(self, *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
+        """Configures the model as `keras.Model.compile` does, with the same arguments.
 
         Args:
-          *args, **kwargs: as `keras.Model.compile`.
-          jit_compile: whether to compile the steps with XLA; `"auto"`: where there is a GPU and no
-            distribution strategy, since XLA's convolutions are slow on a CPU, and no max pooling in half
-            precision under a penalty, since XLA has no second derivative of that.
+          *args, **kwargs: the arguments of `keras.Model.compile`.
+          jit_compile: whether to compile the steps with XLA. `"auto"` does where there is a GPU and no distribution
+            strategy, since XLA's convolutions are slow on a CPU. It does not with max pooling in half precision under a
+            penalty, since XLA has no second derivative of that.
         """
         if jit_compile == "auto":
             jit_compile = compat.jit_compile_on_this_machine() and not (
-                self.regularizer is not None and _pools_in_half_precision(self.base_model)
+                self.regularizer is not None and pools_in_half_precision(self.base_model)
             )
         super().compile(*args, jit_compile=jit_compile, **kwargs)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels, sample_weight = _unpack(data)
         if self.attack is not None:
-            images = self._attacked(images, labels)
+            images = self._attacked(self.attack, images, labels)
 
         def step(penalized_steps):
             return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
@@ -142,14 +155,14 @@ class FlowRegularizedModel(keras.Model):
             self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels, sample_weight = _unpack(data)
         predictions, penalty = self._predict(images, labels, sample_weight, training=False)
         self._log(self._parts_of_loss(images, labels, sample_weight, predictions, penalty), images)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         own = [self._total_tracker, self._task_tracker]
         if self.regularizer is not None:
             own.append(self._penalty_tracker)
@@ -160,7 +173,7 @@ class FlowRegularizedModel(keras.Model):
         ]
         return own + others
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             "base_model": keras.saving.serialize_keras_object(self.base_model),
@@ -172,7 +185,7 @@ class FlowRegularizedModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Optional[dict[str, Any]] = None) -> "FlowRegularizedModel":
         config = dict(config)
         config["base_model"] = keras.layers.deserialize(config["base_model"], custom_objects=custom_objects)
         config["regularizer"] = keras.saving.deserialize_keras_object(config["regularizer"], custom_objects)
@@ -184,13 +197,13 @@ class FlowRegularizedModel(keras.Model):
         """A variable that a schedule may set."""
         return self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
-    def _attacked(self, images, labels):
+    def _attacked(self, attack, images, labels):
         """The batch, with all but its clean fraction replaced by adversarial images."""
         clean = whole_examples(self.clean_fraction, images)
         chosen = images[clean:]
-        found = self.attack.run(chosen, labels[clean:], model=self, seed=self._step_seed(), stop_when_fooled=False)
+        found = attack.run(chosen, labels[clean:], model=self, seed=self._step_seed(), stop_when_fooled=False)
         scaled = tf.cast(self.attack_scale, found.parameters.dtype) * found.parameters
-        moved = tf.clip_by_value(self.attack.perturbation.apply(chosen, scaled), *self.attack.value_range)
+        moved = tf.clip_by_value(attack.perturbation.apply(chosen, scaled), *attack.value_range)
         attacked = tf.concat([images[:clean], moved], axis=0)
         return tf.ensure_shape(attacked, images.shape)
 
@@ -210,12 +223,7 @@ class FlowRegularizedModel(keras.Model):
             ) from error
 
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
-        """The predictions, and the penalty if it is taken.
-
-        Args:
-          images, labels, sample_weight, training: as in Keras.
-          penalized_steps: for how many steps the penalty stands; 0 for no penalty.
-        """
+        """The predictions, and the penalty if it is taken, which stands for a number of steps; 0 for no penalty."""
         if self.regularizer is None or not penalized_steps:
             return self(images, training=training), None
         return self.regularizer(
@@ -254,19 +262,9 @@ class FlowRegularizedModel(keras.Model):
         return random.fold_in(tf.stack([self.seed, step]), replica)
 
 
-def classifier_of(model):
+def classifier_of(model: KerasModel) -> KerasModel:
     """The classifier itself: the base model of a `FlowRegularizedModel`, or the model."""
     return model.base_model if isinstance(model, FlowRegularizedModel) else model
-
-
-def _pools_in_half_precision(model):
-    kinds = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
-    return any(
-        isinstance(layer, kinds)
-        and layer.compute_dtype in ("float16", "bfloat16")
-        and not getattr(layer, "has_closed_form", False)
-        for layer in compat.all_layers(model)
-    )
 
 
 def _unpack(data):
@@ -278,15 +276,3 @@ def _unpack(data):
 
 def _replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def _expect_classifier(model):
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected `base_model` to be a keras.Model. Received {model!r}.")
-    for kind in ("inputs", "outputs"):
-        tensors = getattr(model, kind, None) or []
-        if len(tensors) > 1:
-            raise ValueError(
-                "Expected `base_model` to map one batch of images to one batch of predictions. "
-                f"Received a model with {len(tensors)} {kind}."
-            )

@@ -1,5 +1,6 @@
 """The worst case over a fixed choice of attacks."""
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 import keras
@@ -19,7 +20,7 @@ from keras_flowreg.perturbations import Flow, Perturbation
 from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 # The cheapest come first: those after a member do not search the examples that it has fooled.
-_MEMBERS: tuple[tuple[type[Attack], dict[str, Any]], ...] = (
+_MEMBERS: tuple[tuple[Callable[..., Attack], dict[str, Any]], ...] = (
     (RandomFlow, {"draws": 5}),
     (FlowFGSM, {}),
     (FlowFrankWolfe, {"steps": 20}),
@@ -56,6 +57,7 @@ class AutoDeform(Attack):
     parameter-free attacks", 2020, for the idea.
     """
 
+    epsilon: float
     needs_gradient = False
     is_compiled = False
 

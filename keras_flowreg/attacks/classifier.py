@@ -9,11 +9,14 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from keras_flowreg.types import Images, KerasModel, Labels, LossFunction, Number, Predictions
+from keras_flowreg.types import Images, KerasModel, Labels, Number, Predictions
+
+if TYPE_CHECKING:
+    from keras_flowreg.attacks.search import RaisedLoss
 
 # What is measured of predictions: each a [batch].
 Measure = Callable[[Predictions], Sequence[tf.Tensor]]
@@ -64,7 +67,7 @@ class Classifier:
         return predictions, gradients
 
     def differentiate_loss(
-        self, images: Images, labels: Labels, raised: LossFunction, scale: Number = 1.0
+        self, images: Images, labels: Labels, raised: "RaisedLoss", scale: Number = 1.0
     ) -> tuple[Predictions, tf.Tensor]:
         """The predictions, and the gradient of a `RaisedLoss`, times a number."""
 
@@ -115,7 +118,7 @@ class TracedClassifier(Classifier):
         """The shape and dtype of the predictions."""
         return tf.TensorSpec.from_tensor(self._forward.structured_outputs)
 
-    def probe_gradient(self, images: Images, labels: Labels, raised: LossFunction) -> bool:
+    def probe_gradient(self, images: Images, labels: Labels, raised: "RaisedLoss") -> bool:
         """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too."""
         if not self.has_gradient:
             try:
@@ -129,7 +132,7 @@ class TracedClassifier(Classifier):
         return self._forward(images)
 
     def differentiate_loss(
-        self, images: Images, labels: Labels, raised: LossFunction, scale: Number = 1.0
+        self, images: Images, labels: Labels, raised: "RaisedLoss", scale: Number = 1.0
     ) -> tuple[Predictions, tf.Tensor]:
         def differentiate(images, labels, scale):
             return super(TracedClassifier, self).differentiate_loss(images, labels, raised, scale)

@@ -35,6 +35,8 @@ class FlowFGSM(Attack):
     Reference: Goodfellow et al., "Explaining and harnessing adversarial examples", 2015.
     """
 
+    epsilon: float
+
     def __init__(
         self,
         epsilon: float,

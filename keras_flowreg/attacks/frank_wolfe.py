@@ -52,6 +52,8 @@ class FlowFrankWolfe(Attack):
     linearization. To linearize only the model, and not the warp, is this library's idea.
     """
 
+    epsilon: float
+
     def __init__(
         self,
         epsilon: float,

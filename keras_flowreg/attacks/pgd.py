@@ -50,6 +50,8 @@ class PGD(Attack):
     method; Dong et al., "Boosting adversarial attacks with momentum", 2018, for the momentum.
     """
 
+    epsilon: float
+
     def __init__(
         self,
         perturbation: Perturbation,

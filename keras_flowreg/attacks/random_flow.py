@@ -33,6 +33,7 @@ class RandomFlow(Attack):
       TypeError: if an option is unknown.
     """
 
+    epsilon: float
     needs_gradient = False
 
     def __init__(

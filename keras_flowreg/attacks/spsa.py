@@ -48,6 +48,7 @@ class FlowSPSA(Attack):
     with Adam; Spall, 1992, for the estimate.
     """
 
+    epsilon: float
     needs_gradient = False
 
     def __init__(

@@ -44,6 +44,7 @@ class FlowSquare(Attack):
     search", 2020, for additive noise; here a patch is displaced instead.
     """
 
+    epsilon: float
     needs_gradient = False
 
     def __init__(

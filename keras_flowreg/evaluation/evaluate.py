@@ -219,10 +219,10 @@ def _first_batch(dataset, examples):
 
 def _attack_all(model, batches, runs, journal, progress):
     """`{Run: AttackRecord}`: what each attack did to all examples."""
-    records = {run: [] for run in runs}
-    for number, batch in enumerate(batches):
+    records: dict[Run, list[AttackRecord]] = {run: [] for run in runs}
+    for number, (images, labels) in enumerate(batches):
         for run, search in runs.items():
-            records[run].append(_attack(model, *batch, search, run, number, journal))
+            records[run].append(_attack(model, images, labels, search, run, number, journal))
         progress.update(number + 1, _so_far(records))
     return {run: AttackRecord.joined(parts) for run, parts in records.items()}
 

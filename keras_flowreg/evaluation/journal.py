@@ -18,8 +18,8 @@ class Journal:
     The first line holds the settings. A last line that was cut off by a kill is dropped.
 
     Args:
-      path: of the file; `None` to keep nothing.
-      settings: what the records belong to, as plain values.
+      path: the path of the file; `None` to keep nothing.
+      settings: the settings that the records belong to, as plain values.
 
     Raises:
       ValueError: if the file holds something else, or records of other settings.
@@ -34,12 +34,12 @@ class Journal:
 
     def __init__(self, path: Optional[Union[str, os.PathLike]], settings: Mapping[str, Any]):
         self._path = None if path is None else os.fspath(path)
-        self._records = {}
+        self._records: dict = {}
         if self._path is None:
             return
-        lines = self._read()
+        lines = _read(self._path)
         if not lines:
-            self._write({"settings": settings})
+            _write(self._path, {"settings": settings})
         elif lines[0].get("settings") != plain(settings):
             raise ValueError(
                 f"Expected {self._path} to hold partial results of this evaluation: of the same model, attacks and "
@@ -69,33 +69,35 @@ class Journal:
         return AttackRecord.from_dict(line["record"])
 
     def add(self, run: Sequence, batch: int, data: str, record: AttackRecord) -> None:
-        """Keeps the record of a batch; the arguments are those of `find`."""
+        """Keeps the record of a batch. The other arguments are those of `find`."""
         if self._path is not None:
-            self._write({"run": run, "batch": batch, "data": data, "record": record.to_dict()})
+            _write(self._path, {"run": run, "batch": batch, "data": data, "record": record.to_dict()})
 
-    def _read(self):
-        """The lines that are whole; what is cut off is removed from the file."""
-        if not os.path.exists(self._path):
-            return []
-        with open(self._path, "rb") as file:
-            content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self._path, len(whole))
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise ValueError(f"Expected {self._path} to hold partial results. Received {error}.") from None
 
-    def _write(self, line):
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(line), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+def _read(path):
+    """The lines of a file that are whole; what is cut off is removed from it."""
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as file:
+        content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise ValueError(f"Expected {path} to hold partial results. Received {error}.") from None
+
+
+def _write(path, line):
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(plain(line), allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def digest(arrays: Iterable[np.ndarray]) -> str:
-    """A checksum of arrays, by which data or weights are known again: eight hexadecimal digits.
+    """A checksum of arrays, eight hexadecimal digits, which tells whether data or weights are the same.
 
     ```python
     from keras_flowreg.evaluation.journal import digest

@@ -116,8 +116,8 @@ class RobustnessReport:
             _row("clean", "", self.clean_accuracy),
         ]
         for run in self.robust:
-            epsilon = "" if run.epsilon is None else f"{run.epsilon:g}"
-            lines.append(_row(run.attack, epsilon, accuracy(self.robust[run]), self.measures[run]))
+            radius = "" if run.epsilon is None else f"{run.epsilon:g}"
+            lines.append(_row(run.attack, radius, accuracy(self.robust[run]), self.measures[run]))
         for epsilon, robust in self.worst_case().items():
             lines.append(_row("**worst case**", f"{epsilon:g}", accuracy(robust)))
         lines += ["", *(f"- **{finding.check}**: {finding.message}" for finding in self.findings)]
@@ -192,7 +192,7 @@ class RobustnessReport:
         Returns:
           The axes.
         """
-        curves = {name: {} for name in dict.fromkeys(run.attack for run in self.robust)}
+        curves: dict[str, dict] = {name: {} for name in dict.fromkeys(run.attack for run in self.robust)}
         for run, robust in self.robust.items():
             start = {} if run.epsilon is None else {0.0: self.clean_accuracy.value}
             curves[run.attack] |= {**start, run.epsilon: float(np.mean(robust))}

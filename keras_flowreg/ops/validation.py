@@ -5,10 +5,11 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, Optional, TypeVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.types import FlowField, Images, JitCompile, Labels, ValueRange
+from keras_flowreg.types import FlowField, Images, JitCompile, KerasModel, Labels, ValueRange
 
 _Value = TypeVar("_Value")
 # The part of a value range by which rounding may lead outside of it, as after a resize.
@@ -200,6 +201,20 @@ def expect_instance(name: str, value: Any, cls: type[_Value]) -> _Value:
         article = "an" if cls.__name__[0] in "AEIOU" else "a"
         raise TypeError(f"Expected `{name}` to be {article} {cls.__name__}. Received {_short(value)}.")
     return value
+
+
+def expect_classifier(name: str, model: KerasModel) -> KerasModel:
+    """Checks that a Keras model has one input and one output; returns it."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected `{name}` to be a keras.Model. Received {model!r}.")
+    for side in ("inputs", "outputs"):
+        tensors = getattr(model, side, None) or []
+        if len(tensors) > 1:
+            raise ValueError(
+                f"Expected `{name}` to map one batch of images to one batch of predictions. "
+                f"Received a model with {len(tensors)} {side}."
+            )
+    return model
 
 
 def _short(value):
