@@ -1,4 +1,7 @@
-.PHONY: test demo
+.PHONY: lint test demo
+
+lint:
+	scripts/lint
 
 test:
 	scripts/test all
