@@ -107,10 +107,11 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_attacks_share_what_is_traced(self):
         model = Preprocessed()
-        for attack in (fr.attacks.FlowFGSM(EPSILON), fr.attacks.FlowPGD(EPSILON, steps=2), *GRADIENT_FREE[:-1]):
+        for attack in (*BY_GRADIENT, *GRADIENT_FREE[:-1]):
             for size in (8, 3, 8):
                 attack(self.images[:size], self.labels[:size], model=model)
-        self.assertEqual(model.python_calls, 2)
+        # Predictions, the gradients of two losses, and what ADef and StAdv differentiate.
+        self.assertEqual(model.python_calls, 5)
 
     @parameterized.parameters("margin", "log_odds", "sparse_categorical_crossentropy", None)
     def test_nothing_is_compiled_twice(self, loss):
