@@ -15,16 +15,17 @@ from keras_flowreg.evaluation.journal import digest
 from keras_flowreg.layers import keras_operations
 from keras_flowreg.models import classifier_of
 from keras_flowreg.ops.validation import expect_value_range
+from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
 
 CARD_NAMES = ("model_card.json", "model_card.md")
 
 
 def export(
-    model: keras.Model,
+    model: KerasModel,
     path: Union[str, os.PathLike],
     *,
     image_shape: Optional[tuple[int, int, int]] = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: ValueRange = (0.0, 1.0),
     uint8_images: bool = False,
     probabilities: bool = False,
     report: Optional[RobustnessReport] = None,
@@ -118,9 +119,9 @@ class ReusableClassifier(tf.train.Checkpoint):
 
     def __init__(
         self,
-        classifier: keras.Model,
+        classifier: KerasModel,
         image_shape: tuple[int, int, int],
-        value_range: tuple[float, float],
+        value_range: ValueRange,
         uint8_images: bool,
         probabilities: bool,
     ):
@@ -138,7 +139,7 @@ class ReusableClassifier(tf.train.Checkpoint):
         ]
 
     @tf.function(autograph=False)
-    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def __call__(self, images: Images, training: bool = False) -> Predictions:
         return self._predict(images, training)
 
 
@@ -170,7 +171,7 @@ def _classes(classifier, image_shape):
 
 
 def _image_shape(classifier, image_shape):
-    """The shape of an image: as given, or as the classifier knows it."""
+    """The shape of an image, if it is given; otherwise the one that the classifier knows."""
     known = tuple(classifier.inputs[0].shape[1:]) if getattr(classifier, "inputs", None) else None
     shape = known if image_shape is None else tuple(image_shape)
     if shape is None or len(shape) != 3:

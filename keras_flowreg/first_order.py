@@ -1,9 +1,7 @@
 """First-order bounds on how far a flow raises the loss: by the flow gradient, and by the input gradient."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional
 
-import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
@@ -11,6 +9,7 @@ from keras_flowreg.gradients import input_gradients
 from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of
 from keras_flowreg.ops.warp import ONE_SIDED_RULES, image_gradients
 from keras_flowreg.perturbations import Flow
+from keras_flowreg.types import Images, KerasModel, Labels, Loss, PerExample
 
 
 class FirstOrderBounds(NamedTuple):
@@ -22,16 +21,16 @@ class FirstOrderBounds(NamedTuple):
     ```
     """
 
-    flow: tf.Tensor  # [batch]: the most that a flow does
-    input: tf.Tensor  # [batch]: the most that an image changed by as much does
+    flow: PerExample  # the most that a flow does
+    input: PerExample  # the most that an image changed by as much does
 
 
 def first_order_bounds(
-    model: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    model: KerasModel,
+    images: Images,
+    labels: Labels,
     epsilon: float,
-    loss: Optional[Union[str, Callable]] = None,
+    loss: Optional[Loss] = None,
     *,
     norm: str = "linf",
 ) -> FirstOrderBounds:
@@ -45,9 +44,9 @@ def first_order_bounds(
 
         flow = ε · ‖g‖_*,    g = ∂loss/∂f at zero
 
-    which the steepest flow of the ball reaches for a small ε. A warp has a kink at zero flow: of the two
-    one-sided derivatives in each direction that with the greater rise is taken. By the input gradient, with
-    Hölder's inequality, for the change δ of the image's values that a flow can make, to first order,
+    which the steepest flow of the ball attains for a small ε. A warp has a kink at zero flow. Of the two one-sided
+    derivatives in each direction, the one with the greater rise is taken. By the input gradient, with Hölder's inequality,
+    for the change δ of the image's values that a flow can make, to first order,
 
         input = min over (p, q) of ‖∂loss/∂x‖_q · max ‖δ‖_p,    1/p + 1/q = 1,  p = 1, 2, ∞
 

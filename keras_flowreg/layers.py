@@ -159,7 +159,12 @@ def twice_differentiable(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def pools_in_half_precision(model: KerasModel) -> bool:
-    """Whether a model has max pooling in half precision, of which XLA has no second derivative."""
+    """Whether a model has max pooling in half precision, of which XLA has no second derivative.
+
+    ```python
+    print(fr.layers.pools_in_half_precision(model))  # False
+    ```
+    """
     pooling_layers = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
     return any(
         isinstance(layer, pooling_layers)

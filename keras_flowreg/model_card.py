@@ -4,18 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, Optional
 
-import keras
-
 from keras_flowreg import compat
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.plain import plain
 from keras_flowreg.models import FlowRegularizedModel, classifier_of
+from keras_flowreg.types import KerasModel
 
 SCHEMA_VERSION = 1
 
 
 def describe(
-    model: keras.Model,
+    model: KerasModel,
     *,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
@@ -27,9 +26,9 @@ def describe(
     Args:
       model: the Keras model. A `FlowRegularizedModel` also tells how it was trained.
       inputs: shape, dtype and values of the images that the export takes.
-      outputs: what the export gives: the kind, `"logits"` or `"probabilities"`, and the number of classes.
+      outputs: whether the export gives `"logits"` or `"probabilities"`, and for how many classes.
       report: a report of the model, if there is one.
-      recipe: what else there is to say of its training, as plain values.
+      recipe: how it was trained otherwise, as plain values.
 
     Returns:
       A dictionary of plain values.

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
+from keras_flowreg.types import ValueRange
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,8 +30,8 @@ def plot_accuracy(
       curves: `{label: {ε: accuracy}}`, with ε in pixels, and 0 for the clean accuracy. An accuracy is a number, or
         `(value, low, high)`, such as `evaluation.Accuracy`: its interval is drawn as a band. `{label: {None:
         accuracy}}` is an attack without a radius: a dotted line from side to side.
-      styles: `{label: {option of axes.plot: value}}`, for curves that should not look as they do by themselves.
-      ylabel: what the accuracy is.
+      styles: `{label: {option of axes.plot: value}}`, for curves that should not have the default look.
+      ylabel: the label of the vertical axis.
 
     Returns:
       The axes.
@@ -62,15 +64,13 @@ def plot_accuracy(
     return axes
 
 
-def draw_image(
-    axes: "Axes", image: np.ndarray, title: str = "", *, value_range: tuple[float, float] = (0.0, 1.0)
-) -> None:
+def draw_image(axes: "Axes", image: np.ndarray, title: str = "", *, value_range: ValueRange = (0.0, 1.0)) -> None:
     """Draws a grey or colour image.
 
     Args:
       axes: Matplotlib axes.
       image: `[height, width, channels]`, of one channel or three. The mean of any other number is drawn.
-      title: what stands above it.
+      title: the text above it.
       value_range: the least and the greatest value of an image.
 
     ```python
@@ -93,7 +93,7 @@ def draw_flow(
     title: str = "",
     *,
     magnify: float = 2.0,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: ValueRange = (0.0, 1.0),
 ) -> None:
     """Draws a flow as arrows over its image, which is dimmed.
 
@@ -104,7 +104,7 @@ def draw_flow(
       axes: Matplotlib axes.
       image: `[height, width, channels]`.
       flow: `[height, width, 2]`, `(dy, dx)` in pixels.
-      title: what stands above it.
+      title: the text above it.
       magnify: how many times longer than the displacement an arrow is.
       value_range: the least and the greatest value of an image.
 
@@ -132,7 +132,7 @@ def draw_gallery(
     deformed: np.ndarray,
     captions: Sequence[tuple[str, str]],
     *,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: ValueRange = (0.0, 1.0),
 ) -> "Figure":
     """Draws what an attack did to each of a few images, one image a row.
 
@@ -143,7 +143,7 @@ def draw_gallery(
       images: `[rows, height, width, channels]`.
       flows: `[rows, height, width, 2]`, `(dy, dx)` in pixels.
       deformed: the deformed images, of the shape of `images`.
-      captions: for each row, what stands above the original and above the deformed image.
+      captions: for each row, the texts above the original and above the deformed image.
       value_range: the least and the greatest value of an image.
 
     Returns:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.types import Images, KerasModel, Predictions
+
 _SIGNATURE = "serving_default"
 
 
@@ -35,14 +37,14 @@ class SavedClassifier(keras.Model):
         self._predict, variables = _predictor(loaded, handle)
         self._variables_of_loaded = lambda: variables
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
+    def call(self, images: Images) -> Predictions:
         return self._predict(images)
 
     def get_weights(self) -> list[np.ndarray]:
         return [variable.numpy() for variable in self._variables_of_loaded()]
 
 
-def load_classifier(handle: Union[str, os.PathLike]) -> keras.Model:
+def load_classifier(handle: Union[str, os.PathLike]) -> KerasModel:
     """Loads a classifier to attack or to evaluate.
 
     A classifier that was saved without a loss is compiled with the cross-entropy of logits and class indices.

@@ -51,6 +51,16 @@ def imported_parts(module):
             yield from [path[0]] if path else [alias.name for alias in node.names]
 
 
+def public_functions(node):
+    """The functions and methods whose names are public, in a module or a class; constructors and calls too."""
+    for part in node.body:
+        is_public = not getattr(part, "name", "_").startswith("_")
+        if isinstance(part, ast.ClassDef):
+            yield from public_functions(part)
+        elif isinstance(part, ast.FunctionDef) and (is_public or part.name in ("__init__", "__call__")):
+            yield part
+
+
 class ImportsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*map(str, modules()))
     def test_only_downward(self, module):
@@ -62,6 +72,15 @@ class ImportsTest(tf.test.TestCase, parameterized.TestCase):
         for module in modules():
             lines = (PACKAGE / module).with_suffix(".py").read_text(encoding="utf-8").count("\n")
             self.assertLessEqual(lines, 300, module)
+
+    def test_public_signatures_are_annotated(self):
+        for module in modules():
+            for function in public_functions(ast.parse((PACKAGE / module).with_suffix(".py").read_text())):
+                given = function.args
+                arguments = [*given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+                bare = [a.arg for a in arguments if a and a.arg not in ("self", "cls") and a.annotation is None]
+                self.assertEmpty(bare, f"{module}.{function.name}")
+                self.assertTrue(function.returns or function.name == "__init__", f"{module}.{function.name}")
 
     def test_only_compat_asks_for_versions(self):
         for module in modules():

@@ -4,9 +4,6 @@ Reference: Croce and Hein, "Reliable evaluation of adversarial robustness with a
 parameter-free attacks", 2020, whose published code warns of some of these for additive noise.
 """
 
-from collections.abc import Callable
-
-import keras
 import numpy as np
 
 from keras_flowreg.attacks import FlowFrankWolfe, FlowPGD, FlowSquare
@@ -15,6 +12,7 @@ from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding
 from keras_flowreg.gradients import flow_gradients
 from keras_flowreg.ops.losses import takes_logits
+from keras_flowreg.types import KerasModel, LossFunction, ValueRange
 
 CHECKED_EXAMPLES = 64
 # The part of the examples by which chance alone may explain a difference.
@@ -23,12 +21,12 @@ _RADIUS = 0.5  # of the attacks below, in pixels
 
 
 def run(
-    model: keras.Model,
+    model: KerasModel,
     batch: tuple[np.ndarray, np.ndarray],
     report: RobustnessReport,
     *,
-    loss: Callable,
-    value_range: tuple[float, float],
+    loss: LossFunction,
+    value_range: ValueRange,
     seed: int,
 ) -> list[Finding]:
     """Runs every check that the model allows: a model without a gradient is not attacked by gradient.
@@ -39,7 +37,7 @@ def run(
       report: the report to check.
       loss: a Keras loss or a function of `(labels, predictions)`.
       value_range: the least and the greatest value of an image.
-      seed: of the attacks.
+      seed: a whole number, which decides what is random in the attacks.
 
     Returns:
       A `Finding` for each check that found fault.

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
 import keras
@@ -26,19 +26,20 @@ from keras_flowreg.ops.validation import (
     expect_positive_integer,
     expect_value_range,
 )
+from keras_flowreg.types import KerasModel, Loss, LossFunction, ValueRange
 
 _BATCH_SIZE = 128  # for arrays
 
 
 def evaluate_robustness(
-    model: keras.Model,
+    model: KerasModel,
     dataset: Union[tf.data.Dataset, Iterable, tuple[np.ndarray, np.ndarray]],
     attacks: Optional[Union[Attack, Sequence[Attack], Mapping[str, Attack]]] = None,
     epsilons: Union[Sequence[float], Mapping[str, Sequence[float]]] = (0.1, 0.2, 0.4),
     *,
-    loss: Optional[Union[str, Callable]] = None,
+    loss: Optional[Loss] = None,
     examples: Optional[int] = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_range: ValueRange = (0.0, 1.0),
     seed: int = 0,
     resume_from: Optional[Union[str, os.PathLike]] = None,
     check: bool = True,
@@ -60,11 +61,11 @@ def evaluate_robustness(
         `AutoDeform`. An attack with a radius is run at each of `epsilons`, and its own radius is not used. One
         without, such as `RotationTranslation`, is run once.
       epsilons: the radii, in pixels, not negative; or a dictionary of them by an attack's name.
-      loss: what attacks raise that have no loss of their own. `None` for the one that the model is compiled with.
+      loss: the loss that attacks raise which have none of their own; `None` for the one that the model is compiled with.
       examples: how many examples to use, from the first; `None` for all.
       value_range: the least and the greatest value of an image, for `AutoDeform` and the checks. Other attacks have
         their own.
-      seed: of `AutoDeform` and the checks. Other attacks have their own.
+      seed: a whole number, which decides what is random in `AutoDeform` and the checks. Other attacks have their own.
       resume_from: the path of a file for partial results. It is written after every batch. What it already holds is
         not computed again. It belongs to one model, one list of attacks and one data set.
       check: whether to check that the report can be trusted; see `RobustnessReport.findings`.
@@ -108,7 +109,7 @@ class _Search(NamedTuple):
     """An attack, and the loss that it raises."""
 
     attack: Attack
-    loss: Callable
+    loss: LossFunction
 
 
 def _named(attacks):
@@ -128,7 +129,7 @@ def _named(attacks):
         if attack.targeted:
             raise ValueError(
                 "Expected attacks that are not targeted: a report takes labels for the right classes, and a targeted "
-                f"attack for those to reach. Received {name}, which is targeted."
+                f"attack for those to lead the model to. Received {name}, which is targeted."
             )
     return attacks
 

@@ -15,13 +15,13 @@ class AttackRecord:
     """What one attack did to each example of a batch. Two are equal if all their numbers are.
 
     Attributes:
-      success: bool `[batch]`: whether the attack fooled the model.
-      clean_success: bool `[batch]`: whether the model was already wrong without any perturbation.
-      loss: float `[batch]`: of the adversarial images.
-      queries: int `[batch]`: how often the model was run on the image.
-      median: float `[batch]`: the displacement of the median pixel, in pixels.
-      largest: float `[batch]`: the displacement of the pixel that moved farthest.
-      roughness: float `[batch]`: how much neighbouring displacements differ; see `ops.DisplacementStatistics`.
+      success: bool `[batch]`, whether the attack fooled the model.
+      clean_success: bool `[batch]`, whether the model was already wrong without any perturbation.
+      loss: float `[batch]`, the loss of the adversarial images.
+      queries: int `[batch]`, how often the model was run on the image.
+      median: float `[batch]`, the displacement of the median pixel, in pixels.
+      largest: float `[batch]`, the displacement of the pixel that moved farthest, in pixels.
+      roughness: float `[batch]`, how much neighbouring displacements differ; see `ops.DisplacementStatistics`.
       seconds: how long the attack took.
 
     Raises:

@@ -21,22 +21,21 @@ _MEASURES = ("loss", "median", "largest", "roughness", "queries", "seconds")
 
 @dataclasses.dataclass(eq=False)
 class RobustnessReport:
-    """What `evaluate_robustness` returns: which examples are robust to which attack.
+    """Which examples are robust to which attack. `evaluate_robustness` returns one.
 
     Two reports are equal if all that is in them is.
 
     Attributes:
-      settings: what decided the numbers: the checksum of the weights, the loss, every option of the attacks, the
-        seed.
-      versions: of the libraries.
-      examples: how many there are.
-      correct: bool `[examples]`: classified correctly without any perturbation.
-      robust: `{Run: bool [examples]}`: classified correctly, and not fooled by this attack at this radius.
+      settings: all that decided the numbers: the checksum of the weights, the loss, every option of the attacks, the seed.
+      versions: the versions of the libraries.
+      examples: the number of examples.
+      correct: bool `[examples]`, whether the model is right without any perturbation.
+      robust: `{Run: bool [examples]}`, whether the model is right, and this attack at this radius does not fool it.
       measures: `{Run: {name: number}}`, each over the examples that are correct; NaN if there are none. `loss` and
         `roughness` are means, `queries` the mean number of runs of the model on an image. `median` is the median
         of each example's median displacement, `largest` the largest displacement of any pixel, both in pixels
         (see `ops.DisplacementStatistics`). `seconds` is the time for all examples.
-      findings: `Finding`s: why not to trust the report. Empty if nothing was found.
+      findings: a list of `Finding`, the reasons not to trust the report. It is empty if nothing was found.
 
     ```python
     report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.4], check=False)
@@ -141,10 +140,10 @@ class RobustnessReport:
                 "clean_accuracy": self.clean_accuracy._asdict(),
                 "correct": _bits(self.correct),
                 "runs": [
-                    {**run._asdict(), **_judged(robust), **self.measures[run]} for run, robust in self.robust.items()
+                    {**run._asdict(), **_summary(robust), **self.measures[run]} for run, robust in self.robust.items()
                 ],
                 "worst_case": [
-                    {"epsilon": epsilon, **_judged(robust)} for epsilon, robust in self.worst_case().items()
+                    {"epsilon": epsilon, **_summary(robust)} for epsilon, robust in self.worst_case().items()
                 ],
             }
         )
@@ -237,7 +236,7 @@ def _cell(number, digits):
     return "" if number is None or np.isnan(number) else f"{number:.{digits}f}"
 
 
-def _judged(robust):
+def _summary(robust):
     """What the report holds of a bool `[examples]`."""
     return {"accuracy": accuracy(robust)._asdict(), "robust": _bits(robust)}
 

@@ -17,10 +17,10 @@ class Perturbation:
 
     ```python
     class Brightness(fr.perturbations.Perturbation):
-        def parameter_shape(self, images: Images) -> tf.Tensor:
+        def parameter_shape(self, images):
             return tf.stack([tf.shape(images)[0], 1])
 
-        def apply(self, images: Images, parameters: Parameters) -> tf.Tensor:
+        def apply(self, images, parameters):
             return images + parameters[:, :, tf.newaxis, tf.newaxis]
 
     gradients = fr.perturbation_gradients(model, Brightness(), images, labels)  # [batch, 1]
