@@ -13,7 +13,7 @@ from keras_flowreg.types import Images, KerasModel, Labels, Loss, PerExample
 
 
 class FirstOrderBounds(NamedTuple):
-    """By how much a flow of radius ε raises each example's loss, to first order; see `first_order_bounds`.
+    """How far a flow of radius ε raises each example's loss, to first order. `first_order_bounds` returns them.
 
     ```python
     bounds = fr.first_order_bounds(model, images, labels, epsilon=0.1)

@@ -141,7 +141,7 @@ _COUNTERPARTS: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
 
 
 def twice_differentiable(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """A new layer like another one. It is this module's `BatchNormalization` or `MaxPooling2D` where that was Keras's.
+    """A layer of the same configuration, which is quick to differentiate twice where this module has such a layer.
 
     ```python
     quick = keras.models.clone_model(model, clone_function=fr.layers.twice_differentiable)

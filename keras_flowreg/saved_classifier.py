@@ -13,7 +13,7 @@ _SIGNATURE = "serving_default"
 
 
 class SavedClassifier(keras.Model):
-    """A SavedModel as a Keras model: images to predictions.
+    """A SavedModel as a Keras model, from images to predictions.
 
     It calls the SavedModel if that can be called, else its signature `serving_default`. Its weights cannot be
     trained. `load_classifier` makes one, and compiles it.

@@ -22,7 +22,7 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class ADef(Attack):
-    """Steps to where the linearized model puts the boundary of a neighbouring class, with the smallest field.
+    """Searches for the smallest deformation that fools the model, by Newton steps to the nearest class's boundary.
 
         θ ← θ - (1 + overshoot) · F_k / ‖∂F_k/∂θ‖² · ∂F_k/∂θ,    F_k = z_k - z_label < 0
 

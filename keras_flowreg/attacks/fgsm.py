@@ -15,7 +15,9 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class FlowFGSM(Attack):
-    """The flow of the ball along which the loss of the clean image rises most: f = ε · steepest(∂loss/∂f at 0).
+    """One gradient step to the border of the ball: f = ε · steepest(∂loss/∂f at 0).
+
+    That is the flow along which the loss of the clean image rises most.
 
     ```python
     adversarial_images = fr.attacks.FlowFGSM(epsilon=0.4)(images, labels, model=model)

@@ -64,7 +64,7 @@ class Examples(NamedTuple):
 
 
 class RaisedLoss(NamedTuple):
-    """The loss that a search raises. It is equal to another of the same loss, by which compiled gradients are found."""
+    """The loss that a search raises. Two of the same loss are equal, so that compiled gradients are found again."""
 
     loss: LossFunction
     targeted: bool

@@ -13,9 +13,10 @@ from keras_flowreg.evaluation.record import AttackRecord
 
 
 class Journal:
-    """Records of finished work, one JSON object a line, each flushed to the disk before the next is computed.
+    """A file of finished work, so that an evaluation that was killed can go on.
 
-    The first line holds the settings. A last line that was cut off by a kill is dropped.
+    It has one JSON object a line. The first one holds the settings. Each line is flushed to the disk before the next is
+    computed. A last line that was cut off is dropped.
 
     Args:
       path: the path of the file; `None` to keep nothing.

@@ -80,7 +80,7 @@ class AttackRecord:
         return len(self.success)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values; a number that is not finite becomes `None`."""
+        """The record as plain values. A number that is not finite becomes `None`."""
         return plain({name: getattr(self, name) for name in (*_DTYPES, "seconds")})
 
     def __eq__(self, other):

@@ -111,7 +111,7 @@ class Perturbation:
 
 
 class TapeLinearized(Perturbation):
-    """Another perturbation, differentiated by a tape through its `apply`. It is the check on a closed form.
+    """Another perturbation, differentiated by a tape through its `apply`. It checks a closed form.
 
     ```python
     flow = fr.perturbations.TapeLinearized(fr.perturbations.Flow())
