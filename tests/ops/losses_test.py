@@ -9,7 +9,6 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg.ops import per_example_loss
-from keras_flowreg.ops.labels import is_correct
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, name_of, resolve_loss
 
 LOGITS = np.array([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]], "float32")
@@ -74,14 +73,6 @@ class ResolveLossTest(tf.test.TestCase):
 
 
 class LabelsTest(tf.test.TestCase):
-    def test_is_correct(self):
-        logits = tf.constant(LOGITS)
-        self.assertAllEqual(is_correct(tf.constant([0, 1]), logits), [True, False])
-        self.assertAllEqual(is_correct(tf.constant([[0], [2]]), logits), [True, True])
-        self.assertAllEqual(is_correct(tf.one_hot([1, 2], 3), logits), [False, True])
-        with self.assertRaisesRegex(ValueError, "at least two classes"):
-            is_correct(tf.constant([0, 1]), logits[:, :1])
-
     def test_out_of_range(self):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         for label in (-1, 3):
