@@ -28,24 +28,25 @@ class Recipe:
     """How to train one model.
 
     Attributes:
-      method: one of `METHODS`.
-      weight: of the gradient penalty.
-      penalized_loss: whose gradient is penalized, as `fr.GradientRegularizer` takes it; `None`: the trained loss's.
-      random_start: standard deviation of the penalty's start: in pixels, or in values for `input_gradient`.
+      method: what trains against deformations, one of `METHODS`.
+      weight: the weight of the gradient penalty.
+      penalized_loss: the loss whose gradient is penalized, as `fr.GradientRegularizer` takes it; `None` for the trained
+        loss.
+      random_start: the standard deviation of the penalty's start, in pixels; in values for `input_gradient`.
       lattice: the warp's derivative at a pixel, for `flow_gradient`.
       gradient_norm: what is penalized of the gradient: `"squared_l2"`, `"l2"` or `"l1"`.
       gradient_at: where the penalized gradient is taken: `"start"` or `"identity"`.
       penalty_method: how the penalty is differentiated: `"exact"` or `"finite_difference"`.
-      model_mode: in which the penalized gradient is taken: `"training"` or `"inference"`.
+      model_mode: the mode of the network in which the gradient is taken: `"training"` or `"inference"`.
       penalty_every: the penalty is taken in each `penalty_every`-th step.
       fraction: the part of each batch whose penalty is taken.
-      deformation: the attack of `deformation_training`, one of `DEFORMATIONS`.
-      epsilon: radius of the training attack: in pixels, or in values for `intensity_training`.
-      steps: of the training attack.
+      deformation: the attack that `deformation_training` trains on, one of `DEFORMATIONS`.
+      epsilon: the radius of that attack, in pixels; in values for `intensity_training`.
+      steps: the steps of that attack.
       clean_fraction: the part of each batch that is not attacked.
-      label_smoothing: the part of each label's probability that is shared among all classes.
-      activation: of the network's hidden layers, one of `architectures.ACTIVATIONS`.
-      schedule: how long and how fast.
+      label_smoothing: the part of each label's probability that all classes share.
+      activation: the activation of the network's hidden layers, one of `architectures.ACTIVATIONS`.
+      schedule: how long and how fast to train.
     """
 
     method: str

@@ -15,13 +15,13 @@ class Schedule:
     """How long and how fast to train.
 
     Attributes:
-      epochs: passes over the training examples.
-      learning_rate: at the start; it falls to zero along half a cosine, if there are no milestones.
+      epochs: how often each training example is seen.
+      learning_rate: the learning rate at the start; without milestones it falls to zero along half a cosine.
       milestones: epochs after each of which the learning rate is divided by ten.
-      momentum: of the gradient descent.
-      weight_decay: decoupled, each step; 0 for none.
-      clip_norm: the longest gradient of all weights together; `None` for any. The penalty of a few hard
-        examples can be very steep, and one such step can collapse the network to a constant.
+      momentum: the momentum of the gradient descent.
+      weight_decay: the part of each weight that a step takes away, times the learning rate; 0 for none.
+      clip_norm: the longest that the gradient of all weights together may be; `None` for any length. The penalty of a
+        few hard examples can be very steep, and one such step can collapse the network to a constant.
       warmup: the fraction of the epochs over which the penalty's weight and the attack's flows rise.
     """
 

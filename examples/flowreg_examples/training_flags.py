@@ -35,28 +35,32 @@ def define_training_flags():
     """Those of data sets and models, --method, what changes its recipe, --validation_size, --train_size, --output."""
     define_dataset_flags()
     define_model_flags()
-    flags.DEFINE_enum("method", "flow_gradient", recipes.METHODS, "what is trained against deformations with")
-    flags.DEFINE_float("weight", None, "of the penalty", lower_bound=0)
+    flags.DEFINE_enum("method", "flow_gradient", recipes.METHODS, "how to train against deformations")
+    flags.DEFINE_float("weight", None, "weight of the penalty", lower_bound=0)
     flags.DEFINE_enum(
-        "penalized_loss", None, losses.NAMED_LOSSES, "whose gradient is penalized, if not the trained loss"
+        "penalized_loss", None, losses.NAMED_LOSSES, "the loss whose gradient is penalized; the trained one by default"
     )
-    flags.DEFINE_float("random_start", None, "the penalty's, in pixels or values", lower_bound=0)
+    flags.DEFINE_float(
+        "random_start", None, "standard deviation of the penalty's start, in pixels or values", lower_bound=0
+    )
     flags.DEFINE_enum("lattice", None, warp.LATTICE_RULES, "the warp's derivative at a pixel")
-    flags.DEFINE_enum("gradient_norm", None, regularizers.GRADIENT_NORMS, "of the penalized gradient")
-    flags.DEFINE_enum("gradient_at", None, regularizers.GRADIENT_PLACES, "where it is taken")
-    flags.DEFINE_enum("penalty_method", None, regularizers.METHODS, "how it is differentiated")
-    flags.DEFINE_enum("model_mode", None, regularizers.MODEL_MODES, "in which the penalized gradient is taken")
+    flags.DEFINE_enum("gradient_norm", None, regularizers.GRADIENT_NORMS, "what is penalized of the gradient")
+    flags.DEFINE_enum("gradient_at", None, regularizers.GRADIENT_PLACES, "where the penalized gradient is taken")
+    flags.DEFINE_enum("penalty_method", None, regularizers.METHODS, "how the penalty is differentiated")
+    flags.DEFINE_enum(
+        "model_mode", None, regularizers.MODEL_MODES, "the network's mode in which the penalized gradient is taken"
+    )
     flags.DEFINE_integer("penalty_every", None, "take the penalty in each so many-th step", lower_bound=1)
     flags.DEFINE_float("fraction", None, "the part of a batch whose penalty is taken", lower_bound=0, upper_bound=1)
     flags.DEFINE_enum("deformation", None, list(recipes.DEFORMATIONS), "the attack of deformation_training")
-    flags.DEFINE_float("epsilon", None, "the training attack's radius, in pixels or values", lower_bound=0)
-    flags.DEFINE_integer("attack_steps", None, "of the training attack", lower_bound=1)
+    flags.DEFINE_float("epsilon", None, "radius of the training attack, in pixels or values", lower_bound=0)
+    flags.DEFINE_integer("attack_steps", None, "steps of the training attack", lower_bound=1)
     flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)
     flags.DEFINE_float("label_smoothing", None, "the part of a label that all classes share", 0, 1)
-    flags.DEFINE_enum("activation", None, architectures.ACTIVATIONS, "of the network's hidden layers")
+    flags.DEFINE_enum("activation", None, architectures.ACTIVATIONS, "activation of the network's hidden layers")
     flags.DEFINE_integer("epochs", None, "passes over the training examples", lower_bound=1)
-    flags.DEFINE_float("learning_rate", None, "at the start", lower_bound=0)
-    flags.DEFINE_float("weight_decay", None, "of the gradient descent", lower_bound=0)
+    flags.DEFINE_float("learning_rate", None, "learning rate at the start", lower_bound=0)
+    flags.DEFINE_float("weight_decay", None, "weight decay of the gradient descent", lower_bound=0)
     flags.DEFINE_float("warmup", None, "fraction of the epochs over which penalty and attack rise", 0, 1)
     flags.DEFINE_integer("validation_size", 1000, "training images held out", lower_bound=0)
     flags.DEFINE_integer("train_size", None, "training images to use; all by default", lower_bound=1)
