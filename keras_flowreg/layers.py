@@ -28,9 +28,9 @@ class DenseImageWarp(keras.layers.Layer):
     ```
 
     Args:
+      lattice: the derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
       implementation: which warp is used: `"native"`, `"tfa"` (TensorFlow Addons'), or `"auto"` (that one where it is
         installed).
-      lattice: the derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
       **kwargs: the options of `keras.layers.Layer`.
 
     Call arguments:
@@ -41,11 +41,11 @@ class DenseImageWarp(keras.layers.Layer):
       ValueError: if an option is unknown, or TensorFlow Addons is asked for and missing.
     """
 
-    def __init__(self, implementation: str = "auto", lattice: str = "central", **kwargs: Any):
+    def __init__(self, lattice: str = "central", implementation: str = "auto", **kwargs: Any):
         super().__init__(**kwargs)
+        self.lattice = expect_one_of("lattice", lattice, warp.DERIVATIVE_RULES)
         warp.resolve_implementation(implementation)
         self.implementation = implementation
-        self.lattice = expect_one_of("lattice", lattice, warp.DERIVATIVE_RULES)
 
     def call(self, images: Images, flow: FlowField) -> tf.Tensor:
         return warp.dense_image_warp(images, flow, self.lattice, self.implementation)
@@ -54,7 +54,7 @@ class DenseImageWarp(keras.layers.Layer):
         return images_shape
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "implementation": self.implementation, "lattice": self.lattice}
+        return {**super().get_config(), "lattice": self.lattice, "implementation": self.implementation}
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")

@@ -1,10 +1,13 @@
 """Tests of the Keras layers: the warp, and the counterparts of Keras's own."""
 
+import inspect
+
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+import keras_flowreg as fr
 from keras_flowreg import compat, layers
 from tests import oracle
 
@@ -18,10 +21,17 @@ class DenseImageWarpTest(tf.test.TestCase, parameterized.TestCase):
         self.images = random.rand(2, 4, 6, 3).astype("float32")
         self.flow = random.uniform(-2, 2, [2, 4, 6, 2]).astype("float32")
 
+    def test_the_options_are_those_of_the_function(self):
+        def options(function):
+            parameters = inspect.signature(function).parameters
+            return [(name, parameters[name].default) for name in parameters if name in ("lattice", "implementation")]
+
+        self.assertEqual(options(layers.DenseImageWarp.__init__), options(fr.ops.dense_image_warp))
+
     @parameterized.parameters(*IMPLEMENTATIONS)
     def test_in_a_functional_model(self, implementation):
         inputs = [keras.Input([4, 6, 3]), keras.Input([4, 6, 2])]
-        layer = layers.DenseImageWarp(implementation)
+        layer = layers.DenseImageWarp(implementation=implementation)
         model = keras.Model(inputs, layer(*inputs))
         self.assertAllClose(
             model.predict([self.images, self.flow], verbose=0), oracle.warp(self.images, self.flow), atol=1e-5
@@ -32,7 +42,7 @@ class DenseImageWarpTest(tf.test.TestCase, parameterized.TestCase):
         flow = tf.constant(np.round(self.flow) if whole else self.flow)
         with tf.GradientTape() as tape:
             tape.watch(flow)
-            output = layers.DenseImageWarp(implementation, lattice="forward")(self.images, flow)
+            output = layers.DenseImageWarp("forward", implementation)(self.images, flow)
         upstream = np.ones_like(self.images)
         self.assertAllClose(
             tape.gradient(output, flow),
@@ -41,14 +51,14 @@ class DenseImageWarpTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     def test_configuration_round_trip(self):
-        layer = layers.DenseImageWarp("native", lattice="backward", name="warp")
+        layer = layers.DenseImageWarp("backward", "native", name="warp")
         copy = layers.DenseImageWarp.from_config(layer.get_config())
         self.assertEqual(copy.get_config(), layer.get_config())
         self.assertEqual([copy.implementation, copy.lattice, copy.name], ["native", "backward", "warp"])
 
     def test_bad_options(self):
         with self.assertRaisesRegex(ValueError, "Expected `implementation`"):
-            layers.DenseImageWarp("best")
+            layers.DenseImageWarp(implementation="best")
         with self.assertRaisesRegex(ValueError, "Expected `lattice`"):
             layers.DenseImageWarp(lattice="two_sided")
 

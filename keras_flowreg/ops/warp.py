@@ -26,7 +26,7 @@ IMPLEMENTATIONS = ("auto", "tfa", "native")
 
 
 def dense_image_warp(
-    images: Images, flow: FlowField, lattice: str = "central", implementation: str = "native"
+    images: Images, flow: FlowField, lattice: str = "central", implementation: str = "auto"
 ) -> tf.Tensor:
     """Warps images along a dense flow.
 
