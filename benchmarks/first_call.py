@@ -4,11 +4,13 @@ r"""Measures what an attack costs beside its search: the first call, the memory 
 
 The first call of an attack on a model traces and compiles it; what the second takes is the search itself. AutoDeform has
 six members, which should share that work. Then many attacks, each of another radius, are made and run one after another
-on one small model, whose process should not grow; and a model that was attacked is deleted, and should be freed. Each
-measurement is made in a process of its own.
+on one small model, whose process should not grow: what is kept of the latest attacks fills up first, and what is lost
+grows to the end. And a model that was attacked is deleted, and should be freed. Each measurement is made in a process of
+its own.
 """
 
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -30,7 +32,7 @@ from flowreg_examples import architectures
 _ARCHITECTURE = flags.DEFINE_string("architecture", "MobileNetV2", "the network, by its name in keras.applications")
 _IMAGE_SHAPE = flags.DEFINE_multi_integer("image_shape", [96, 96, 3], "height, width, channels")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "images a batch", lower_bound=1)
-_ATTACKS = flags.DEFINE_integer("attacks", 200, "attacks that are made one after another", lower_bound=1)
+_ATTACKS = flags.DEFINE_integer("attacks", 200, "attacks that are made one after another", lower_bound=2)
 _WARMUP = flags.DEFINE_integer("warmup", 20, "attacks before them, which may fill what is kept", lower_bound=1)
 _ONLY = flags.DEFINE_string("only", None, "make this measurement in this process")
 _EPSILON = 0.2
@@ -73,17 +75,22 @@ def time_calls(attack):
 
 
 def grown_memory():
-    """By how many MiB the process grows over the attacks that are made one after another."""
+    """By how many MiB the process grows over each half of the attacks that are made one after another."""
     model = small_model()
     images, labels = batch(model)
+    radii = (_EPSILON + 1e-3 * number for number in itertools.count())
 
-    def run(numbers):
-        for number in numbers:
-            fr.attacks.FlowPGD(_EPSILON + 1e-3 * number, steps=2).run(images, labels, model=model)
+    def memory_after(attacks):
+        for epsilon in itertools.islice(radii, attacks):
+            fr.attacks.FlowPGD(epsilon, steps=2).run(images, labels, model=model)
         gc.collect()
-        return psutil.Process().memory_info().rss / 2**20
+        memory = psutil.Process().memory_info().rss / 2**20
+        print(f"{memory:.0f} MiB after {attacks} more attacks", file=sys.stderr, flush=True)
+        return memory
 
-    return -run(range(_WARMUP.value)) + run(range(_WARMUP.value, _WARMUP.value + _ATTACKS.value))
+    half = _ATTACKS.value // 2
+    before, between, after = map(memory_after, (_WARMUP.value, half, _ATTACKS.value - half))
+    return between - before, after - between
 
 
 def is_freed():
@@ -129,9 +136,11 @@ def main(_):
     for name in attacks():
         first, second = found[name]
         print(f"| {name} | {first:.1f} | {second:.1f} | {first / base:.2f} |")
-    print(f"\n| {_ATTACKS.value} attacks on one small model | a deleted model |\n| --- | --- |")
+    first_half, second_half = found["memory"]
+    print("\n| attacks on one small model | grown (MiB) | in their second half | a deleted model |")
+    print("| ---: | ---: | ---: | --- |")
     freed = "is freed" if found["deleted model"] else "is kept"
-    print(f"| the process grows by {found['memory']:.1f} MiB | {freed} |")
+    print(f"| {_ATTACKS.value} | {first_half + second_half:.1f} | {second_half:.1f} | {freed} |")
 
 
 if __name__ == "__main__":

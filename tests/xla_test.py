@@ -55,7 +55,7 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotAllClose(compiled.base_model.get_weights()[0], network().get_weights()[0], atol=2e-3)
 
     @parameterized.parameters(
-        {"every": 2},
+        {"penalty_every": 2},
         {"fraction": 0.5},
         {"method": "finite_difference"},
         {"loss": "log_odds"},
