@@ -15,8 +15,8 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg.ops import random
-from keras_flowreg.ops.validation import expect_not_negative, expect_one_of
-from keras_flowreg.types import Config, Parameters, PerExample, Seed
+from keras_flowreg.ops.validation import as_scalar, expect_not_negative, expect_one_of
+from keras_flowreg.types import Config, Number, Parameters, PerExample, Seed
 
 
 class Ball:
@@ -28,13 +28,13 @@ class Ball:
     ```
 
     Args:
-      epsilon: the radius, in the units of θ (pixels for a flow), not negative.
+      epsilon: the radius, in the units of θ (pixels for a flow), not negative; in a graph a scalar tensor too.
 
     Raises:
       ValueError: if the radius is negative or not finite.
     """
 
-    def __init__(self, epsilon: float):
+    def __init__(self, epsilon: Number):
         self.epsilon = expect_not_negative("epsilon", epsilon)
 
     def norm(self, theta: Parameters) -> PerExample:
@@ -56,6 +56,9 @@ class Ball:
     def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         """A uniform draw from the ball: float32, of the shape `[batch, ...]`. The seed is two integers."""
         raise NotImplementedError
+
+    def _radius(self, theta):
+        return as_scalar(self.epsilon, theta.dtype)
 
     def get_config(self) -> Config:
         return {"epsilon": self.epsilon}
@@ -82,10 +85,11 @@ class LInfBall(Ball):
         return tf.reduce_sum(tf.abs(_vectors(gradient)), axis=1)
 
     def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
-        return self.epsilon * tf.sign(gradient)
+        return self._radius(gradient) * tf.sign(gradient)
 
     def project(self, theta: Parameters) -> tf.Tensor:
-        return tf.clip_by_value(theta, -self.epsilon, self.epsilon)
+        radius = self._radius(theta)
+        return tf.clip_by_value(theta, -radius, radius)
 
     def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         return random.uniform(shape, seed, -self.epsilon, self.epsilon)
@@ -108,17 +112,17 @@ class L2Ball(Ball):
         return self.norm(gradient)
 
     def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
-        return tf.reshape(self.epsilon * _directions(_vectors(gradient)), tf.shape(gradient))
+        return tf.reshape(self._radius(gradient) * _directions(_vectors(gradient)), tf.shape(gradient))
 
     def project(self, theta: Parameters) -> tf.Tensor:
-        return tf.reshape(_shorten(_vectors(theta), self.epsilon), tf.shape(theta))
+        return tf.reshape(_shorten(_vectors(theta), self._radius(theta)), tf.shape(theta))
 
     def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         direction_seed, radius_seed = _two_seeds(seed)
         directions = _vectors(random.normal(shape, direction_seed))
         components = tf.cast(tf.shape(directions)[1], tf.float32)
         radii = random.uniform([shape[0], 1], radius_seed) ** (1 / components)
-        return tf.reshape(self.epsilon * radii * _directions(directions), shape)
+        return tf.reshape(self._radius(radii) * radii * _directions(directions), shape)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -140,17 +144,17 @@ class PixelL2Ball(Ball):
         return tf.reduce_sum(_vectors(_length(gradient)), axis=1)
 
     def steepest_ascent(self, gradient: Parameters) -> tf.Tensor:
-        return self.epsilon * _directions(gradient)
+        return self._radius(gradient) * _directions(gradient)
 
     def project(self, theta: Parameters) -> tf.Tensor:
-        return _shorten(theta, self.epsilon)
+        return _shorten(theta, self._radius(theta))
 
     def sample(self, shape: Union[tf.Tensor, Sequence[int]], seed: Seed) -> tf.Tensor:
         direction_seed, radius_seed = _two_seeds(seed)
         directions = random.normal(shape, direction_seed)
         components = tf.cast(shape[-1], tf.float32)
         radii = random.uniform(tf.concat([shape[:-1], [1]], 0), radius_seed) ** (1 / components)
-        return self.epsilon * radii * _directions(directions)
+        return self._radius(radii) * radii * _directions(directions)
 
 
 # The ball of each norm, by the name that every option `norm` takes.
@@ -159,7 +163,7 @@ NORMS = {"linf": LInfBall, "pixel_l2": PixelL2Ball, "l2": L2Ball}
 PER_PIXEL_NORMS = ("linf", "pixel_l2")
 
 
-def get(norm: str, epsilon: float) -> Ball:
+def get(norm: str, epsilon: Number) -> Ball:
     """The ball of a norm, by its name.
 
     ```python
@@ -196,7 +200,7 @@ def _directions(vectors):
 
 def _shorten(vectors, limit):
     """Scales vectors on the last axis that are longer than `limit` back to it; right for a limit of 0 too."""
-    return vectors * tf.math.divide_no_nan(tf.cast(limit, vectors.dtype), tf.maximum(_length(vectors), limit))
+    return vectors * tf.math.divide_no_nan(limit, tf.maximum(_length(vectors), limit))
 
 
 def _two_seeds(seed):

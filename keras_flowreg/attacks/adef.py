@@ -53,6 +53,8 @@ class ADef(Attack):
     interpolates once. They choose the classes once, and this attack chooses them in each step. They do not bound a step.
     """
 
+    number_options = ("epsilon",)
+
     def __init__(
         self,
         epsilon: Optional[float] = None,

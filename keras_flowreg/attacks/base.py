@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import keras
@@ -52,6 +53,8 @@ class Attack(keras.layers.Layer):
 
     - `epsilon` and `ball`, for an attack with a radius: the radius, and the `balls.Ball` that θ is searched in.
     - `needs_gradient = False`, for a search that only queries the model.
+    - `number_options = ("epsilon",)`, the options that its search takes as scalar tensors too. Then one compiled search
+      serves attacks of every radius.
 
     Args:
       loss: the loss that the attack raises: a Keras loss (instance, function or name), `"margin"` or `"log_odds"` (see
@@ -83,6 +86,8 @@ class Attack(keras.layers.Layer):
     """
 
     needs_gradient = True
+    # The options that `search` takes as scalar tensors too. Attacks that differ in them alone share a compiled search.
+    number_options: tuple[str, ...] = ()
     # Whether the search is compiled as one. An attack that is made of others leaves that to them.
     is_compiled = True
     # The radius of the threat model, for an attack that has one.
@@ -176,6 +181,22 @@ class Attack(keras.layers.Layer):
     def replace(self, **changes: Any) -> "Attack":
         """A copy with other options: `attack.replace(epsilon=0.2)`."""
         return type(self)(**{**self.options(), **changes})
+
+    def numbers(self) -> dict[str, float]:
+        """The options that a compiled search is given as tensors, by name."""
+        values = {name: getattr(self, name) for name in self.number_options}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def with_numbers(self, numbers: Sequence[tf.Tensor]) -> "Attack":
+        """A copy whose `numbers` are tensors, in a graph."""
+        bound = self.replace()
+        for name, number in zip(self.numbers(), numbers):
+            setattr(bound, name, number)
+        return bound
+
+    def search_key(self) -> Any:
+        """Attacks of equal keys share a compiled search. The loss and the seed come to it from outside."""
+        return self.replace(loss=None, seed=0, name=None, **dict.fromkeys(self.numbers(), 1.0))
 
     def settings(self) -> dict[str, Any]:
         """Every option that decides a result, as plain values, to write beside a number that the attack gave."""

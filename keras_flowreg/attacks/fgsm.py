@@ -38,6 +38,7 @@ class FlowFGSM(Attack):
     """
 
     epsilon: float
+    number_options = ("epsilon",)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Ascent towards the exact worst flow of the linearized model: across the warp's kinks."""
 
-from typing import Optional
+from typing import Any, Optional
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ from keras_flowreg.attacks.ascent import add_momentum, best_of_restarts, expect_
 from keras_flowreg.attacks.base import Attack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
 from keras_flowreg.ops.linear_maximization import extreme_displacements, maximizing_flow
-from keras_flowreg.ops.validation import expect_one_of
+from keras_flowreg.ops.validation import as_scalar, expect_one_of
 from keras_flowreg.perturbations import Flow, Perturbation
 from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
@@ -53,6 +53,7 @@ class FlowFrankWolfe(Attack):
     """
 
     epsilon: float
+    number_options = ("epsilon", "step_size")
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class FlowFrankWolfe(Attack):
         )
         self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
         self.epsilon = balls.get(norm, epsilon).epsilon
+        self._displacements = tuple(extreme_displacements(norm, self.epsilon))
         expect_ascent(
             self,
             steps=steps,
@@ -95,20 +97,24 @@ class FlowFrankWolfe(Attack):
     def ball(self) -> balls.Ball:
         return balls.get(self.norm, self.epsilon)
 
+    def search_key(self) -> Any:
+        return super().search_key(), tuple(self._displacements)
+
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         return best_of_restarts(self, self._ascend, objective, examples, clean, seed)
 
     def _ascend(self, objective, examples, start, best):
         """One run; its last iterate is queried too."""
-        displacements = extreme_displacements(self.norm, self.epsilon)
         step_size = self.epsilon if self.step_size is None else self.step_size
 
         def step(count, examples, state):
             flow, velocity = state
             candidate, gradient = objective.query_with_image_gradient(examples, flow)
             velocity = add_momentum(velocity, gradient, self.momentum)
-            farthest, is_moved = maximizing_flow(examples.images, velocity, displacements)
-            limit = step_size * tf.cast(step_scale(self.step_decay, count, self.steps), flow.dtype)
+            farthest, is_moved = maximizing_flow(examples.images, velocity, self._displacements, self.epsilon)
+            limit = as_scalar(step_size, flow.dtype) * tf.cast(
+                step_scale(self.step_decay, count, self.steps), flow.dtype
+            )
             move = tf.where(is_moved[..., tf.newaxis], tf.clip_by_value(farthest - flow, -limit, limit), 0)
             # Rounding may lead out of the ball by a hair.
             return candidate, (self.ball.project(flow + move), velocity)

@@ -51,6 +51,7 @@ class PGD(Attack):
     """
 
     epsilon: float
+    number_options = ("epsilon", "step_size")
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class RandomFlow(Attack):
     """
 
     epsilon: float
+    number_options = ("epsilon",)
     needs_gradient = False
 
     def __init__(

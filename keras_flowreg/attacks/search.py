@@ -106,18 +106,25 @@ class Objective(NamedTuple):
           `(clean, found)`: the `Candidate` of the images as they are, and what was found.
         """
 
-        def search(images, labels, positions, whole_batch, seed):
+        def search(images, labels, positions, whole_batch, seed, *numbers):
             chosen = examples._replace(images=images, labels=labels, positions=positions, whole_batch=whole_batch)
             clean = self.query_clean(chosen)
             chosen = chosen._replace(clean_loss=clean.loss)
-            found = attack.search(self, chosen, clean, tf.ensure_shape(seed, [2]))
+            found = attack.with_numbers(numbers).search(self, chosen, clean, tf.ensure_shape(seed, [2]))
             return clean, keep_best(clean, found, chosen)._replace(queries=found.queries)
 
         tensors = examples.images, examples.labels, examples.positions, examples.whole_batch, seed
         if not attack.is_compiled:
             return search(*tensors)
-        key = "search", attack, self.raised, examples.compact, examples.stop_when_fooled, self.classifier.has_gradient
-        return self.classifier.run(key, search, *tensors)
+        numbers = [tf.constant(number, tf.float64) for number in attack.numbers().values()]
+        key = (
+            attack.search_key(),
+            self.raised,
+            examples.compact,
+            examples.stop_when_fooled,
+            self.classifier.has_gradient,
+        )
+        return self.classifier.run(("search", *key), search, *tensors, *numbers)
 
     def query(self, examples: Examples, parameters: Parameters) -> Candidate:
         """Runs the classifier on T(x; θ); returns the `Candidate` for each example."""

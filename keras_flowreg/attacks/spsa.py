@@ -49,6 +49,7 @@ class FlowSPSA(Attack):
     """
 
     epsilon: float
+    number_options = ("epsilon", "step_size")
     needs_gradient = False
 
     def __init__(

@@ -45,6 +45,7 @@ class FlowSquare(Attack):
     """
 
     epsilon: float
+    number_options = ("epsilon",)
     needs_gradient = False
 
     def __init__(

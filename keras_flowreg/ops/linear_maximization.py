@@ -1,41 +1,58 @@
 """The maximum of a linear function of a warped image: which displacement takes each pixel farthest along a direction."""
 
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_flowreg.types import FlowField, Images
+from keras_flowreg.ops.validation import as_scalar
+from keras_flowreg.types import FlowField, Images, Number
 
 _ANGLES = 16
 
 
-def extreme_displacements(norm: str, epsilon: float) -> list[tuple[float, float]]:
+class Shift(NamedTuple):
+    """How far a pixel moves along one axis: by a whole number of pixels, and by a part of a ball's radius."""
+
+    whole: int
+    part: float = 0.0
+
+    def pixels(self, epsilon: Number) -> Number:
+        """The same in pixels, for the radius ε."""
+        return self.whole + self.part * epsilon
+
+
+Displacement = tuple[Shift, Shift]
+
+
+def extreme_displacements(norm: str, epsilon: float) -> list[Displacement]:
     """Lists the displacements of a ball at which a pixel's value can be extreme.
 
     The interpolant is bilinear in each cell between whole positions. So over a box it is extreme at a corner: at whole
     numbers of pixels, or at ±ε. That is exact for `"linf"`. For `"pixel_l2"` the whole positions within the disc are
-    tried, and 16 directions on its edge.
+    tried, and 16 directions on its edge. The list is the same for all radii that hold the same whole positions.
 
     Args:
       norm: `"linf"` or `"pixel_l2"`. The caller checks it.
       epsilon: the radius, in pixels.
 
     Returns:
-      A list of `(dy, dx)`, in pixels. Zero comes first.
+      A list of displacements `(down, right)`. Zero comes first.
     """
-    whole = range(-math.floor(epsilon), math.floor(epsilon) + 1)
+    whole = [Shift(number) for number in range(-math.floor(epsilon), math.floor(epsilon) + 1)]
     if norm == "linf":
-        values = sorted({*map(float, whole), epsilon, -epsilon})
-        inside = [(dy, dx) for dy in values for dx in values]
+        ends = [] if whole[-1].whole == epsilon else [Shift(0, -1.0), Shift(0, 1.0)]
+        shifts = ends[:1] + whole + ends[1:]
+        inside = [(down, right) for down in shifts for right in shifts]
     else:
         angles = [2 * math.pi * k / _ANGLES for k in range(_ANGLES)]
-        inside = [(float(dy), float(dx)) for dy in whole for dx in whole if math.hypot(dy, dx) <= epsilon]
-        inside += [(epsilon * math.sin(angle), epsilon * math.cos(angle)) for angle in angles]
-    return sorted(inside, key=lambda displacement: displacement != (0.0, 0.0))
+        inside = [(down, right) for down in whole for right in whole if math.hypot(down.whole, right.whole) <= epsilon]
+        inside += [(Shift(0, math.sin(angle)), Shift(0, math.cos(angle))) for angle in angles]
+    return sorted(inside, key=lambda displacement: displacement != (Shift(0), Shift(0)))
 
 
 def maximizing_flow(
-    images: Images, direction: tf.Tensor, displacements: list[tuple[float, float]]
+    images: Images, direction: tf.Tensor, displacements: list[Displacement], epsilon: Number
 ) -> tuple[FlowField, tf.Tensor]:
     """Finds for each pixel the displacement whose value goes farthest along a direction.
 
@@ -47,37 +64,42 @@ def maximizing_flow(
     Args:
       images: float `[batch, height, width, channels]`.
       direction: a tensor of the same shape.
-      displacements: a list of `(dy, dx)`, in pixels.
+      displacements: what `extreme_displacements` lists.
+      epsilon: the radius, in pixels: a number or a scalar tensor.
 
     Returns:
       `(flow, is_moved)`: the flow `[batch, height, width, 2]`, in pixels, and bool `[batch, height, width]`, whether the
       displacement makes a difference. Where it makes none, the flow is the first displacement.
     """
     # A row that is moved down is used for every move to the right.
-    rows = {down: _shift(images, down, axis=1) for down, _ in displacements}
+    rows = {down: _shift(images, down, epsilon, axis=1) for down, _ in displacements}
 
     def gain(down, right):
-        return tf.reduce_sum(direction * _shift(rows[down], right, axis=2), axis=-1)
+        return tf.reduce_sum(direction * _shift(rows[down], right, epsilon, axis=2), axis=-1)
+
+    def in_pixels(displacement):
+        return tf.stack([as_scalar(shift.pixels(epsilon), images.dtype) for shift in displacement])
 
     best = worst = gain(*displacements[0])
-    best_flow = tf.zeros_like(best)[..., tf.newaxis] + tf.constant(displacements[0], images.dtype)
+    best_flow = tf.zeros_like(best)[..., tf.newaxis] + in_pixels(displacements[0])
     for displacement in displacements[1:]:
         gained = gain(*displacement)
-        best_flow = tf.where((gained > best)[..., tf.newaxis], tf.constant(displacement, images.dtype), best_flow)
+        best_flow = tf.where((gained > best)[..., tf.newaxis], in_pixels(displacement), best_flow)
         best, worst = tf.maximum(best, gained), tf.minimum(worst, gained)
     return best_flow, best > worst
 
 
-def _shift(images, shift, axis):
-    """Images moved along an axis by a Python number of pixels, interpolated linearly; edge pixels go on."""
-    whole = math.floor(shift)
-    fraction = shift - whole
-    near = _shift_whole(images, whole, axis)
-    return near if not fraction else (1 - fraction) * near + fraction * _shift_whole(images, whole + 1, axis)
+def _shift(images, shift, epsilon, axis):
+    """Images moved along an axis, interpolated linearly; edge pixels go on."""
+    if not shift.part:
+        return _shift_whole(images, shift.whole, axis)
+    pixels = as_scalar(shift.pixels(epsilon), tf.float64)
+    whole = tf.floor(pixels)
+    near, far = (_shift_whole(images, tf.cast(whole, tf.int32) + step, axis) for step in (0, 1))
+    nearness, distance = tf.cast(whole + 1 - pixels, images.dtype), tf.cast(pixels - whole, images.dtype)
+    return nearness * near + distance * far
 
 
 def _shift_whole(images, shift, axis):
-    if not shift:
-        return images
     size = tf.shape(images)[axis]
     return tf.gather(images, tf.clip_by_value(tf.range(size) - shift, 0, size - 1), axis=axis)

@@ -10,7 +10,8 @@ from typing import Union
 
 import tensorflow as tf
 
-from keras_flowreg.types import Seed
+from keras_flowreg.ops.validation import as_scalar
+from keras_flowreg.types import Number, Seed
 
 Shape = Union[tf.Tensor, Sequence[int]]
 
@@ -18,11 +19,12 @@ _ALGORITHM = "philox"
 _BITS = 24  # of a float32's fraction
 
 
-def uniform(shape: Shape, seed: Seed, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+def uniform(shape: Shape, seed: Seed, low: Number = 0.0, high: Number = 1.0) -> tf.Tensor:
     """Uniform draws between two numbers: a float32 tensor of a shape. The seed is two integers."""
     bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg=_ALGORITHM)
     whole = tf.bitwise.right_shift(bits, tf.constant(32 - _BITS, tf.uint32))
-    return low + (high - low) * (tf.cast(whole, tf.float32) + 0.5) * 2.0**-_BITS
+    width = as_scalar(high - low, tf.float32)
+    return as_scalar(low, tf.float32) + width * (tf.cast(whole, tf.float32) + 0.5) * 2.0**-_BITS
 
 
 def normal(shape: Shape, seed: Seed, stddev: float = 1.0) -> tf.Tensor:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.types import FlowField, Images, JitCompile, KerasModel, Labels, ValueRange
+from keras_flowreg.types import FlowField, Images, JitCompile, KerasModel, Labels, Number, ValueRange
 
 _Value = TypeVar("_Value")
 # The part of a value range by which rounding may lead outside of it, as after a resize.
@@ -31,6 +31,11 @@ def as_images(images: Images, name: str = "images") -> tf.Tensor:
         images = tf.cast(images, tf.float32)
     expect_images(images, name)
     return images
+
+
+def as_scalar(number: Number, dtype: tf.DType) -> tf.Tensor:
+    """A number or a scalar tensor as a tensor of another dtype, at its full precision."""
+    return tf.cast(number, dtype) if tf.is_tensor(number) else tf.constant(number, dtype)
 
 
 def expect_images(images: tf.Tensor, name: str = "images") -> None:
@@ -123,8 +128,13 @@ def expect_number(name: str, value: Any) -> float:
     return number
 
 
-def expect_not_negative(name: str, value: Any) -> float:
-    """Checks that a number is finite and at least 0; returns it as a float."""
+def expect_not_negative(name: str, value: Any) -> Number:
+    """Checks that a number is finite and at least 0; returns it as a float.
+
+    A tensor in a graph, which has no value yet, is returned as it is.
+    """
+    if _has_no_value_yet(value):
+        return value
     number = expect_number(name, value)
     if number < 0:
         raise ValueError(f"Expected `{name}` to be finite and not negative. Received {value!r}.")
@@ -221,3 +231,7 @@ def _short(value):
     """What was received, in a line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _has_no_value_yet(value):
+    return tf.is_tensor(value) and not hasattr(value, "numpy")

@@ -14,7 +14,8 @@ class LinearMaximizationTest(tf.test.TestCase, parameterized.TestCase):
     def test_nothing_within_a_box_goes_farther(self, epsilon):
         random = np.random.RandomState(0)
         images, direction = random.rand(2, 2, 7, 6, 3)
-        flow, _ = maximizing_flow(tf.constant(images), tf.constant(direction), extreme_displacements("linf", epsilon))
+        displacements = extreme_displacements("linf", epsilon)
+        flow, _ = maximizing_flow(tf.constant(images), tf.constant(direction), displacements, epsilon)
         self.assertAllLessEqual(tf.abs(flow), epsilon)
         reached = tf.reduce_sum(direction * fr.ops.dense_image_warp(images, flow), axis=-1)
         for _ in range(200):
@@ -23,14 +24,15 @@ class LinearMaximizationTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllGreaterEqual(reached - value, -1e-9)
 
     def test_disc(self):
-        displacements = np.array(extreme_displacements("pixel_l2", 1.5))
+        displacements = extreme_displacements("pixel_l2", 1.5)
+        displacements = np.array([[down.pixels(1.5), right.pixels(1.5)] for down, right in displacements])
         self.assertAllEqual(displacements[0], [0, 0])
         self.assertAllLessEqual(np.linalg.norm(displacements, axis=1), 1.5 + 1e-9)
         self.assertAllInSet(np.round(np.linalg.norm(displacements, axis=1), 6), [0, 1, round(2**0.5, 6), 1.5])
 
     def test_flat_images_are_not_moved(self):
         images = tf.fill([1, 4, 4, 2], 0.3)
-        _, is_moved = maximizing_flow(images, tf.ones_like(images), extreme_displacements("linf", 1.0))
+        _, is_moved = maximizing_flow(images, tf.ones_like(images), extreme_displacements("linf", 1.0), 1.0)
         self.assertAllEqual(is_moved, tf.zeros([1, 4, 4], tf.bool))
 
 

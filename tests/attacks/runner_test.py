@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from unittest import mock
 
 import keras
 import numpy as np
@@ -122,11 +123,41 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
         fr.attacks.FlowPGD(EPSILON, steps=2, loss=loss)(self.images[:5], self.labels[:5], model=model)
         self.assertEqual(list(runner.traced_classifier(model, self.images)._functions), compiled)
 
+    @parameterized.parameters(
+        fr.attacks.FlowPGD(EPSILON, steps=2, step_size=0.3, norm="l2"),
+        fr.attacks.FlowFrankWolfe(EPSILON, steps=2, start="random", norm="pixel_l2"),
+        fr.attacks.FlowFGSM(EPSILON),
+        fr.attacks.FlowSPSA(EPSILON, queries=15, samples=2),
+        fr.attacks.RandomFlow(EPSILON, draws=2),
+        fr.attacks.FlowSquare(EPSILON, queries=5),
+        fr.attacks.IntensityPGD(EPSILON, steps=2),
+        fr.attacks.ADef(EPSILON, steps=2),
+    )
+    def test_attacks_that_differ_in_numbers_and_seed_share_a_search(self, attack):
+        model = Preprocessed()
+        attack(self.images, self.labels, model=model)
+        compiled = list(runner.traced_classifier(model, self.images)._functions)
+        other = attack.replace(seed=5, **{name: 0.7 * number for name, number in attack.numbers().items()})
+        shared = other.run(self.images, self.labels, model=model)
+        self.assertEqual(list(runner.traced_classifier(model, self.images)._functions), compiled)
+        alone = other.run(self.images, self.labels, model=Preprocessed())
+        self.assertAllEqual(shared.images, alone.images)
+        self.assertLess(np.max(np.abs(shared.parameters)), np.max(attack.epsilon))
+
+    def test_a_search_of_a_wider_reach_is_another_one(self):
+        model = Preprocessed()
+        for epsilon in (0.5, 1.5):
+            found = fr.attacks.FlowFrankWolfe(epsilon, steps=2).run(
+                self.images, self.labels, model=model, stop_when_fooled=False
+            )
+            self.assertAllClose(np.max(np.abs(found.flow)), epsilon)
+
     def test_only_the_latest_functions_are_kept(self):
         model = Preprocessed()
-        for number in range(classifier._KEPT_FUNCTIONS + 3):
-            fr.attacks.RandomFlow(0.01 * number, draws=1)(self.images, self.labels, model=model)
-        self.assertLen(runner.traced_classifier(model, self.images)._functions, classifier._KEPT_FUNCTIONS)
+        with mock.patch.object(classifier, "_KEPT_FUNCTIONS", 5):
+            for draws in range(1, 5):
+                fr.attacks.RandomFlow(0.1, draws=draws)(self.images, self.labels, model=model)
+        self.assertLen(runner.traced_classifier(model, self.images)._functions, 5)
 
     def test_a_deleted_model_is_freed(self):
         model = Preprocessed()
