@@ -1,6 +1,7 @@
 """The maximum of a linear function of a warped image: which displacement takes each pixel farthest along a direction."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -52,7 +53,7 @@ def extreme_displacements(norm: str, epsilon: float) -> list[Displacement]:
 
 
 def maximizing_flow(
-    images: Images, direction: tf.Tensor, displacements: list[Displacement], epsilon: Number
+    images: Images, direction: tf.Tensor, displacements: Sequence[Displacement], epsilon: Number
 ) -> tuple[FlowField, tf.Tensor]:
     """Finds for each pixel the displacement whose value goes farthest along a direction.
 
