@@ -9,6 +9,7 @@ from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
 from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
 from keras_flowreg.saved_classifier import load_classifier
+from keras_flowreg.second_derivatives import exact_second_derivatives
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "callbacks",
     "evaluate_robustness",
     "evaluation",
+    "exact_second_derivatives",
     "export",
     "first_order_bounds",
     "flow_gradients",

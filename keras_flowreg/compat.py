@@ -60,12 +60,11 @@ def gradients(
     return [gradient for gradient, _ in optimizer.compute_gradients(loss, variables, tape)]
 
 
-def unfused_batch_normalization() -> dict[str, Any]:
-    """The options with which Keras's `BatchNormalization` is not fused, as Keras 3's never is.
+def operation_modules() -> tuple[Any, Any, Any]:
+    """The modules in which TensorFlow's own Python code looks up `moments`, pooling and resizing."""
+    from tensorflow.python.ops import gen_image_ops, gen_nn_ops, nn_impl
 
-    TensorFlow differentiates a fused one twice by computing it again in parts (tensorflow/tensorflow#22080).
-    """
-    return {} if KERAS_3 else {"fused": False}
+    return nn_impl, gen_nn_ops, gen_image_ops
 
 
 def jit_compile_on_this_machine() -> bool:

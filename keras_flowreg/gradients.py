@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_flowreg.ops.losses import compiled_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.validation import as_images, expect_one_of
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
+from keras_flowreg.second_derivatives import exact_second_derivatives
 from keras_flowreg.types import (
     FlowField,
     Images,
@@ -45,7 +46,8 @@ def loss_gradient(
     """
     with tf.GradientTape() as tape:
         tape.watch(images)
-        predictions = model(images, training=training)
+        with exact_second_derivatives():
+            predictions = model(images, training=training)
         losses = per_example_loss(loss, labels, predictions)
     gradients = tape.gradient(losses, images)
     if gradients is None:

@@ -26,6 +26,7 @@ FLOORS = (
     ("attacks",),
     ("regularizers", "first_order"),
     ("gradients",),
+    ("second_derivatives",),
     ("perturbations",),
     ("balls",),
     ("ops",),
