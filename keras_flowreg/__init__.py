@@ -1,6 +1,6 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
-from keras_flowreg import attacks, balls, callbacks, evaluation, layers, ops, perturbations, pictures
+from keras_flowreg import attacks, balls, callbacks, checks, evaluation, layers, ops, perturbations, pictures
 from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
 from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
@@ -23,6 +23,7 @@ __all__ = [
     "attacks",
     "balls",
     "callbacks",
+    "checks",
     "evaluate_robustness",
     "evaluation",
     "exact_second_derivatives",

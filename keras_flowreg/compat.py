@@ -81,6 +81,11 @@ def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def draws_at_random(layer: keras.layers.Layer) -> bool:
+    """Whether a layer of Keras draws at random in training."""
+    return any(hasattr(layer, name) for name in ("seed_generator", "_random_generator"))
+
+
 def tf_variables(variables: Sequence[Any]) -> list[tf.Variable]:
     """Keras variables as `tf.Variable`s, which Keras 3 wraps."""
     return [variable.value if KERAS_3 else variable for variable in variables]

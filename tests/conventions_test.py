@@ -24,7 +24,7 @@ FLOORS = (
     ("models",),
     ("layers",),
     ("attacks",),
-    ("regularizers", "first_order"),
+    ("regularizers", "first_order", "checks"),
     ("gradients",),
     ("second_derivatives",),
     ("perturbations",),
