@@ -1,6 +1,18 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
-from keras_flowreg import attacks, balls, callbacks, evaluation, layers, ops, perturbations, pictures
+from keras_flowreg import (
+    attacks,
+    balls,
+    batches,
+    callbacks,
+    evaluation,
+    files,
+    layers,
+    ops,
+    perturbations,
+    pictures,
+    untrusted,
+)
 from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
 from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
@@ -21,10 +33,12 @@ __all__ = [
     "RobustnessReport",
     "attacks",
     "balls",
+    "batches",
     "callbacks",
     "evaluate_robustness",
     "evaluation",
     "export",
+    "files",
     "first_order_bounds",
     "flow_gradients",
     "input_gradients",
@@ -36,5 +50,6 @@ __all__ = [
     "perturbations",
     "pictures",
     "pixels_from_normalized",
+    "untrusted",
     "weight_from_paper",
 ]

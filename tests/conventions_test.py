@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(fr.__file__).parent
 FLOORS = (
     ("__init__",),
     ("export", "saved_classifier"),
+    ("untrusted",),
     ("model_card",),
     ("evaluation",),
     ("pictures",),
@@ -28,7 +29,9 @@ FLOORS = (
     ("gradients",),
     ("perturbations",),
     ("balls",),
+    ("batches",),
     ("ops",),
+    ("files",),
     ("compat",),
     ("types",),
 )

@@ -9,7 +9,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.types import FlowField, Images, JitCompile, KerasModel, Labels, Number, ValueRange
+from keras_flowreg.types import (
+    FlowField,
+    Images,
+    JitCompile,
+    KerasModel,
+    Labels,
+    Number,
+    Seed,
+    ValueRange,
+)
 
 _Value = TypeVar("_Value")
 # The part of a value range by which rounding may lead outside of it, as after a resize.
@@ -36,6 +45,19 @@ def as_images(images: Images, name: str = "images") -> tf.Tensor:
 def as_scalar(number: Number, dtype: tf.DType) -> tf.Tensor:
     """A number or a scalar tensor as a tensor of another dtype, at its full precision."""
     return tf.cast(number, dtype) if tf.is_tensor(number) else tf.constant(number, dtype)
+
+
+def as_labels(labels: Labels) -> tf.Tensor:
+    """Converts labels to a tensor of numbers.
+
+    Raises:
+      TypeError: if they are text, or anything else that is not a number.
+    """
+    labels = labels if tf.is_tensor(labels) else np.asarray(labels)
+    dtype = tf.as_dtype(labels.dtype)
+    if not (dtype.is_integer or dtype.is_floating or dtype.is_bool):
+        raise TypeError(f"Expected `labels` to be numbers. Received {dtype.name}.")
+    return tf.convert_to_tensor(labels)
 
 
 def expect_images(images: tf.Tensor, name: str = "images") -> None:
@@ -71,11 +93,19 @@ def expect_flow(flow: FlowField, images: Images) -> None:
 
 
 def expect_finite(images: tf.Tensor) -> tf.Tensor:
-    """Checks at run time that no value is NaN or infinite; returns the images.
+    """Checks that no value is NaN or infinite; returns the images.
 
-    XLA drops the check, because a compiled step cannot stop in the middle.
+    In a graph the check is an operation, which XLA drops, because a compiled step cannot stop in the middle.
+
+    Raises:
+      ValueError: if a value is not finite (in a graph: InvalidArgumentError).
     """
-    return tf.debugging.check_numerics(images, "Expected finite images. Received NaN or infinity in a batch of images:")
+    message = "Expected finite images. Received NaN or infinity in a batch of images"
+    if not tf.executing_eagerly():
+        return tf.debugging.check_numerics(images, f"{message}:")
+    if not tf.reduce_all(tf.math.is_finite(images)):
+        raise ValueError(f"{message}.")
+    return images
 
 
 def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
@@ -101,12 +131,12 @@ def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
         return tf.identity(clipped)
 
 
-def expect_same_batch(images: tf.Tensor, labels: Labels) -> None:
-    """Checks that there is one label for each image."""
-    sizes = images.shape[0], labels.shape[0] if labels.shape.rank else None
+def expect_same_batch(examples: tf.Tensor, labels: Labels, name: str = "image") -> None:
+    """Checks that there is one label for each example."""
+    sizes = examples.shape[0] if examples.shape.rank else None, labels.shape[0] if labels.shape.rank else None
     if labels.shape.rank == 0 or (None not in sizes and sizes[0] != sizes[1]):
         raise ValueError(
-            f"Expected one label for each image. Received {sizes[0]} images and labels of the shape {labels.shape}."
+            f"Expected one label for each {name}. Received {sizes[0]} {name}s and labels of the shape {labels.shape}."
         )
 
 
@@ -179,6 +209,14 @@ def expect_seed(value: Any, name: str = "seed") -> int:
     return seed
 
 
+def as_seed_pair(seed: Seed) -> tf.Tensor:
+    """Converts the seed of a call, two whole numbers, to a tensor."""
+    given: Any = seed if tf.is_tensor(seed) else np.asarray(seed)
+    if not (tf.as_dtype(given.dtype).is_integer and given.shape == (2,)):
+        raise ValueError(f"Expected `seed` to be two whole numbers. Received {_short(seed)}.")
+    return tf.convert_to_tensor(given)
+
+
 def expect_boolean(name: str, value: Any) -> bool:
     """Checks that an option is `True` or `False`."""
     if not isinstance(value, (bool, np.bool_)):
@@ -208,8 +246,9 @@ def expect_jit_compile(value: JitCompile) -> JitCompile:
 def expect_instance(name: str, value: Any, cls: type[_Value]) -> _Value:
     """Checks that an option is an object of a class; returns it."""
     if not isinstance(value, cls):
-        article = "an" if cls.__name__[0] in "AEIOU" else "a"
-        raise TypeError(f"Expected `{name}` to be {article} {cls.__name__}. Received {_short(value)}.")
+        kind = "keras.Model" if cls is keras.Model else cls.__name__
+        article = "an" if kind[0] in "AEIOU" else "a"
+        raise TypeError(f"Expected `{name}` to be {article} {kind}. Received {_short(value)}.")
     return value
 
 
