@@ -10,10 +10,10 @@ Each method has a recipe for each data set (see flowreg_examples/recipes.py); th
 import os
 
 import keras
-from absl import app, flags
+from absl import flags
 
 import keras_flowreg as fr
-from flowreg_examples import training, training_flags
+from flowreg_examples import command_line, outputs, training, training_flags
 from flowreg_examples.flags import model_options
 
 training_flags.define_training_flags()
@@ -37,17 +37,17 @@ def main(_):
     output = flags.FLAGS.output
     # Before the data set is loaded: the order of the examples depends on it too.
     keras.utils.set_random_seed(flags.FLAGS.seed)
-    os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-    if _LOG_DIR.value:
-        os.makedirs(_LOG_DIR.value, exist_ok=True)
-    dataset = training_flags.load_dataset()
+    outputs.expect_model_path(output, "output")
     recipe = training_flags.recipe()
+    if _LOG_DIR.value:
+        outputs.claim_folder(_LOG_DIR.value, training_flags.settings(), "logs")
+    dataset = training_flags.load_dataset()
     print(f"Recipe: {recipe}")
     model = training.build_model(dataset, recipe, **model_options())
     training.fit(model, dataset, recipe.schedule, callbacks(dataset))
-    model.save(output)
+    outputs.save_model(model, output)
     print(f"Saved {output}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)
