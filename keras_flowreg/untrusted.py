@@ -88,19 +88,28 @@ def expect_no_code(path: Union[str, os.PathLike]) -> None:
 
 def _programs(config: Any) -> Iterator[str]:
     """What may run code in a Keras configuration, in words."""
+    if isinstance(config, dict) and "class_name" in config:
+        program = _program(config["class_name"], config.get("module"), config)
+        if program is not None:
+            yield program
     for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         yield from _programs(part)
-    if not isinstance(config, dict) or "class_name" not in config:
-        return
-    name, module, inner = config["class_name"], config.get("module"), config.get("config")
+
+
+def _program(name, module, config):
+    """The same for one object of it, or `None`."""
+    inner = config.get("config")
     if name in _PROGRAMS:
-        yield f"a {name}"
-    elif name == "TFOpLambda" and not _is_arithmetic(str((inner or {}).get("function"))):
-        yield f"a call of tf.{(inner or {}).get('function')}"
-    elif module and str(module).split(".")[0] not in _TRUSTED_PACKAGES:
-        registered = config.get("registered_name") if name != "function" else inner
-        if keras.saving.get_registered_object(registered) is None and not _is_imported_class(module, name):
-            yield f"{module}.{inner if name == 'function' else name}"
+        return f"a {name}"
+    if name == "TFOpLambda":
+        function = str(inner.get("function")) if isinstance(inner, dict) else str(inner)
+        return None if _is_arithmetic(function) else f"a call of tf.{function}"
+    if not module or str(module).split(".")[0] in _TRUSTED_PACKAGES:
+        return None
+    registered = inner if name == "function" else config.get("registered_name")
+    if keras.saving.get_registered_object(registered) is not None or _is_imported_class(module, name):
+        return None
+    return f"{module}.{inner if name == 'function' else name}"
 
 
 def _is_arithmetic(function):

@@ -263,14 +263,9 @@ def full_disk_model():
 
 def full_disk_journal():
     path = str(FOLDER / "full.jsonl")
-    evaluate(resume_from=path, examples=8)
+    evaluate(dataset().batch(4).take(1), resume_from=path)
     with failing(os, "fsync"):
-        leaving(
-            path,
-            lambda: evaluate(
-                resume_from=path, attacks=[LITTLE], epsilons=[0.1], data=(IMAGES, LABELS), examples=8, seed=1
-            ),
-        )
+        leaving(path, lambda: evaluate(dataset().batch(4), resume_from=path))
 
 
 def for_both(name, call, error, message):
@@ -604,7 +599,7 @@ SIZES = [  # kind 5
 ]
 
 NUMBERS = [  # kind 6
-    *for_both("margin", lambda jit: run(classifier=model(kind="nan"), loss="margin", jit=jit), ValueError, "NaN"),
+    ("margin", lambda: run(classifier=model(kind="nan"), loss="margin"), ValueError, "NaN"),
     ("report_checks", lambda: evaluate(classifier=model(kind="nan"), check=True), ValueError, "NaN"),
     ("monitor", lambda: nan_monitor(MONITOR), ValueError, "NaN"),
     ("export", lambda: fr.export(model(kind="nan"), FOLDER / "nan"), ValueError, "finite predictions"),
@@ -965,7 +960,7 @@ BAD_FILES = [  # kind 10
     ("picture_empty", lambda: image_attack(written("empty.png", b"")), Ended, "to be a picture"),
     ("picture_missing", lambda: image_attack(FOLDER / "missing.png"), Ended, "to be a picture"),
     ("picture_cut_off", lambda: image_attack(truncated(noise_picture(), "cut.png")), Ended, "to be a picture"),
-    ("picture_animated", lambda: image_attack(picture("moving.gif", frames=3)), Ended, "still picture.*3 frames"),
+    ("picture_animated", lambda: image_attack(picture("moving.gif", frames=3)), Ended, "still picture.*frames"),
     ("picture_32_bits", lambda: image_attack(picture("float.tiff", "F")), Ended, "8 or 16 bits|finite"),
     ("picture_label", lambda: image_attack(picture("7.png"), "--label=12"), Ended, "labels from 0 to 9"),
     ("arguments", lambda: script("evaluate.py", f"--model={saved()}", "model.keras"), Ended, "flags alone"),

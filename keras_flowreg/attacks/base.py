@@ -129,10 +129,9 @@ class Attack(keras.layers.Layer):
         """The ball that θ is searched in, or `None` for an attack without a radius."""
         return None
 
-    @property
-    def measures_pixels(self) -> bool:
-        """Whether θ, and so ε, is in pixels."""
-        return isinstance(self.perturbation, (Flow, SmoothFlow))
+    def displacements(self) -> dict[str, Optional[float]]:
+        """The options that are distances in pixels, which an image cannot be smaller than: ε, if θ is a flow."""
+        return {"epsilon": self.epsilon} if isinstance(self.perturbation, (Flow, SmoothFlow)) else {}
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         """Searches θ; what a subclass must give.

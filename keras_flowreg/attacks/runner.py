@@ -76,8 +76,8 @@ def run(
     images, labels = as_images(images), as_labels(labels)
     expect_same_batch(images, labels)
     expect_images_of(model, images)
-    if attack.measures_pixels:
-        expect_within_images("epsilon", attack.epsilon, images)
+    for name, pixels in attack.displacements().items():
+        expect_within_images(name, pixels, images)
     images = expect_in_range(images, attack.value_range)
     raised = RaisedLoss(resolve_loss(attack.loss if loss is None else loss, compiled_loss(model)), attack.targeted)
     seed = tf.constant([attack.seed, 0]) if seed is None else as_seed_pair(seed)

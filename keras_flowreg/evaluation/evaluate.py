@@ -20,7 +20,7 @@ from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
-from keras_flowreg.ops.matching import expect_within_images
+from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
     expect_boolean,
@@ -97,7 +97,8 @@ def evaluate_robustness(
     seed = expect_seed(seed)
     batches = Batches(dataset, "dataset", examples=examples, read_once=True)
     first = batches.first()
-    _expect_radii_of(runs, as_images(first[0]))
+    _expect_displacements_within(runs, as_images(first[0]))
+    expect_images_of(model, as_images(first[0]))
     if check:
         expect_in_range(as_images(first[0]), value_range)
     model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
@@ -179,11 +180,11 @@ _LEFT_OUT = (
 )
 
 
-def _expect_radii_of(runs, images):
-    """Checks that radii are in pixels, by the size of the images."""
-    for run, search in runs.items():
-        if search.attack.measures_pixels:
-            expect_within_images("epsilons", run.epsilon, images)
+def _expect_displacements_within(runs, images):
+    """Checks by the size of the images that radii are in pixels."""
+    for search in runs.values():
+        for name, pixels in search.attack.displacements().items():
+            expect_within_images(name, pixels, images)
 
 
 def _settings(model, loss, runs, examples, value_range, seed, image_shape):

@@ -23,6 +23,7 @@ from keras_flowreg.types import (
 _Value = TypeVar("_Value")
 # The part of a value range by which rounding may lead outside of it, as after a resize.
 _ROUNDING = 1e-5
+_LARGEST = 2**31  # of a whole number's amount: TensorFlow counts with 32 bits
 
 
 def as_images(images: Images, name: str = "images") -> tf.Tensor:
@@ -188,10 +189,10 @@ def expect_fraction(name: str, value: Any) -> float:
 
 
 def expect_integer(name: str, value: Any, least: Optional[int] = None) -> int:
-    """Checks that an option is a whole number, and not less than another; returns it as an int."""
+    """Checks that an option is a whole number of 32 bits, and not less than another; returns it as an int."""
     bound = "" if least is None else f" of at least {least}"
     is_whole = isinstance(value, (numbers.Integral, np.integer)) and not isinstance(value, (bool, np.bool_))
-    if not is_whole or (least is not None and value < least):
+    if not is_whole or (least is not None and value < least) or abs(value) > _LARGEST:
         raise ValueError(f"Expected `{name}` to be a whole number{bound}. Received {_short(value)}.")
     return int(value)
 
