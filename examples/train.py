@@ -34,19 +34,25 @@ def callbacks(dataset):
 
 
 def main(_):
-    output = flags.FLAGS.output
     # Before the data set is loaded: the order of the examples depends on it too.
     keras.utils.set_random_seed(flags.FLAGS.seed)
-    outputs.expect_model_path(output, "output")
+    outputs.expect_model_path(flags.FLAGS.output, "output")
     recipe = training_flags.recipe()
-    if _LOG_DIR.value:
-        outputs.claim_folder(_LOG_DIR.value, training_flags.settings(), "logs")
+    if _LOG_DIR.value is None:
+        train(recipe)
+    else:
+        with outputs.claimed_folder(_LOG_DIR.value, training_flags.settings(), "logs"):
+            train(recipe)
+
+
+def train(recipe):
+    """Trains by a recipe, and saves the model."""
     dataset = training_flags.load_dataset()
     print(f"Recipe: {recipe}")
     model = training.build_model(dataset, recipe, **model_options())
     training.fit(model, dataset, recipe.schedule, callbacks(dataset))
-    outputs.save_model(model, output)
-    print(f"Saved {output}")
+    outputs.save_model(model, flags.FLAGS.output)
+    print(f"Saved {flags.FLAGS.output}")
 
 
 if __name__ == "__main__":

@@ -221,12 +221,18 @@ class RestoreOrder(keras.callbacks.Callback):
     ```
 
     Args:
-      dataset: the `tf.data.Dataset` that `fit` is given, with seeds of its own.
+      dataset: the `tf.data.Dataset` that `fit` is given, with seeds of its own and a known number of batches.
+
+    Raises:
+      TypeError: if it is no such data set.
+      ValueError: if it has no known end.
     """
 
     def __init__(self, dataset: tf.data.Dataset):
         super().__init__()
         self._dataset = expect_instance("dataset", dataset, tf.data.Dataset)
+        if dataset.cardinality() < 0:
+            raise ValueError("Expected `dataset` to know how many batches it has. Received one without a known end.")
 
     def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         epochs_done = self.model.optimizer.iterations.numpy() // len(self._dataset)

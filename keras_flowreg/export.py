@@ -75,7 +75,7 @@ def export(
     ```
     """
     expect_instance("model", model, keras.Model)
-    path, value_range = os.path.abspath(os.fspath(path)), expect_value_range(value_range)
+    path, value_range = os.path.abspath(files.as_path("path", path)), expect_value_range(value_range)
     for name, option in (("uint8_images", uint8_images), ("probabilities", probabilities), ("overwrite", overwrite)):
         expect_boolean(name, option)
     files.expect_writable("path", path, folder=True)
@@ -195,7 +195,10 @@ def _image_shape(classifier, image_shape):
             "Expected `image_shape` to be (height, width, channels), for a model that does not know the shape of its "
             f"images. Received {image_shape!r}."
         )
-    return tuple(size if size is None else expect_positive_integer("image_shape", size) for size in shape)
+    shape = tuple(size if size is None else expect_positive_integer("image_shape", size) for size in shape)
+    if known is not None and not tf.TensorShape(shape).is_compatible_with(known):
+        raise ValueError(f"Expected `image_shape` to be that of the model's images, {known}. Received {image_shape!r}.")
+    return shape
 
 
 def _expect_free(path, overwrite):

@@ -99,6 +99,18 @@ def expect_writable(name: str, path: Union[str, os.PathLike], folder: bool = Fal
         raise OSError(f"Expected `{name}` to be in a folder that can be written to. Received {error}.") from None
 
 
+def as_path(name: str, path: Union[str, os.PathLike]) -> str:
+    """Checks that an option is a path; returns it as text.
+
+    ```python
+    print(fr.files.as_path("path", "report.json"))
+    ```
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise TypeError(f"Expected `{name}` to be a path. Received {path!r}.")
+    return os.fspath(path)
+
+
 def lock(file: IO[Any]) -> None:
     """Locks an open file for this process, as long as it is open.
 

@@ -11,6 +11,7 @@ from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
     as_labels,
+    expect_boolean,
     expect_finite,
     expect_instance,
     expect_one_of,
@@ -125,7 +126,8 @@ def perturbation_gradients(
     expect_same_batch(images, labels)
     expect_images_of(model, images)
     if parameters is not None:
-        parameters = tf.cast(parameters, images.dtype)
+        parameters = expect_finite(tf.cast(parameters, images.dtype), "parameters")
+    training = training if tf.is_tensor(training) else expect_boolean("training", training)
     perturbed, pullbacks = linearize(perturbation.sides, images, parameters)
     _, _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, compiled_loss(model)), training)
     gradients = [pullback(upstream) for pullback in pullbacks]

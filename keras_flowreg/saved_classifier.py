@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from keras_flowreg import untrusted
+from keras_flowreg import files, untrusted
 from keras_flowreg.ops.validation import expect_boolean
 from keras_flowreg.types import Images, KerasModel, Predictions
 
@@ -77,7 +77,7 @@ def load_classifier(handle: Union[str, os.PathLike], *, safe_mode: bool = True) 
     adversarial_images = fr.attacks.FlowPGD(epsilon=0.4, steps=5)(images, labels, model=classifier)
     ```
     """
-    handle, safe_mode = os.fspath(handle), expect_boolean("safe_mode", safe_mode)
+    handle, safe_mode = files.as_path("handle", handle), expect_boolean("safe_mode", safe_mode)
     if not _is_address(handle) and not os.path.exists(handle):
         raise FileNotFoundError(f"Expected a saved classifier. Received {handle}, which does not exist.")
     is_saved_model = _is_address(handle) or os.path.isdir(handle)

@@ -429,6 +429,22 @@ ARGUMENTS = [  # kind 2
     ("pixels_nan", lambda: fr.normalized_from_pixels(NAN, 28), ValueError, "`displacement`.*nan"),
     ("paper_weight", lambda: fr.weight_from_paper(-300, 128, 32), ValueError, "`weight`"),
     ("paper_batch", lambda: fr.weight_from_paper(300, 0, 32), ValueError, "`batch_size`"),
+    ("epsilon_of_one", lambda: FlowPGD(np.ones(1)), ValueError, "`epsilon`"),
+    ("value_range_too_wide", lambda: FlowPGD(0.1, value_range=(-1e308, 1e308)), ValueError, "`value_range`"),
+    ("gradients_mode", lambda: fr.flow_gradients(model(), IMAGES, LABELS, training="no"), ValueError, "`training`"),
+    (
+        "epsilons_of_another",
+        lambda: evaluate(epsilons={"FlowFGSM": [0.1], "PDG": [0.1]}),
+        ValueError,
+        "`epsilons`.*PDG",
+    ),
+    ("attack_name", lambda: evaluate(attacks={3: LITTLE}), TypeError, "names to be strings"),
+    ("export_path", lambda: fr.export(model(), 3), TypeError, "`path` to be a path"),
+    ("load_path", lambda: fr.load_classifier(None), TypeError, "`handle` to be a path"),
+    ("load_nothing", lambda: fr.load_classifier(""), TypeError, "`handle` to be a path"),
+    ("resume_path", lambda: evaluate(resume_from=3), TypeError, "`resume_from` to be a path"),
+    ("start_deviation", lambda: fr.perturbations.Flow().random_start(IMAGES, NAN, (0, 1)), ValueError, "`stddev`"),
+    ("picture_range", lambda: gallery(value_range=(0, 0)), ValueError, "`value_range`"),
 ]
 
 NOT_ONE_EACH = "one label for each"
@@ -516,7 +532,39 @@ SHAPES = [  # kind 3
     ("report_text", lambda: evaluate((IMAGES, LABELS.astype(str))), TypeError, "`labels` to be numbers"),
     ("monitor_one_label", lambda: monitor((IMAGES, LABELS[:1])), ValueError, NOT_ONE_EACH),
     ("monitor_label_9", lambda: monitor((IMAGES, LABELS + 9), MONITOR), ValueError, "labels from 0 to 3"),
+    ("gallery", lambda: gallery(flows=np.zeros([1, 8, 10, 2])), ValueError, "as many images"),
+    ("statistics", lambda: fr.ops.displacement_statistics(np.zeros([8, 10, 2])), ValueError, "`flow`"),
+    ("smoothness", lambda: fr.ops.flow_smoothness_loss(np.zeros([8, 8, 10, 3])), ValueError, "`flow`"),
+    ("margin_width", lambda: fr.ops.MarginLoss()(ONE_HOT[:, :3], model()(IMAGES)), ValueError, "`labels` of the shape"),
+    ("margin_one_label", lambda: fr.ops.MarginLoss()(LABELS[:1], model()(IMAGES)), ValueError, "`labels` of the shape"),
+    ("margin_label_9", lambda: fr.ops.MarginLoss()(LABELS + 9, model()(IMAGES)), ValueError, "labels from 0 to 3"),
+    ("binary_label_9", lambda: penalize(labels=LABELS + 9, classifier=binary()), ValueError, "labels from 0 to 1"),
+    ("binary_attack", lambda: run(classifier=binary()), ValueError, "at least two classes"),
+    ("penalty_weights", lambda: weighted(np.ones(1)), ValueError, "one weight for each image"),
+    ("penalty_nan", lambda: penalize(images_with(NAN)), ValueError, "finite images"),
+    ("flow_of_nan", lambda: gradients_at(np.full([8, 8, 10, 2], NAN)), ValueError, "finite parameters"),
+    ("warp_by_nan", lambda: fr.ops.dense_image_warp(IMAGES, IMAGES * NAN), ValueError, "finite flow"),
+    ("jagged_images", lambda: run([[1.0], [2.0, 3.0]]), TypeError, "`images` to be an array"),
+    ("jagged_labels", lambda: run(labels=[[1], [2, 3]]), TypeError, "`labels` to be an array"),
+    ("bool_images", lambda: run(IMAGES > 0.5), TypeError, "`images`.*bool"),
+    ("swapped", lambda: run(LABELS, IMAGES), ValueError, r"\[batch, height, width, channels\]"),
 ]
+
+
+def gallery(flows=None, **options):
+    flows = np.zeros([2, 8, 10, 2]) if flows is None else flows
+    fr.pictures.draw_gallery(IMAGES[:2], flows, IMAGES[:2], [("a", "b")] * 2, **options)
+
+
+def weighted(weights):
+    Regularizer(1.0)(model(), IMAGES, LABELS, sample_weight=weights)
+
+
+@functools.cache
+def binary():
+    network = keras.Sequential([keras.layers.Input(testing.SHAPE), keras.layers.Flatten(), keras.layers.Dense(1)])
+    network.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    return network
 
 
 def own_loss(labels, predictions):
@@ -582,6 +630,9 @@ DATA = [  # kind 4
             ("monitor_array", lambda: IMAGES, r"\(images, labels\)"),
         )
     ),
+    ("restore_order_repeated", lambda: fr.callbacks.RestoreOrder(dataset().repeat()), ValueError, "known end"),
+    ("report_swapped", lambda: evaluate((LABELS, IMAGES)), ValueError, NO_IMAGES),
+    ("report_dictionary", lambda: evaluate({"x": IMAGES, "y": LABELS}), ValueError, r"\(images, labels\)"),
 ]
 
 TOO_FAR = "in pixels, and at most 10"
@@ -762,7 +813,19 @@ FILES = [  # kind 7
     ("study_result", lambda: study_over(b"{}"), Ended, "result of this cell"),
     ("study_result_cut_off", lambda: study_over(b'{"name": "dig'), Ended, "a file of JSON"),
     ("study_foreign_json", lambda: study_report(b'{"name": 3}'), Ended, "a result of reproduce.py"),
+    ("logs_twice_at_once", lambda: claimed_twice(), ValueError, "one process"),
+    (
+        "export_image_shape",
+        lambda: fr.export(model(), FOLDER / "e", image_shape=(9, 9, 2)),
+        ValueError,
+        "`image_shape`",
+    ),
 ]
+
+
+def claimed_twice():
+    with outputs.claimed_folder(FOLDER / "twice", {}, "logs"), outputs.claimed_folder(FOLDER / "twice", {}, "logs"):
+        pass
 
 
 def export_with_report(classifier):

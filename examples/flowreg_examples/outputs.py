@@ -1,5 +1,6 @@
 """What the example scripts write: checked before the work, and never in the place of a file that is not ours."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -85,8 +86,11 @@ def save_picture(figure, path):
         figure.savefig(new, dpi=120, metadata=metadata)
 
 
-def claim_folder(folder, settings, flag):
+@contextlib.contextmanager
+def claimed_folder(folder, settings, flag):
     """Makes a folder for the logs of one training, or checks that those in it are of the same one.
+
+    As long as the context lasts, no other process can claim it.
 
     Args:
       folder: the path.
@@ -100,7 +104,6 @@ def claim_folder(folder, settings, flag):
         if os.listdir(folder):
             raise ValueError(f"Expected `--{flag}` to be empty, or logs of this training. Received {folder}: others.")
         files.write_text(path, json.dumps(settings, indent=2, allow_nan=False))
-        return
     written = read_json(path)
     different = sorted(name for name in {*written, *settings} if written.get(name) != settings.get(name))
     if different:
@@ -108,6 +111,9 @@ def claim_folder(folder, settings, flag):
             f"Expected `--{flag}` to be empty, or logs of this training. Received {folder}, whose training has another "
             f"{', '.join(different)}."
         )
+    with open(path, "rb") as file:
+        files.lock(file)
+        yield
 
 
 def read_json(path):

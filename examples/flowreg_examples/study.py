@@ -157,7 +157,11 @@ def run(cell, study, folder):
     Returns:
       What is known of it, as plain values.
     """
-    outputs.claim_folder(folder, cell.training_settings(), "scratch")
+    with outputs.claimed_folder(folder, cell.training_settings(), "scratch"):
+        return _run(cell, study, folder)
+
+
+def _run(cell, study, folder):
     model, history = _trained(cell, folder)
     dataset = cell.setting.load(_BATCH_SIZE)
     attacks, epsilons = study.attacks(cell.setting)

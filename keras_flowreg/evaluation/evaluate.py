@@ -133,6 +133,8 @@ def _named(attacks):
     if not attacks:
         raise ValueError("Expected at least one attack. Received none.")
     for name, attack in attacks.items():
+        if not isinstance(name, str):
+            raise TypeError(f"Expected the attacks' names to be strings. Received {name!r}.")
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected every attack to be a keras_flowreg Attack. Received {attack!r} as {name!r}.")
         if attack.targeted:
@@ -146,6 +148,11 @@ def _named(attacks):
 def _runs(attacks, epsilons):
     """`{Run: attack}`: each attack at each radius, or once if it has none."""
     runs = {}
+    unknown = set(epsilons) - set(attacks) if isinstance(epsilons, Mapping) else None
+    if unknown:
+        raise ValueError(
+            f"Expected `epsilons` of {', '.join(attacks)}. Received those of {', '.join(map(str, unknown))}."
+        )
     for name, attack in attacks.items():
         if attack.epsilon is None:
             runs[Run(name, None)] = attack

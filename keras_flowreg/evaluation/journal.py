@@ -41,7 +41,7 @@ class Journal:
     """
 
     def __init__(self, path: Optional[Union[str, os.PathLike]], settings: Mapping[str, Any]):
-        self._path = None if path is None else os.fspath(path)
+        self._path = None if path is None else files.as_path("resume_from", path)
         self._records: dict = {}
         if self._path is None:
             return

@@ -190,7 +190,7 @@ class RobustnessReport:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"Expected a report in JSON. Received {error}.") from error
         return cls.from_dict(values)
 

@@ -26,7 +26,11 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
       ValueError: if there are fewer than two classes.
     """
     _expect_classes(predictions)
-    is_label = _one_hot(tf.convert_to_tensor(labels), predictions)
+    labels = tf.convert_to_tensor(labels)
+    _expect_width(labels, predictions)
+    if tf.executing_eagerly():
+        expect_labels(labels, predictions, "either")
+    is_label = _one_hot(labels, predictions)
     label = tf.reduce_sum(tf.where(is_label, predictions, tf.zeros_like(predictions)), axis=1)
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
 
@@ -92,6 +96,13 @@ def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> 
     return _checked(labels, is_index, message, labels)
 
 
+def expect_probabilities(labels: Labels) -> tf.Tensor:
+    """Checks that the labels of two classes are from 0 to 1; returns them. See `expect_labels`."""
+    labels = as_labels(labels)
+    values = tf.cast(labels, tf.float32)
+    return _checked(labels, (values >= 0) & (values <= 1), "Expected labels from 0 to 1. Received values:", values)
+
+
 def _is_shape_of(labels, predictions, classes, kind):
     sizes = labels.shape[:1].concatenate(predictions.shape[:1])
     is_batch = labels.shape.rank > 0 and (None in sizes or sizes[0] == sizes[1])
@@ -119,6 +130,16 @@ def _expect_classes(predictions):
         raise ValueError(
             "Expected predictions of the shape [batch, classes], for at least two classes. "
             f"Received shape {predictions.shape}."
+        )
+
+
+def _expect_width(labels, predictions):
+    """Checks that one-hot labels have a column for each class, and that there is one label for each prediction."""
+    if not labels.shape[:1].is_compatible_with(predictions.shape[:1]) or (
+        are_one_hot(labels) and not labels.shape.is_compatible_with(predictions.shape)
+    ):
+        raise ValueError(
+            f"Expected `labels` of the shape [batch] or {predictions.shape}. Received shape {labels.shape}."
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg.ops.labels import LabelKind, expect_labels, split_predictions
+from keras_flowreg.ops.labels import LabelKind, expect_labels, expect_probabilities, split_predictions
 from keras_flowreg.ops.validation import expect_boolean, expect_fraction, expect_same_batch
 from keras_flowreg.types import Config, KerasModel, Labels, Loss, LossFunction, PerExample, Predictions
 
@@ -231,7 +231,7 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
       ValueError: if the loss does not give at least one value for each example.
     """
     labels = tf.convert_to_tensor(labels)
-    expect_same_batch(predictions, labels, "prediction")
+    expect_same_batch(predictions, labels, of="prediction")
     if predictions.dtype in (tf.float16, tf.bfloat16):
         predictions = tf.cast(predictions, tf.float32)
     if labels.shape.rank == 1 and predictions.shape.rank == 2:
@@ -253,6 +253,8 @@ def name_of(loss: Optional[LossFunction]) -> str:
 
 def expect_labels_in_range(labels: Labels, predictions: Predictions, loss: Optional[LossFunction]) -> Labels:
     """Checks labels as the loss takes them; see `labels.expect_labels`. Returns them."""
+    if predictions.shape.rank == 2 and predictions.shape[1] == 1 and "binary" in name_of(loss).lower():
+        return expect_probabilities(labels)
     return expect_labels(labels, predictions, label_kind(loss))
 
 

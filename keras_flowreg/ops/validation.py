@@ -36,7 +36,10 @@ def as_images(images: Images, name: str = "images") -> tf.Tensor:
       ValueError: if the rank is not 4, or the height or width is less than 2.
       TypeError: if the images are neither integers nor floating-point numbers.
     """
-    images = tf.convert_to_tensor(images)
+    try:
+        images = tf.convert_to_tensor(images)
+    except (TypeError, ValueError):
+        raise TypeError(f"Expected `{name}` to be an array of numbers. Received {type(images).__name__}.") from None
     if images.dtype.is_integer or images.dtype in (tf.float16, tf.bfloat16):
         images = tf.cast(images, tf.float32)
     expect_images(images, name)
@@ -54,7 +57,10 @@ def as_labels(labels: Labels) -> tf.Tensor:
     Raises:
       TypeError: if they are text, or anything else that is not a number.
     """
-    labels = labels if tf.is_tensor(labels) else np.asarray(labels)
+    try:
+        labels = labels if tf.is_tensor(labels) else np.asarray(labels)
+    except ValueError:
+        raise TypeError(f"Expected `labels` to be an array of numbers. Received {type(labels).__name__}.") from None
     dtype = tf.as_dtype(labels.dtype)
     if not (dtype.is_integer or dtype.is_floating or dtype.is_bool):
         raise TypeError(f"Expected `labels` to be numbers. Received {dtype.name}.")
@@ -93,15 +99,15 @@ def expect_flow(flow: FlowField, images: Images) -> None:
         )
 
 
-def expect_finite(images: tf.Tensor) -> tf.Tensor:
-    """Checks that no value is NaN or infinite; returns the images.
+def expect_finite(images: tf.Tensor, name: str = "images") -> tf.Tensor:
+    """Checks that no value is NaN or infinite; returns the images, or whatever it is.
 
     In a graph the check is an operation, which XLA drops, because a compiled step cannot stop in the middle.
 
     Raises:
       ValueError: if a value is not finite (in a graph: InvalidArgumentError).
     """
-    message = "Expected finite images. Received NaN or infinity in a batch of images"
+    message = f"Expected finite {name}. Received NaN or infinity in a batch of {name}"
     if not tf.executing_eagerly():
         return tf.debugging.check_numerics(images, f"{message}:")
     if not tf.reduce_all(tf.math.is_finite(images)):
@@ -132,12 +138,12 @@ def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
         return tf.identity(clipped)
 
 
-def expect_same_batch(examples: tf.Tensor, labels: Labels, name: str = "image") -> None:
+def expect_same_batch(examples: tf.Tensor, labels: Labels, name: str = "label", of: str = "image") -> None:
     """Checks that there is one label for each example."""
     sizes = examples.shape[0] if examples.shape.rank else None, labels.shape[0] if labels.shape.rank else None
     if labels.shape.rank == 0 or (None not in sizes and sizes[0] != sizes[1]):
         raise ValueError(
-            f"Expected one label for each {name}. Received {sizes[0]} {name}s and labels of the shape {labels.shape}."
+            f"Expected one {name} for each {of}. Received {sizes[0]} {of}s and {name}s of the shape {labels.shape}."
         )
 
 
@@ -151,7 +157,7 @@ def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 def expect_number(name: str, value: Any) -> float:
     """Checks that an option is a finite number, and not a bool or text; returns it as a float."""
     try:
-        number = None if isinstance(value, (bool, str, bytes)) else float(value)
+        number = None if isinstance(value, (bool, str, bytes)) or np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or not math.isfinite(number):
@@ -232,7 +238,7 @@ def expect_value_range(value_range: ValueRange) -> ValueRange:
         low, high = (expect_number("value_range", bound) for bound in value_range)
     except (TypeError, ValueError):
         raise ValueError(f"{message} Received {_short(value_range)}.") from None
-    if not low < high:
+    if not low < high or not math.isfinite(high - low):
         raise ValueError(f"{message} Received {value_range!r}.")
     return low, high
 

@@ -23,6 +23,7 @@ from keras_flowreg.ops.validation import (
     as_images,
     as_labels,
     as_seed_pair,
+    expect_finite,
     expect_instance,
     expect_not_negative,
     expect_one_of,
@@ -154,6 +155,11 @@ class GradientRegularizer:
         images, labels, loss = as_images(images), as_labels(labels), self._penalized_loss(loss, model)
         expect_same_batch(images, labels)
         expect_images_of(model, images)
+        if tf.executing_eagerly():  # In a graph whoever makes it checks values: a check here would be the second one.
+            expect_finite(images)
+        if sample_weight is not None:
+            sample_weight = tf.convert_to_tensor(sample_weight)
+            expect_same_batch(images, sample_weight, "weight")
         if isinstance(self.perturbation, Flow):
             expect_within_images("random_start", self.random_start, images)
         if not training or self.fraction == 1:
