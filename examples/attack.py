@@ -7,22 +7,21 @@ One row an image: the original, the flow as arrows, how far each pixel moves, th
 with the labels and how sure the model is of them. With --dataset, the first images that the model gets right.
 """
 
-import os
-
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 import keras_flowreg as fr
-from flowreg_examples import datasets, models
+from flowreg_examples import command_line, datasets, models, outputs
+from flowreg_examples import images as pictures
 from flowreg_examples.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
 
 define_dataset_flags()
 define_search_flags()
-_MODEL = flags.DEFINE_string("model", None, "a saved classifier with logits", required=True)
+models.define_flags("a saved classifier with logits")
 _EPSILON = flags.DEFINE_float("epsilon", 0.4, "radius of the flows, in pixels", lower_bound=0)
 _ATTACK = flags.DEFINE_enum("attack", "FlowFrankWolfe", attack_names(), "which attack")
-_IMAGE = flags.DEFINE_string("image", None, "a PNG or JPEG file, instead of a data set")
+_IMAGE = flags.DEFINE_string("image", None, "a picture, grey or in colours, instead of a data set")
 _LABEL = flags.DEFINE_integer("label", None, "the class of --image; the model's own answer by default", lower_bound=0)
 _ROWS = flags.DEFINE_integer("rows", 4, "images to draw", lower_bound=1)
 _PICTURE = flags.DEFINE_string("picture", "gallery.png", "where to write the picture")
@@ -30,11 +29,8 @@ _PICTURE = flags.DEFINE_string("picture", "gallery.png", "where to write the pic
 
 def read_image(model):
     """The image of --image with its label, as a batch of one, and no names of classes."""
-    if not os.path.exists(_IMAGE.value):
-        raise app.UsageError(f"Expected `--image` to be a file. Received {_IMAGE.value}, which does not exist.")
-    channels = model.input_shape[-1] if getattr(model, "inputs", None) else 0
-    pixels = tf.io.decode_image(tf.io.read_file(_IMAGE.value), channels, expand_animations=False)
-    images = tf.image.convert_image_dtype(pixels, tf.float32)[tf.newaxis]
+    inputs = getattr(getattr(model, "base_model", model), "inputs", None)
+    images = tf.constant(pictures.read(_IMAGE.value, inputs[0].shape[1:] if inputs else (None, None, None)))[tf.newaxis]
     labels = models.predict(model, images)[0] if _LABEL.value is None else np.array([_LABEL.value])
     return images, labels, None
 
@@ -55,18 +51,19 @@ def caption(answers, row, class_names):
 
 
 def main(_):
-    model = models.load(_MODEL.value)
+    outputs.expect_picture_path(_PICTURE.value, "picture")
+    model = models.load()
     images, labels, class_names = read_image(model) if _IMAGE.value else read_dataset(model)
     if not len(labels):
-        raise app.UsageError("Expected a model that gets some of the first images right. Received one that does not.")
+        raise ValueError("Expected a model that gets some of the first images right. Received one that does not.")
     result = build_attack(_ATTACK.value, _EPSILON.value).run(images, labels, model=model)
     before, after = models.predict(model, images), models.predict(model, result.images)
     captions = [(caption(before, row, class_names), caption(after, row, class_names)) for row in range(len(labels))]
     figure = fr.pictures.draw_gallery(images.numpy(), result.flow.numpy(), result.images.numpy(), captions)
-    figure.savefig(_PICTURE.value, dpi=120)
+    outputs.save_picture(figure, _PICTURE.value)
     fooled = int(np.sum(result.success))
     print(f"{_ATTACK.value} fooled the model on {fooled} of {len(labels)} images. The picture is in {_PICTURE.value}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -13,10 +13,10 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 import keras_flowreg as fr
-from flowreg_examples import datasets, recipes, training
+from flowreg_examples import command_line, datasets, outputs, recipes, training
 from flowreg_examples.flags import (
     build_attack,
     build_attacks,
@@ -105,7 +105,7 @@ def draw(models, accuracies, dataset):
         fr.pictures.draw_image(row[0], image, f"{dataset.class_names[label]}")
         fr.pictures.draw_flow(row[1], image, flow, f"flow, ε = {_PICTURED_EPSILON.value:g} px")
         fr.pictures.draw_image(row[2], deformed, "\n".join(f"{name}: {said}" for name, said in says.items()))
-    figure.savefig(_PICTURE.value, dpi=120)
+    outputs.save_picture(figure, _PICTURE.value)
 
 
 def figure_grid(rows, columns):
@@ -121,16 +121,16 @@ def _says(model, image, dataset):
 
 
 def main(_):
-    os.makedirs(os.path.dirname(os.path.abspath(_PICTURE.value)), exist_ok=True)
-    if _MODELS.value:
-        os.makedirs(_MODELS.value, exist_ok=True)
+    outputs.expect_picture_path(_PICTURE.value, "picture")
+    for name in _METHODS.value if _MODELS.value else ():
+        outputs.expect_model_path(os.path.join(_MODELS.value, f"{name}.keras"), "models")
     models, seconds, accuracies = {}, {}, {}
     for name in _METHODS.value:
         print(f"\nTraining: {name}", flush=True)
         dataset = load_dataset()
         models[name], seconds[name] = train(dataset, name)
         if _MODELS.value:
-            models[name].save(os.path.join(_MODELS.value, f"{name}.keras"))
+            outputs.save_model(models[name], os.path.join(_MODELS.value, f"{name}.keras"))
         print(f"Attacking: {name}", flush=True)
         accuracies[name], examples = measure(models[name], dataset)
     print_table(accuracies, seconds, examples)
@@ -139,4 +139,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

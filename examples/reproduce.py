@@ -14,10 +14,12 @@ import dataclasses
 import json
 import os
 
-from absl import app, flags
+from absl import flags
 
-from flowreg_examples import datasets, recipes, study, study_report
+from flowreg_examples import command_line, datasets, recipes, study, study_report
 from flowreg_examples.presets import PRESETS
+from keras_flowreg import files
+from keras_flowreg.evaluation.plain import plain
 
 _PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
 _OUTPUT = flags.DEFINE_string("output", None, "a folder for the JSON files, the report and the figures", required=True)
@@ -62,16 +64,17 @@ def result_path(cell):
 def run_cells(chosen):
     """Runs the cells that have no result yet."""
     scratch = _SCRATCH.value or os.path.join(_OUTPUT.value, "scratch")
-    os.makedirs(_OUTPUT.value, exist_ok=True)
     for number, cell in enumerate(chosen):
         if os.path.exists(result_path(cell)):
+            study.expect_result_of(cell, result_path(cell))
             continue
         print(f"\n[{number + 1}/{len(chosen)}] {cell.name}", flush=True)
         result = study.run(cell, PRESETS[_PRESET.value], os.path.join(scratch, cell.name))
-        study.write_text(result_path(cell), json.dumps(result))
+        files.write_text(result_path(cell), json.dumps(plain(result), allow_nan=False))
 
 
 def main(_):
+    files.expect_writable("--output", os.path.join(_OUTPUT.value, "report.md"))
     if not _REPORT.value:
         for setting in {cell.setting.dataset: cell.setting for cell in cells()}.values():
             setting.load(batch_size=1)  # A data set that is not there is an error at the start.
@@ -81,4 +84,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -10,10 +10,10 @@ Each method has a recipe for each data set (see flowreg_examples/recipes.py); th
 import os
 
 import keras
-from absl import app, flags
+from absl import flags
 
 import keras_flowreg as fr
-from flowreg_examples import training, training_flags
+from flowreg_examples import command_line, outputs, training, training_flags
 from flowreg_examples.flags import model_options
 
 training_flags.define_training_flags()
@@ -34,20 +34,26 @@ def callbacks(dataset):
 
 
 def main(_):
-    output = flags.FLAGS.output
     # Before the data set is loaded: the order of the examples depends on it too.
     keras.utils.set_random_seed(flags.FLAGS.seed)
-    os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-    if _LOG_DIR.value:
-        os.makedirs(_LOG_DIR.value, exist_ok=True)
-    dataset = training_flags.load_dataset()
+    outputs.expect_model_path(flags.FLAGS.output, "output")
     recipe = training_flags.recipe()
+    if _LOG_DIR.value is None:
+        train(recipe)
+    else:
+        with outputs.claimed_folder(_LOG_DIR.value, training_flags.settings(), "logs"):
+            train(recipe)
+
+
+def train(recipe):
+    """Trains by a recipe, and saves the model."""
+    dataset = training_flags.load_dataset()
     print(f"Recipe: {recipe}")
     model = training.build_model(dataset, recipe, **model_options())
     training.fit(model, dataset, recipe.schedule, callbacks(dataset))
-    model.save(output)
-    print(f"Saved {output}")
+    outputs.save_model(model, flags.FLAGS.output)
+    print(f"Saved {flags.FLAGS.output}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

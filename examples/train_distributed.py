@@ -20,11 +20,11 @@ import time
 
 import keras
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from flowreg_examples import training, training_flags
+from flowreg_examples import command_line, outputs, training, training_flags
 from flowreg_examples.flags import model_options
-from keras_flowreg import compat
+from keras_flowreg import compat, files
 
 training_flags.define_training_flags()
 _WORKERS = flags.DEFINE_integer("workers", 2, "processes to start on this machine", lower_bound=1)
@@ -134,7 +134,8 @@ def save(model, is_chief):
     """Saves by the chief; the others save to a folder that is thrown away, for some variables are read together."""
     output = flags.FLAGS.output
     with tempfile.TemporaryDirectory() as folder:
-        model.save(output if is_chief else os.path.join(folder, "model.keras"))
+        with files.replacing(output if is_chief else os.path.join(folder, "model.keras")) as new:
+            model.save(new)
     if is_chief:
         print(f"Saved {output}")
         tf.io.gfile.rmtree(backup_folder())
@@ -146,7 +147,7 @@ def main(_):
             "Expected Keras 2: Model.fit of Keras 3 does not train under tf.distribute.MultiWorkerMirroredStrategy "
             f"(keras-team/keras#20585). Received Keras {keras.__version__}."
         )
-    os.makedirs(os.path.dirname(os.path.abspath(flags.FLAGS.output)), exist_ok=True)
+    outputs.expect_model_path(flags.FLAGS.output, "output")
     if "TF_CONFIG" in os.environ:
         train()
     else:
@@ -154,4 +155,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -1,6 +1,19 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
-from keras_flowreg import attacks, balls, callbacks, checks, evaluation, layers, ops, perturbations, pictures
+from keras_flowreg import (
+    attacks,
+    balls,
+    batches,
+    callbacks,
+    checks,
+    evaluation,
+    files,
+    layers,
+    ops,
+    perturbations,
+    pictures,
+    untrusted,
+)
 from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
 from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
@@ -22,12 +35,14 @@ __all__ = [
     "RobustnessReport",
     "attacks",
     "balls",
+    "batches",
     "callbacks",
     "checks",
     "evaluate_robustness",
     "evaluation",
     "exact_second_derivatives",
     "export",
+    "files",
     "first_order_bounds",
     "flow_gradients",
     "input_gradients",
@@ -39,5 +54,6 @@ __all__ = [
     "perturbations",
     "pictures",
     "pixels_from_normalized",
+    "untrusted",
     "weight_from_paper",
 ]

@@ -1,7 +1,7 @@
 """Callbacks: schedules of the penalty and of the attack, and monitors of gradients and of robustness."""
 
 import math
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import keras
 import numpy as np
@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
+from keras_flowreg.batches import Batches, Data
 from keras_flowreg.gradients import input_gradients
 from keras_flowreg.ops.validation import as_images, expect_fraction, expect_instance, expect_not_negative, expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
 from keras_flowreg.types import KerasModel, Logs
 
-Data = Union[tf.data.Dataset, tuple[Any, Any]]  # batches of (images, labels), or two arrays
 SHAPES = ("linear", "cosine")
 
 
@@ -130,13 +130,14 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
 
     Args:
       attack: an untargeted `Attack`.
-      validation_data: two arrays `(images, labels)`, or a `tf.data.Dataset` of such batches.
+      validation_data: two arrays `(images, labels)`, or batches of them in any form that `fit` takes and that can be read
+        again after each epoch; see `batches.Batches`.
       batch_size: how many examples a batch of the arrays has.
       batches: how many batches to attack; `None` for all.
 
     Raises:
       TypeError: if `attack` is not an `Attack`.
-      ValueError: if `validation_data` is not such data, or empty.
+      ValueError: if `validation_data` is not such data, empty, or without an end.
     """
 
     def __init__(self, attack: Attack, validation_data: Data, batch_size: int = 128, batches: Optional[int] = None):
@@ -144,11 +145,10 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
         self.attack = expect_instance("attack", attack, Attack)
         if attack.targeted:
             raise ValueError("Expected an untargeted attack, whose success is an error. Received targeted=True.")
-        self.dataset = _as_dataset(validation_data, batch_size, batches)
+        self._data = Batches(validation_data, "validation_data", batch_size=batch_size, batches=batches)
 
     def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
-        fooled = [self.attack.run(images, labels, model=self.model).success for images, labels in self.dataset]
-        _expect_batches(fooled)
+        fooled = [self.attack.run(images, labels, model=self.model).success for images, labels in self._data]
         if logs is not None:
             logs["val_robust_accuracy"] = 1 - float(np.mean(np.concatenate(fooled)))
 
@@ -168,13 +168,14 @@ class FlowGradientMonitor(keras.callbacks.Callback):
     ```
 
     Args:
-      validation_data: two arrays `(images, labels)`, or a `tf.data.Dataset` of such batches.
+      validation_data: two arrays `(images, labels)`, or batches of them in any form that `fit` takes and that can be read
+        again after each epoch; see `batches.Batches`.
       batch_size: how many examples a batch of the arrays has.
       batches: how many batches to measure; `None` for all.
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
 
     Raises:
-      ValueError: if `validation_data` is neither, or empty.
+      ValueError: if `validation_data` is not such data, empty, or without an end.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class FlowGradientMonitor(keras.callbacks.Callback):
         lattice: str = "central",
     ):
         super().__init__()
-        self.dataset = _as_dataset(validation_data, batch_size, batches)
+        self._data = Batches(validation_data, "validation_data", batch_size=batch_size, batches=batches)
         self.lattice = expect_one_of("lattice", lattice, DERIVATIVE_RULES)
         self._norms: Any = None
 
@@ -196,8 +197,7 @@ class FlowGradientMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         if self._norms is None:
             self._norms = tf.function(self._gradient_norms, reduce_retracing=True)
-        batches = [self._norms(images, labels) for images, labels in self.dataset]
-        _expect_batches(batches)
+        batches = [self._norms(images, labels) for images, labels in self._data]
         flow_norms, input_norms = (tf.concat(norms, axis=0) for norms in zip(*batches))
         if logs is not None:
             logs["val_flow_gradient_norm"] = float(tf.reduce_mean(flow_norms))
@@ -221,12 +221,18 @@ class RestoreOrder(keras.callbacks.Callback):
     ```
 
     Args:
-      dataset: the `tf.data.Dataset` that `fit` is given, with seeds of its own.
+      dataset: the `tf.data.Dataset` that `fit` is given, with seeds of its own and a known number of batches.
+
+    Raises:
+      TypeError: if it is no such data set.
+      ValueError: if it has no known end.
     """
 
     def __init__(self, dataset: tf.data.Dataset):
         super().__init__()
         self._dataset = expect_instance("dataset", dataset, tf.data.Dataset)
+        if dataset.cardinality() < 0:
+            raise ValueError("Expected `dataset` to know how many batches it has. Received one without a known end.")
 
     def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         epochs_done = self.model.optimizer.iterations.numpy() // len(self._dataset)
@@ -236,20 +242,3 @@ class RestoreOrder(keras.callbacks.Callback):
 
 def _norms(gradients):
     return tf.norm(tf.reshape(gradients, [tf.shape(gradients)[0], -1]), axis=1)
-
-
-def _expect_batches(batches):
-    if not batches:
-        raise ValueError("Expected `validation_data` to hold at least one batch. Received none.")
-
-
-def _as_dataset(data, batch_size, batches):
-    """The first `batches` batches of the data; all for `None`."""
-    if isinstance(data, (tuple, list)) and len(data) == 2:
-        data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(batch_size)
-    if isinstance(data, tf.data.Dataset):
-        return data if batches is None else data.take(batches)
-    raise ValueError(
-        "Expected `validation_data` to be (images, labels) or a tf.data.Dataset of such batches. "
-        f"Received {type(data).__name__}."
-    )

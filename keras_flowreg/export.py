@@ -2,21 +2,25 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any, Optional, Union
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_flowreg import compat, model_card
+from keras_flowreg import compat, files, model_card
 from keras_flowreg.evaluation import RobustnessReport
-from keras_flowreg.evaluation.journal import digest
+from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.models import classifier_of
-from keras_flowreg.ops.validation import expect_value_range
+from keras_flowreg.ops import random
+from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect_positive_integer, expect_value_range
 from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
 
 CARD_NAMES = ("model_card.json", "model_card.md")
+_CONTENTS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", *CARD_NAMES}  # of an export
+_SAMPLES = 8  # random images that show what the model gives
+_UNKNOWN_SIZE = 32  # pixels of their sides, for a model of images of any size
 
 
 def export(
@@ -38,7 +42,7 @@ def export(
     `__call__(images, training=False)`, `variables`, `trainable_variables`, `regularization_losses` and the signature
     `serving_default`, for batches of any size. In its folder are also model_card.json and model_card.md.
 
-    The export is written apart and then moved into its place: a kill leaves what was there before, or nothing.
+    The export is written apart and then moved into its place: an error or a kill leaves what was there before.
 
     Args:
       model: a Keras classifier, from images to logits. Of a `FlowRegularizedModel`, the base model is exported.
@@ -46,20 +50,22 @@ def export(
       image_shape: `(height, width, channels)`, for a model that does not know it, such as a subclassed one.
       value_range: the least and the greatest value of the images that the model was trained on.
       uint8_images: whether the export takes integers from 0 to 255, and maps them into `value_range` itself.
-      probabilities: whether the export ends in a softmax.
+      probabilities: whether the export ends in a softmax. Where the model's own outputs are probabilities, it gets no
+        second one, and the card says what they are in any case.
       report: a report of this model, for the card.
       recipe: how the model was trained, for the card: a dictionary of numbers, strings, lists and dictionaries.
         A `FlowRegularizedModel` adds what it knows itself.
-      overwrite: whether to replace what is at `path`.
+      overwrite: whether to replace an export that is at `path`.
 
     Returns:
       The card, as a dictionary.
 
     Raises:
-      FileExistsError: if there is something at `path`, and it is not to be replaced.
+      FileExistsError: if there is something at `path`, and it is not to be replaced, or is no export.
+      OSError: if the folder cannot be written.
       TypeError: if `model` is not a Keras model, or `recipe` is not made of plain values.
-      ValueError: if the shape of the images is not known, the predictions are not `[batch, classes]`, or the report is
-        of other weights.
+      ValueError: if the shape of the images is not known, the predictions are not finite numbers `[batch, classes]`, an
+        option is out of its range, or the report is of another model.
 
     ```python
     card = fr.export(model, "classifier", recipe={"epochs": 10}, overwrite=True)
@@ -67,14 +73,18 @@ def export(
     logits = tf.saved_model.load("classifier")(images)
     ```
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected `model` to be a keras.Model. Received {model!r}.")
-    path = os.path.abspath(os.fspath(path))
-    if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"Expected a new `path`, or overwrite=True. Received {path}, which exists.")
-    classifier, value_range = classifier_of(model), expect_value_range(value_range)
-    _expect_report_of(model, classifier, report)
+    expect_instance("model", model, keras.Model)
+    path, value_range = os.path.abspath(files.as_path("path", path)), expect_value_range(value_range)
+    for name, option in (("uint8_images", uint8_images), ("probabilities", probabilities), ("overwrite", overwrite)):
+        expect_boolean(name, option)
+    files.expect_writable("path", path, folder=True)
+    _expect_free(path, overwrite)
+    classifier = classifier_of(model)
     image_shape = _image_shape(classifier, image_shape)
+    if report is not None:
+        _expect_report_of(classifier, expect_instance("report", report, RobustnessReport), image_shape)
+    sample = _sample_predictions(classifier, image_shape, value_range)
+    are_probabilities = bool(np.all(sample >= 0) and np.allclose(sample.sum(axis=1), 1, atol=1e-3))
     card = model_card.describe(
         model,
         inputs={
@@ -83,13 +93,14 @@ def export(
             "values": [0, 255] if uint8_images else list(value_range),
         },
         outputs={
-            "kind": "probabilities" if probabilities else "logits",
-            "classes": _classes(classifier, image_shape),
+            "kind": "probabilities" if probabilities or are_probabilities else "logits",
+            "classes": sample.shape[1],
         },
         report=report,
         recipe=recipe,
     )
-    _write(ReusableClassifier(classifier, image_shape, value_range, uint8_images, probabilities), card, path)
+    needs_softmax = probabilities and not are_probabilities
+    _write(ReusableClassifier(classifier, image_shape, value_range, uint8_images, needs_softmax), card, path)
     return card
 
 
@@ -160,44 +171,56 @@ def _serving_signature(module, inputs, outputs):
     return tf.function(lambda images: {outputs["kind"]: module(images)}).get_concrete_function(images)
 
 
-def _classes(classifier, image_shape):
-    """How many predictions the classifier gives."""
-    shape = classifier(tf.zeros([1, *image_shape]), training=False).shape
-    if len(shape) != 2:
+def _sample_predictions(classifier, image_shape, value_range):
+    """Predictions for a few random images, as an array: finite `[batch, classes]`."""
+    size = [_SAMPLES, *(size or _UNKNOWN_SIZE for size in image_shape)]
+    images = random.uniform(size, (0, 0), *value_range)
+    predictions = classifier(images, training=False)
+    if not tf.is_tensor(predictions) or predictions.shape.rank != 2:
+        shape = getattr(predictions, "shape", type(predictions).__name__)
         raise ValueError(f"Expected predictions of the shape [batch, classes]. Received {shape}.")
-    return int(shape[1])
+    if not np.isfinite(predictions).all():
+        raise ValueError("Expected finite predictions. Received NaN or infinity: are the model's weights finite?")
+    return tf.cast(predictions, tf.float32).numpy()
 
 
 def _image_shape(classifier, image_shape):
     """The shape of an image, if it is given; otherwise the one that the classifier knows."""
     known = tuple(classifier.inputs[0].shape[1:]) if getattr(classifier, "inputs", None) else None
-    shape = known if image_shape is None else tuple(image_shape)
+    shape = image_shape if isinstance(image_shape, (tuple, list)) else known if image_shape is None else None
     if shape is None or len(shape) != 3:
         raise ValueError(
             "Expected `image_shape` to be (height, width, channels), for a model that does not know the shape of its "
             f"images. Received {image_shape!r}."
         )
+    shape = tuple(size if size is None else expect_positive_integer("image_shape", size) for size in shape)
+    if known is not None and not tf.TensorShape(shape).is_compatible_with(known):
+        raise ValueError(f"Expected `image_shape` to be that of the model's images, {known}. Received {image_shape!r}.")
     return shape
 
 
-def _expect_report_of(model, classifier, report):
-    """Checks that a report was made of these weights."""
-    if report is None:
+def _expect_free(path, overwrite):
+    """Checks that there is nothing at a path, or an export that is to be replaced."""
+    if not os.path.lexists(path):
         return
-    digests = {digest(weights.get_weights()) for weights in (model, classifier)}
-    if report.settings.get("weights") not in digests:
-        raise ValueError(
-            f"Expected a report of this model, whose weights have the checksum {sorted(digests)}. "
-            f"Received one of {report.settings.get('weights')}."
-        )
+    if not overwrite:
+        raise FileExistsError(f"Expected a new `path`, or overwrite=True. Received {path}, which exists.")
+    contents = set(os.listdir(path)) if os.path.isdir(path) and not os.path.islink(path) else set()
+    if not _CONTENTS >= contents >= {"saved_model.pb", *CARD_NAMES}:
+        raise FileExistsError(f"Expected `path` to hold an export, to be replaced. Received {path}, which is another.")
+
+
+def _expect_report_of(classifier, report, image_shape):
+    """Checks that a report was made of this classifier, by its weights and by what it computes."""
+    own = identify(classifier, tuple(size or _UNKNOWN_SIZE for size in image_shape))
+    reported = {name: report.settings.get(name) for name in own}
+    if reported != own:
+        raise ValueError(f"Expected a report of this model, which has the checksums {own}. Received one of {reported}.")
 
 
 def _write(module, card, path):
     """Writes everything apart, then moves it to `path`."""
-    parent, name = os.path.split(path)
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=parent) as scratch:
-        new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
+    with files.replacing(path) as new:
         signature = _serving_signature(module, card["inputs"], card["outputs"])
         tf.saved_model.save(module, new, signatures={"serving_default": signature})
         for card_name, text in zip(
@@ -205,6 +228,3 @@ def _write(module, card, path):
         ):
             with open(os.path.join(new, card_name), "w", encoding="utf-8") as file:
                 file.write(text)
-        if os.path.lexists(path):
-            os.rename(path, old)
-        os.rename(new, path)

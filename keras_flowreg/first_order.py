@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.gradients import input_gradients
+from keras_flowreg.ops.matching import expect_within_images
 from keras_flowreg.ops.validation import as_images, expect_not_negative, expect_one_of
 from keras_flowreg.ops.warp import ONE_SIDED_RULES, image_gradients
 from keras_flowreg.perturbations import Flow
@@ -77,6 +78,7 @@ def first_order_bounds(
     """
     images = as_images(images)
     ball = balls.get(expect_one_of("norm", norm, balls.PER_PIXEL_NORMS), expect_not_negative("epsilon", epsilon))
+    expect_within_images("epsilon", ball.epsilon, images)
     gradients = input_gradients(model, images, labels, loss)
     forward, backward = (Flow(rule).linearize_at_identity(images)[1](gradients) for rule in ONE_SIDED_RULES)
     # A flow points back to where a pixel comes from: a positive one takes it from the backward side.

@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 from typing import Optional
 
+import keras
 import tensorflow as tf
 
-from keras_flowreg.ops.losses import compiled_loss, per_example_loss, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_one_of
+from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, per_example_loss, resolve_loss
+from keras_flowreg.ops.matching import expect_images_of
+from keras_flowreg.ops.validation import (
+    as_images,
+    as_labels,
+    expect_boolean,
+    expect_finite,
+    expect_instance,
+    expect_one_of,
+    expect_same_batch,
+)
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
 from keras_flowreg.second_derivatives import exact_second_derivatives
 from keras_flowreg.types import (
@@ -48,6 +58,7 @@ def loss_gradient(
         tape.watch(images)
         with exact_second_derivatives():
             predictions = model(images, training=training)
+        labels = expect_labels_in_range(labels, predictions, loss)
         losses = per_example_loss(loss, labels, predictions)
     gradients = tape.gradient(losses, images)
     if gradients is None:
@@ -111,9 +122,14 @@ def perturbation_gradients(
       ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
       TypeError: if the images are not numbers.
     """
-    images = as_images(images)
+    expect_instance("model", model, keras.Model)
+    expect_instance("perturbation", perturbation, Perturbation)
+    images, labels = expect_finite(as_images(images)), as_labels(labels)
+    expect_same_batch(images, labels)
+    expect_images_of(model, images)
     if parameters is not None:
-        parameters = tf.cast(parameters, images.dtype)
+        parameters = expect_finite(tf.cast(parameters, images.dtype), "parameters")
+    training = training if tf.is_tensor(training) else expect_boolean("training", training)
     perturbed, pullbacks = linearize(perturbation.sides, images, parameters)
     _, _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, compiled_loss(model)), training)
     gradients = [pullback(upstream) for pullback in pullbacks]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
+from keras_flowreg.ops.validation import expect_value_range
 from keras_flowreg.types import ValueRange
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ def draw_gallery(
     ```
     """
     images, deformed = _to_unit_range(images, value_range), _to_unit_range(deformed, value_range)
+    sizes = [len(part) for part in (images, flows, deformed, captions)]
+    if len(set(sizes)) != 1:
+        raise ValueError(f"Expected as many images, flows, deformed images and captions. Received {sizes}.")
     lengths = np.linalg.norm(flows, axis=-1)
     figure = _pyplot().figure(figsize=(13, 2.7 * len(images)), layout="constrained")
     panels = figure.subplots(len(images), 5, squeeze=False)
@@ -185,7 +189,7 @@ def _add_title(axes, title):
 
 def _to_unit_range(images, value_range):
     """Images with values from 0 to 1."""
-    low, high = value_range
+    low, high = expect_value_range(value_range)
     return (np.asarray(images) - low) / (high - low)
 
 

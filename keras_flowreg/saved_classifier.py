@@ -1,12 +1,17 @@
 """Classifiers as they were saved, of any origin, as Keras models to attack and to evaluate."""
 
 import os
+import zipfile
 from typing import Union
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
+from keras_flowreg import files, untrusted
+from keras_flowreg.ops.validation import expect_boolean
 from keras_flowreg.types import Images, KerasModel, Predictions
 
 _SIGNATURE = "serving_default"
@@ -20,9 +25,10 @@ class SavedClassifier(keras.Model):
 
     Args:
       handle: the path of a SavedModel, or the address of a model of TensorFlow Hub.
+      safe_mode: whether to refuse one that reads or writes files.
 
     Raises:
-      ValueError: if the SavedModel cannot be called, and has no such signature of one input and one output.
+      ValueError: if the SavedModel cannot be called, and has no such signature of one input and one output, or is refused.
 
     ```python
     fr.export(model, "classifier", overwrite=True)
@@ -30,9 +36,9 @@ class SavedClassifier(keras.Model):
     ```
     """
 
-    def __init__(self, handle: Union[str, os.PathLike]):
+    def __init__(self, handle: Union[str, os.PathLike], *, safe_mode: bool = True):
         super().__init__()
-        loaded = _load(os.fspath(handle))
+        loaded = _load(os.fspath(handle), safe_mode)
         # Functions, because Keras would track what is loaded, and does not know what it is.
         self._predict, variables = _predictor(loaded, handle)
         self._variables_of_loaded = lambda: variables
@@ -44,15 +50,17 @@ class SavedClassifier(keras.Model):
         return [variable.numpy() for variable in self._variables_of_loaded()]
 
 
-def load_classifier(handle: Union[str, os.PathLike]) -> KerasModel:
+def load_classifier(handle: Union[str, os.PathLike], *, safe_mode: bool = True) -> KerasModel:
     """Loads a classifier to attack or to evaluate.
 
-    A classifier that was saved without a loss is compiled with the cross-entropy of logits and class indices.
-    Compile it again if its outputs are probabilities, or its labels one-hot.
+    A classifier that was saved without a loss is compiled with the cross-entropy of class indices and of what its last
+    layer gives: probabilities of a softmax, and otherwise logits. Compile it again if its labels are one-hot.
 
     Args:
-      handle: a `.keras` file, the path of a SavedModel, or the address of a model of TensorFlow Hub, with "://",
-        which needs `tensorflow_hub`.
+      handle: a `.keras`, `.h5` or `.hdf5` file, the path of a SavedModel, or the address of a model of TensorFlow Hub,
+        with "://", which needs `tensorflow_hub`.
+      safe_mode: whether to refuse a file that may run code of its own, such as a `Lambda` layer; see `untrusted`. Turn it
+        off only for files that you trust.
 
     Returns:
       A compiled `keras.Model`.
@@ -60,7 +68,8 @@ def load_classifier(handle: Union[str, os.PathLike]) -> KerasModel:
     Raises:
       FileNotFoundError: if there is nothing at the path.
       ImportError: if `handle` is an address, and `tensorflow_hub` is not installed.
-      ValueError: if a SavedModel cannot be called, and has no signature of one input and one output.
+      ValueError: if it cannot be loaded, may run code, has weights that are not finite, or is a SavedModel that cannot be
+        called and has no signature of one input and one output.
 
     ```python
     fr.export(model, "classifier", overwrite=True)
@@ -68,27 +77,68 @@ def load_classifier(handle: Union[str, os.PathLike]) -> KerasModel:
     adversarial_images = fr.attacks.FlowPGD(epsilon=0.4, steps=5)(images, labels, model=classifier)
     ```
     """
-    handle = os.fspath(handle)
+    handle, safe_mode = files.as_path("handle", handle), expect_boolean("safe_mode", safe_mode)
     if not _is_address(handle) and not os.path.exists(handle):
         raise FileNotFoundError(f"Expected a saved classifier. Received {handle}, which does not exist.")
-    model = keras.models.load_model(handle) if handle.endswith(".keras") else SavedClassifier(handle)
+    is_saved_model = _is_address(handle) or os.path.isdir(handle)
+    model = SavedClassifier(handle, safe_mode=safe_mode) if is_saved_model else _load_file(handle, safe_mode)
+    if not all(np.isfinite(weights).all() for weights in model.get_weights() if weights.dtype.kind == "f"):
+        raise ValueError(f"Expected a classifier of finite weights. Received NaN or infinity among those of {handle}.")
     if not getattr(model, "loss", None):
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not _ends_in_softmax(model)))
     return model
+
+
+def _load_file(path, safe_mode):
+    """A Keras model of a file. What Keras cannot load is an error of one line."""
+    kind = ".keras" if zipfile.is_zipfile(path) else ".h5" if h5py.is_hdf5(path) else ""
+    endings = {".keras": (".keras",), ".h5": (".h5", ".hdf5")}.get(kind, ())
+    if not path.endswith(endings or (" ",)):
+        name = {".keras": "a Keras file", ".h5": "an HDF5 file"}.get(kind, "another or a damaged file")
+        raise ValueError(f"Expected {path} to be a .keras, .h5 or .hdf5 file, as its name says. Received {name}.")
+    try:
+        if safe_mode:
+            untrusted.expect_no_code(path)
+        return keras.models.load_model(path, safe_mode=safe_mode)
+    except Exception as error:  # Whatever a damaged file leads to.
+        first_line = str(error).strip().partition("\n")[0]
+        if first_line.startswith("Expected"):
+            raise ValueError(first_line) from error
+        raise ValueError(
+            f"Expected {path} to be a classifier that this Keras can load. Received {type(error).__name__}: {first_line}"
+        ) from error
+
+
+def _ends_in_softmax(model):
+    """Whether a model's last layer is known to give probabilities."""
+    last = model
+    while getattr(last, "layers", None):
+        last = last.layers[-1]
+    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
 
 
 def _is_address(handle):
     return "://" in handle
 
 
-def _load(handle):
-    if not _is_address(handle):
-        return tf.saved_model.load(handle)
+def _load(handle, safe_mode):
+    if _is_address(handle):
+        try:
+            import tensorflow_hub
+        except ImportError as error:
+            raise ImportError(
+                f"Expected tensorflow_hub to be installed, to load {handle}. Received {error}."
+            ) from error
+        handle = tensorflow_hub.resolve(handle)
     try:
-        import tensorflow_hub
-    except ImportError as error:
-        raise ImportError(f"Expected tensorflow_hub to be installed, to load {handle}. Received {error}.") from error
-    return tensorflow_hub.load(handle)
+        if safe_mode:
+            untrusted.expect_no_code(handle)
+        return tf.saved_model.load(handle)
+    except (OSError, DecodeError, KeyError, tf.errors.OpError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"Expected {handle} to be a SavedModel. Received {type(error).__name__}: {first_line}"
+        ) from error
 
 
 def _predictor(loaded, handle):

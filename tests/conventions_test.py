@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(fr.__file__).parent
 FLOORS = (
     ("__init__",),
     ("export", "saved_classifier"),
+    ("untrusted",),
     ("model_card",),
     ("evaluation",),
     ("pictures",),
@@ -29,7 +30,9 @@ FLOORS = (
     ("second_derivatives",),
     ("perturbations",),
     ("balls",),
+    ("batches",),
     ("ops",),
+    ("files",),
     ("compat",),
     ("types",),
 )

@@ -47,7 +47,7 @@ def torch_accuracies(network, batches, epsilon):
 
 
 def main(_):
-    model = keras.models.load_model(_MODEL.value)
+    model = fr.load_classifier(_MODEL.value)
     dataset = datasets.load(_DATASET.value, batch_size=_BATCH_SIZE.value, data_dir=_DATA_DIR.value)
     height, width, _ = dataset.image_shape
     if height != width:

@@ -18,7 +18,6 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import foolbox
-import keras
 import numpy as np
 import torch
 from absl import app, flags
@@ -79,7 +78,7 @@ def our_finds(kind, model, batches):
 
 
 def main(_):
-    model = keras.models.load_model(_MODEL.value)
+    model = fr.load_classifier(_MODEL.value)
     dataset = datasets.load(_DATASET.value, batch_size=_BATCH_SIZE.value, data_dir=_DATA_DIR.value)
     height, width, _ = dataset.image_shape
     if height != width:

@@ -2,7 +2,7 @@
 
 import inspect
 
-from absl import app, flags
+from absl import flags
 
 import keras_flowreg as fr
 from flowreg_examples import architectures, datasets
@@ -63,7 +63,7 @@ def build_attack(name, epsilon):
     try:
         return getattr(fr.attacks, name)(**accepted)
     except ValueError as error:
-        raise app.UsageError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
 
 
 def build_attacks():

@@ -1,17 +1,22 @@
 """Loading a classifier, and asking it."""
 
 import tensorflow as tf
-from absl import app
+from absl import flags
 
 import keras_flowreg as fr
 
 
-def load(handle):
-    """`fr.load_classifier`; what it cannot load is the user's error."""
-    try:
-        return fr.load_classifier(handle)
-    except (OSError, ValueError) as error:
-        raise app.UsageError(f"--model: {error}") from error
+def define_flags(what):
+    """--model and --safe_mode."""
+    flags.DEFINE_string("model", None, what, required=True)
+    flags.DEFINE_bool(
+        "safe_mode", True, "whether to refuse a model that may run code; turn it off only for one that you trust"
+    )
+
+
+def load():
+    """The classifier of the flags."""
+    return fr.load_classifier(flags.FLAGS.model, safe_mode=flags.FLAGS.safe_mode)
 
 
 def predict(model, images):

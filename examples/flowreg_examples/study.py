@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 import keras_flowreg as fr
-from flowreg_examples import datasets, recipes, training
-from keras_flowreg import compat
+from flowreg_examples import datasets, outputs, recipes, training
+from keras_flowreg import compat, files
+from keras_flowreg.evaluation.plain import plain
 
 VALIDATION_SIZE = 2000
 # What a training leaves in its folder.
@@ -96,6 +97,13 @@ class Cell:
         schedule = dataclasses.replace(self.setting.schedule, **{field: changes.pop(field) for field in in_schedule})
         return dataclasses.replace(recipes.get(self.method, self.setting.dataset), schedule=schedule, **changes)
 
+    def training_settings(self):
+        """All that decides the training, as plain values."""
+        setting = dataclasses.asdict(self.setting)
+        for name in ("examples", "epsilons"):  # of the attacks that come after it
+            del setting[name]
+        return {"setting": setting, "recipe": dataclasses.asdict(self.recipe), "seed": self.seed}
+
     def load(self):
         """The data set, in the order that is the seed's, whatever ran before in this process."""
         keras.utils.set_random_seed(self.seed)
@@ -149,7 +157,11 @@ def run(cell, study, folder):
     Returns:
       What is known of it, as plain values.
     """
-    os.makedirs(folder, exist_ok=True)
+    with outputs.claimed_folder(folder, cell.training_settings(), "scratch"):
+        return _run(cell, study, folder)
+
+
+def _run(cell, study, folder):
     model, history = _trained(cell, folder)
     dataset = cell.setting.load(_BATCH_SIZE)
     attacks, epsilons = study.attacks(cell.setting)
@@ -218,6 +230,17 @@ def _trained(cell, folder):
     return model, history
 
 
+def expect_result_of(cell, path):
+    """Checks that a file holds the result of a cell, and not of one with other settings."""
+    result = outputs.read_json(path)
+    own = plain(
+        {"setting": dataclasses.asdict(cell.setting), "recipe": dataclasses.asdict(cell.recipe), "seed": cell.seed}
+    )
+    different = [name for name in own if result.get(name) != own[name]]
+    if different:
+        raise ValueError(f"Expected {path} to be the result of this cell. Received one of another {different[0]}.")
+
+
 def _chosen_epoch(history):
     """The best on validation images; the last, of a training that looked at none."""
     scores = [epoch["val_score"] for epoch in history if "val_score" in epoch]
@@ -252,8 +275,8 @@ class History(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logged = {name: float(value) for name, value in (logs or {}).items()}
         logged["seconds"] = time.perf_counter() - self._start
-        lines = [json.dumps(line) for line in [*_read_history(self.path)[:epoch], logged]]
-        write_text(self.path, "\n".join(lines) + "\n")
+        lines = [json.dumps(plain(line), allow_nan=False) for line in [*_read_history(self.path)[:epoch], logged]]
+        files.write_text(self.path, "\n".join(lines) + "\n")
 
 
 def _read_history(path):
@@ -272,13 +295,6 @@ def _bounds(model, dataset, setting):
     values = {"flow": bounds.flow, "input": bounds.input, "rise": result.loss - result.clean_loss}
     attacked = ~result.clean_success.numpy()
     return {name: [float(f"{x:.4g}") for x in value.numpy()[attacked]] for name, value in values.items()}
-
-
-def write_text(path, text):
-    """Writes a file at once: a kill leaves the old one."""
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(f"{path}.part", path)
 
 
 def _short(value):

@@ -88,6 +88,15 @@ def recipe():
     return dataclasses.replace(chosen, schedule=schedule, **_given(_RECIPE_FLAGS))
 
 
+def settings():
+    """All that decides the training, as plain values."""
+    args, names = (
+        flags.FLAGS,
+        ("dataset", "architecture", "width", "batch_size", "seed", "validation_size", "train_size"),
+    )
+    return {**{name: args[name].value for name in names}, "recipe": dataclasses.asdict(recipe())}
+
+
 def _given(names):
     """`{field: value}` of the flags that were given."""
     return {_FIELDS.get(name, name): flags.FLAGS[name].value for name in names if flags.FLAGS[name].value is not None}

@@ -18,7 +18,7 @@ from keras_flowreg.ops.validation import (
     expect_seed,
     expect_value_range,
 )
-from keras_flowreg.perturbations import Perturbation
+from keras_flowreg.perturbations import Flow, Perturbation, SmoothFlow
 from keras_flowreg.types import Config, Images, JitCompile, KerasModel, Labels, Loss, Seed, ValueRange
 
 
@@ -129,6 +129,10 @@ class Attack(keras.layers.Layer):
         """The ball that θ is searched in, or `None` for an attack without a radius."""
         return None
 
+    def displacements(self) -> dict[str, Optional[float]]:
+        """The options that are distances in pixels, which an image cannot be smaller than: ε, if θ is a flow."""
+        return {"epsilon": self.epsilon} if isinstance(self.perturbation, (Flow, SmoothFlow)) else {}
+
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         """Searches θ; what a subclass must give.
 
@@ -142,6 +146,10 @@ class Attack(keras.layers.Layer):
           The best `search.Candidate` for each example.
         """
         raise NotImplementedError
+
+    def __call__(self, *args: Any, **options: Any) -> tf.Tensor:
+        # Not by way of Keras, which wraps an error in a page of its own.
+        return self.call(*args, **options)
 
     def call(
         self,

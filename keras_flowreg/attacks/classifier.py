@@ -9,14 +9,12 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
+from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.types import Images, KerasModel, Labels, Number, Predictions
-
-if TYPE_CHECKING:
-    from keras_flowreg.attacks.search import RaisedLoss
 
 # What is measured of predictions: each a [batch].
 Measure = Callable[[Predictions], Sequence[tf.Tensor]]
@@ -67,7 +65,7 @@ class Classifier:
         return predictions, gradients
 
     def differentiate_loss(
-        self, images: Images, labels: Labels, raised: "RaisedLoss", scale: Number = 1.0
+        self, images: Images, labels: Labels, raised: RaisedLoss, scale: Number = 1.0
     ) -> tuple[Predictions, tf.Tensor]:
         """The predictions, and the gradient of a `RaisedLoss`, times a number."""
 
@@ -118,7 +116,11 @@ class TracedClassifier(Classifier):
         """The shape and dtype of the predictions."""
         return tf.TensorSpec.from_tensor(self._forward.structured_outputs)
 
-    def probe_gradient(self, images: Images, labels: Labels, raised: "RaisedLoss") -> bool:
+    def graph_def(self) -> Any:
+        """The graph of the forward pass, as TensorFlow writes it down."""
+        return self._forward.graph.as_graph_def()
+
+    def probe_gradient(self, images: Images, labels: Labels, raised: RaisedLoss) -> bool:
         """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too."""
         if not self.has_gradient:
             try:
@@ -132,7 +134,7 @@ class TracedClassifier(Classifier):
         return self._forward(images)
 
     def differentiate_loss(
-        self, images: Images, labels: Labels, raised: "RaisedLoss", scale: Number = 1.0
+        self, images: Images, labels: Labels, raised: RaisedLoss, scale: Number = 1.0
     ) -> tuple[Predictions, tf.Tensor]:
         def differentiate(images, labels, scale):
             return super(TracedClassifier, self).differentiate_loss(images, labels, raised, scale)

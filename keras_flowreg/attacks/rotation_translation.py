@@ -82,6 +82,9 @@ class RotationTranslation(Attack):
     def perturbation(self) -> Perturbation:
         return Affine(border=self.border)
 
+    def displacements(self) -> dict[str, Optional[float]]:
+        return {"max_shift": self.max_shift}
+
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         steps, propose = self._grid(examples) if self.candidates == "grid" else self._random_draws(seed)
 

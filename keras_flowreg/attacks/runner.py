@@ -9,10 +9,21 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks.classifier import Classifier, TracedClassifier
-from keras_flowreg.attacks.search import Examples, Objective, RaisedLoss
+from keras_flowreg.attacks.raised_loss import RaisedLoss
+from keras_flowreg.attacks.search import Examples, Objective
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
-from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, resolve_loss
-from keras_flowreg.ops.validation import as_images, expect_in_range, expect_instance, expect_same_batch
+from keras_flowreg.ops.labels import expect_labels
+from keras_flowreg.ops.losses import compiled_loss, resolve_loss
+from keras_flowreg.ops.matching import expect_images_of, expect_within_images
+from keras_flowreg.ops.validation import (
+    as_images,
+    as_labels,
+    as_seed_pair,
+    expect_boolean,
+    expect_in_range,
+    expect_instance,
+    expect_same_batch,
+)
 from keras_flowreg.types import Images, JitCompile, KerasModel, Labels, Loss, PerExample, Seed
 
 if TYPE_CHECKING:
@@ -61,18 +72,25 @@ def run(
     of a graph the search becomes a part of it.
     """
     expect_instance("model", model, keras.Model)
-    images, labels = as_images(images), tf.convert_to_tensor(labels)
+    expect_boolean("stop_when_fooled", stop_when_fooled)
+    images, labels = as_images(images), as_labels(labels)
     expect_same_batch(images, labels)
+    expect_images_of(model, images)
+    for name, pixels in attack.displacements().items():
+        expect_within_images(name, pixels, images)
     images = expect_in_range(images, attack.value_range)
     raised = RaisedLoss(resolve_loss(attack.loss if loss is None else loss, compiled_loss(model)), attack.targeted)
-    seed = tf.constant([attack.seed, 0]) if seed is None else tf.convert_to_tensor(seed)
+    seed = tf.constant([attack.seed, 0]) if seed is None else as_seed_pair(seed)
     if not tf.executing_eagerly():
         return _search(attack, Classifier(model), raised, images, labels, seed, stop_when_fooled)
     classifier = traced_classifier(model, images, attack.jit_compile)
-    labels = expect_labels_in_range(labels, classifier.predictions, raised.loss)
+    expect_labels(labels, classifier.predictions, raised.label_kind)
     if not classifier.probe_gradient(images, labels, raised) and attack.needs_gradient:
         raise ValueError(_WITHOUT_GRADIENT.format(attack=attack.name))
-    return _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)
+    result = _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)
+    if tf.reduce_any(tf.math.is_nan(result.clean_loss)):
+        raise ValueError("Expected a model whose loss on images is a number. Received NaN: are its weights finite?")
+    return result
 
 
 def has_gradient(model: KerasModel, images: Images) -> bool:

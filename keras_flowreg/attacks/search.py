@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 import tensorflow as tf
 
 from keras_flowreg.attacks.classifier import Classifier
-from keras_flowreg.ops.labels import is_correct
-from keras_flowreg.ops.losses import per_example_loss
+from keras_flowreg.attacks.raised_loss import RaisedLoss
+from keras_flowreg.ops.labels import expect_labels, is_correct
 from keras_flowreg.perturbations import Perturbation
 from keras_flowreg.types import (
     Images,
@@ -14,7 +14,6 @@ from keras_flowreg.types import (
     LossFunction,
     Parameters,
     PerExample,
-    Predictions,
     Scalar,
     Seed,
     ValueRange,
@@ -61,18 +60,6 @@ class Examples(NamedTuple):
     def are_open(self, best: Candidate) -> PerExample:
         """Which examples are still searched: bool `[batch]`."""
         return tf.logical_not(best.success) if self.stop_when_fooled else tf.ones_like(best.success)
-
-
-class RaisedLoss(NamedTuple):
-    """The loss that a search raises. Two of the same loss are equal, so that compiled gradients are found again."""
-
-    loss: LossFunction
-    targeted: bool
-
-    def __call__(self, labels: Labels, predictions: Predictions) -> PerExample:
-        """The loss of each example; for a target, minus its loss."""
-        losses = per_example_loss(self.loss, labels, predictions)
-        return -losses if self.targeted else losses
 
 
 class Objective(NamedTuple):
@@ -132,7 +119,8 @@ class Objective(NamedTuple):
         """Runs the classifier on the images as they are: the `Candidate` at the identity."""
 
         def evaluate_clean(images, labels):
-            return self._evaluate(self.classifier.predict(images), labels)
+            predictions = self.classifier.predict(images)
+            return self._evaluate(predictions, expect_labels(labels, predictions, self.raised.label_kind))
 
         identity = self.perturbation.identity(examples.images)
         return self._candidate(identity, *self._run(evaluate_clean, examples))

@@ -120,10 +120,12 @@ class StAdv(Attack):
 
 def _expect_range(name, bounds):
     """Checks (least, greatest), two positive numbers."""
-    bounds = tuple(expect_positive(name, bound) for bound in bounds)
-    if len(bounds) != 2 or bounds[0] > bounds[1]:
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise ValueError(f"Expected `{name}` to be (least, greatest). Received {bounds!r}.")
-    return bounds
+    least, greatest = (expect_positive(name, bound) for bound in bounds)
+    if least > greatest:
+        raise ValueError(f"Expected `{name}` to be (least, greatest). Received {bounds!r}.")
+    return least, greatest
 
 
 def _adam_move(first, second, step):

@@ -1,6 +1,6 @@
 """The robustness report: every attack at every radius, example by example, and how far to trust it."""
 
-import math
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,32 +8,34 @@ from typing import NamedTuple, Optional, Union
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack, AutoDeform
 from keras_flowreg.attacks.runner import has_gradient
+from keras_flowreg.batches import Batches, Data
 from keras_flowreg.evaluation import checks
+from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.evaluation.journal import Journal, digest
 from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
+from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
+    expect_boolean,
     expect_in_range,
+    expect_instance,
     expect_not_negative,
-    expect_positive_integer,
+    expect_seed,
     expect_value_range,
 )
 from keras_flowreg.types import KerasModel, Loss, LossFunction, ValueRange
 
-_BATCH_SIZE = 128  # for arrays
-
 
 def evaluate_robustness(
     model: KerasModel,
-    dataset: Union[tf.data.Dataset, Iterable, tuple[np.ndarray, np.ndarray]],
+    dataset: Data,
     attacks: Optional[Union[Attack, Sequence[Attack], Mapping[str, Attack]]] = None,
     epsilons: Union[Sequence[float], Mapping[str, Sequence[float]]] = (0.1, 0.2, 0.4),
     *,
@@ -55,19 +57,19 @@ def evaluate_robustness(
 
     Args:
       model: a Keras classifier, from images `[batch, height, width, channels]` to logits `[batch, classes]`.
-      dataset: batches of `(images, labels)`: a `tf.data.Dataset`, or anything else that gives the same batches each
-        time; or a pair of arrays, `(images, labels)`.
+      dataset: a pair of arrays, `(images, labels)`, or batches of them in any form that `fit` takes; see
+        `batches.Batches`. Weights beside the labels are not used.
       attacks: one `Attack`, a list of them, or a dictionary of them by the name they have in the report; `None` for
         `AutoDeform`. An attack with a radius is run at each of `epsilons`, and its own radius is not used. One
         without, such as `RotationTranslation`, is run once.
       epsilons: the radii, in pixels, not negative; or a dictionary of them by an attack's name.
       loss: the loss that attacks raise which have none of their own; `None` for the one that the model is compiled with.
-      examples: how many examples to use, from the first; `None` for all.
+      examples: how many examples to use, from the first; `None` for all. A generator, or data without an end, needs it.
       value_range: the least and the greatest value of an image, for `AutoDeform` and the checks. Other attacks have
         their own.
       seed: a whole number, which decides what is random in `AutoDeform` and the checks. Other attacks have their own.
       resume_from: the path of a file for partial results. It is written after every batch. What it already holds is
-        not computed again. It belongs to one model, one list of attacks and one data set.
+        not computed again. It belongs to one model, one list of attacks and one data set, and another file is left alone.
       check: whether to check that the report can be trusted; see `RobustnessReport.findings`.
       verbose: 1 for a progress bar, 0 for silence.
 
@@ -76,9 +78,10 @@ def evaluate_robustness(
 
     Raises:
       ValueError: if an argument is out of its range; if an attack is targeted, or needs a gradient that the model does
-        not have; if the data set is empty or not batches of images and labels; or if `resume_from` holds another
-        evaluation's results.
-      TypeError: if an attack is not an `Attack`.
+        not have; if the data set is empty, has no end, or is not batches of images and labels; if a loss is NaN; or if
+        `resume_from` holds anything else than this evaluation's results.
+      TypeError: if an attack is not an `Attack`, or `model` not a Keras model.
+      OSError: if `resume_from` cannot be written.
 
     ```python
     attacks = [fr.attacks.FlowPGD(epsilon=0.4, steps=5), fr.attacks.RandomFlow(epsilon=0.4)]
@@ -86,22 +89,28 @@ def evaluate_robustness(
     print(report.to_markdown())
     ```
     """
+    expect_instance("model", model, keras.Model)
+    expect_boolean("check", check)
     loss, value_range = resolve_loss(loss, compiled_loss(model)), expect_value_range(value_range)
     named = _named([AutoDeform(0.1, value_range=value_range, seed=seed)] if attacks is None else attacks)
     runs = {run: _Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
-    examples = examples if examples is None else expect_positive_integer("examples", examples)
-    first = _first_batch(dataset, examples)
+    seed = expect_seed(seed)
+    batches = Batches(dataset, "dataset", examples=examples, read_once=True)
+    first = batches.first()
+    _expect_displacements_within(runs, as_images(first[0]))
+    expect_images_of(model, as_images(first[0]))
     if check:
         expect_in_range(as_images(first[0]), value_range)
     model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
     findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
-    settings = _settings(model, loss, runs, examples, value_range, seed)
-    progress = keras.utils.Progbar(_size(dataset, examples, len(first[0])), unit_name="batch", verbose=verbose)
-    records = _attack_all(model, _batches(dataset, examples), runs, Journal(resume_from, settings), progress)
+    settings = _settings(model, loss, runs, examples, value_range, seed, first[0].shape[1:])
+    progress = keras.utils.Progbar(batches.size(), unit_name="batch", verbose=verbose)
+    with contextlib.closing(Journal(resume_from, settings)) as journal:
+        if check:  # Before the attacks: an error should not come after hours.
+            findings.extend(checks.run(model, first, loss=loss, value_range=value_range, seed=seed))
+        records = _attack_all(model, batches, runs, journal, progress)
     report = RobustnessReport.from_records(settings, compat.versions(), records)
-    report.findings.extend(findings)
-    if check:
-        report.findings.extend(checks.run(model, first, report, loss=loss, value_range=value_range, seed=seed))
+    report.findings.extend(findings + (checks.look_at(report) if check else []))
     return report
 
 
@@ -124,6 +133,8 @@ def _named(attacks):
     if not attacks:
         raise ValueError("Expected at least one attack. Received none.")
     for name, attack in attacks.items():
+        if not isinstance(name, str):
+            raise TypeError(f"Expected the attacks' names to be strings. Received {name!r}.")
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected every attack to be a keras_flowreg Attack. Received {attack!r} as {name!r}.")
         if attack.targeted:
@@ -137,11 +148,18 @@ def _named(attacks):
 def _runs(attacks, epsilons):
     """`{Run: attack}`: each attack at each radius, or once if it has none."""
     runs = {}
+    unknown = set(epsilons) - set(attacks) if isinstance(epsilons, Mapping) else None
+    if unknown:
+        raise ValueError(
+            f"Expected `epsilons` of {', '.join(attacks)}. Received those of {', '.join(map(str, unknown))}."
+        )
     for name, attack in attacks.items():
         if attack.epsilon is None:
             runs[Run(name, None)] = attack
             continue
         radii = epsilons.get(name, ()) if isinstance(epsilons, Mapping) else epsilons
+        if isinstance(radii, (str, bytes)) or not isinstance(radii, Iterable):
+            raise ValueError(f"Expected `epsilons` to be a list of numbers. Received {radii!r}.")
         radii = sorted({expect_not_negative("epsilons", epsilon) for epsilon in radii})
         if not radii:
             raise ValueError(f"Expected at least one of `epsilons` for {name}, which has a radius. Received none.")
@@ -169,13 +187,20 @@ _LEFT_OUT = (
 )
 
 
-def _settings(model, loss, runs, examples, value_range, seed):
+def _expect_displacements_within(runs, images):
+    """Checks by the size of the images that radii are in pixels."""
+    for search in runs.values():
+        for name, pixels in search.attack.displacements().items():
+            expect_within_images(name, pixels, images)
+
+
+def _settings(model, loss, runs, examples, value_range, seed, image_shape):
     """All that decides the numbers."""
     return {
-        "weights": digest(model.get_weights()),
-        "loss": name_of(loss),
+        **identify(model, image_shape),
+        **_described(loss),
         "attacks": [
-            {"attack": run.attack, **search.attack.settings(), "loss": name_of(search.loss)}
+            {"attack": run.attack, **search.attack.settings(), **_described(search.loss)}
             for run, search in runs.items()
         ],
         "examples": examples,
@@ -184,38 +209,11 @@ def _settings(model, loss, runs, examples, value_range, seed):
     }
 
 
-def _size(dataset, examples, batch_size):
-    """How many batches are used, or `None`."""
-    if isinstance(dataset, tuple):
-        dataset, batch_size = range(math.ceil(len(dataset[1]) / _BATCH_SIZE)), _BATCH_SIZE
-    try:
-        size = len(dataset)
-    except TypeError:
-        return None
-    return size if examples is None else min(size, math.ceil(examples / batch_size))
-
-
-def _batches(dataset, examples):
-    """Batches of `(images, labels)`, as arrays, up to a number of examples."""
-    if isinstance(dataset, tuple):
-        dataset = tf.data.Dataset.from_tensor_slices(dataset).batch(_BATCH_SIZE)
-    left = float("inf") if examples is None else examples
-    for batch in dataset:
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise ValueError(f"Expected batches of (images, labels). Received {type(batch).__name__}.")
-        images, labels = (np.asarray(part)[: int(min(left, len(part)))] for part in batch[:2])
-        if len(images):
-            yield images, labels
-        left -= len(images)
-        if left <= 0:
-            return
-
-
-def _first_batch(dataset, examples):
-    first = next(_batches(dataset, examples), None)
-    if first is None:
-        raise ValueError("Expected a data set with at least one batch. Received none.")
-    return first
+def _described(loss):
+    """A loss by its name, and its options."""
+    config = loss.get_config() if hasattr(loss, "get_config") else {}
+    options = {name: value for name, value in config.items() if isinstance(value, (bool, int, float, str))}
+    return {"loss": name_of(loss), "loss_options": {**options, "name": name_of(loss)}}
 
 
 def _attack_all(model, batches, runs, journal, progress):

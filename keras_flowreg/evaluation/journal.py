@@ -8,22 +8,29 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from keras_flowreg import files
 from keras_flowreg.evaluation.plain import plain
 from keras_flowreg.evaluation.record import AttackRecord
+
+# The first line's first entry: which file this is, and in which version.
+_MARK, _VERSION = "keras_flowreg partial results", 1
+_KEYS = {"run", "batch", "data", "record"}  # of the other lines
 
 
 class Journal:
     """A file of finished work, so that an evaluation that was killed can go on.
 
-    It has one JSON object a line. The first one holds the settings. Each line is flushed to the disk before the next is
-    computed. A last line that was cut off is dropped.
+    It has one JSON object a line. The first one says what file this is, and holds the settings. Each line is flushed to
+    the disk before the next is computed. A last line that was cut off is dropped. A file that begins otherwise is not
+    touched. One process at a time may write to it.
 
     Args:
       path: the path of the file; `None` to keep nothing.
       settings: the settings that the records belong to, as plain values.
 
     Raises:
-      ValueError: if the file holds something else, or records of other settings.
+      ValueError: if the file is another one, holds records of other settings, or another process writes to it.
+      OSError: if it cannot be written to.
 
     ```python
     from keras_flowreg.evaluation.journal import Journal
@@ -34,19 +41,16 @@ class Journal:
     """
 
     def __init__(self, path: Optional[Union[str, os.PathLike]], settings: Mapping[str, Any]):
-        self._path = None if path is None else os.fspath(path)
+        self._path = None if path is None else files.as_path("resume_from", path)
         self._records: dict = {}
         if self._path is None:
             return
-        lines = _read(self._path)
-        if not lines:
-            _write(self._path, {"settings": settings})
-        elif lines[0].get("settings") != plain(settings):
-            raise ValueError(
-                f"Expected {self._path} to hold partial results of this evaluation: of the same model, attacks and "
-                f"settings. Received those of another: remove it, or give another path."
-            )
-        self._records = {(tuple(line["run"]), line["batch"]): line for line in lines[1:]}
+        self._file = _opened(self._path)
+        try:
+            self._begin(settings)
+        except ValueError:
+            self._file.close()
+            raise
 
     def find(self, run: Sequence, batch: int, data: str) -> Optional[AttackRecord]:
         """The record of a batch, or `None` if the batch is not finished.
@@ -72,33 +76,70 @@ class Journal:
     def add(self, run: Sequence, batch: int, data: str, record: AttackRecord) -> None:
         """Keeps the record of a batch. The other arguments are those of `find`."""
         if self._path is not None:
-            _write(self._path, {"run": run, "batch": batch, "data": data, "record": record.to_dict()})
+            self._write({"run": run, "batch": batch, "data": data, "record": record.to_dict()})
+
+    def close(self) -> None:
+        """Lets another process write."""
+        if self._path is not None:
+            self._file.close()
+
+    def _begin(self, settings):
+        """Reads what the file holds, or writes its first line."""
+        files.lock(self._file)
+        first = {_MARK: _VERSION, "settings": plain(settings)}
+        lines = self._read(_encoded(first))
+        if not lines:
+            self._write(first)
+        elif lines[0] != first:
+            raise ValueError(
+                f"Expected {self._path} to hold partial results of this evaluation: of the same model, attacks and "
+                f"settings. Received those of another: remove it, or give another path."
+            )
+        self._records = {(tuple(line["run"]), line["batch"]): line for line in lines[1:]}
+
+    def _read(self, first):
+        """The lines that are whole; what is cut off is removed from the file, once it is known to be one of these."""
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        mark = first[: first.index(b",")]
+        if not (content.startswith(mark) or first.startswith(content)):
+            raise ValueError(
+                f"Expected {self._path} to hold partial results of an evaluation. Received another file, which is left as "
+                "it is."
+            )
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise ValueError(f"Expected {self._path} to hold partial results. Received {error}.") from None
+        if not all(isinstance(line, dict) and set(line) >= _KEYS for line in lines[1:]):
+            raise ValueError(f"Expected {self._path} to hold partial results. Received a line that is none.")
+        self._file.truncate(len(whole))
+        return lines
+
+    def _write(self, line):
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(_encoded(plain(line)))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(end)  # A line that is cut off would spoil the next one.
+            raise
 
 
-def _read(path):
-    """The lines of a file that are whole; what is cut off is removed from it."""
-    if not os.path.exists(path):
-        return []
-    with open(path, "rb") as file:
-        content = file.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
-    try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise ValueError(f"Expected {path} to hold partial results. Received {error}.") from None
+def _encoded(line):
+    return json.dumps(line, allow_nan=False).encode() + b"\n"
 
 
-def _write(path, line):
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(plain(line), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _opened(path):
+    """A file to read and to add to."""
+    files.expect_writable("resume_from", path)
+    return open(path, "a+b", buffering=0)
 
 
 def digest(arrays: Iterable[np.ndarray]) -> str:
-    """A checksum of arrays, eight hexadecimal digits, which tells whether data or weights are the same.
+    """A checksum of arrays, their shapes and dtypes, eight hexadecimal digits, which tells whether data are the same.
 
     ```python
     from keras_flowreg.evaluation.journal import digest
@@ -107,6 +148,7 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
     ```
     """
     checksum = 0
-    for array in arrays:
+    for array in map(np.asarray, arrays):
+        checksum = zlib.crc32(f"{array.dtype.str}{array.shape}".encode(), checksum)
         checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
     return f"{checksum:08x}"

@@ -153,18 +153,26 @@ class RobustnessReport:
         """Reads what `to_dict` returned; `None` among the measures becomes NaN.
 
         Raises:
-          ValueError: if it is of another schema version.
+          ValueError: if it is of another schema version, or is not a report.
         """
-        version = values.get("schema_version")
+        version = values.get("schema_version") if isinstance(values, Mapping) else None
         if version != SCHEMA_VERSION:
             raise ValueError(f"Expected a report of schema version {SCHEMA_VERSION}. Received {version}.")
+        try:
+            return cls._from_plain(values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"Expected a report. Received one without, or with another, {error}.") from error
+
+    @classmethod
+    def _from_plain(cls, values):
+        size = values["examples"]
         runs = {Run(run["attack"], run["epsilon"]): run for run in values["runs"]}
         return cls(
             settings=plain(values["settings"]),
             versions=plain(values["versions"]),
-            examples=values["examples"],
-            correct=_from_bits(values["correct"]),
-            robust={run: _from_bits(entries["robust"]) for run, entries in runs.items()},
+            examples=size,
+            correct=_from_bits(values["correct"], size),
+            robust={run: _from_bits(entries["robust"], size) for run, entries in runs.items()},
             measures={run: {name: _number(entries[name]) for name in _MEASURES} for run, entries in runs.items()},
             findings=[Finding(**finding) for finding in values["findings"]],
         )
@@ -178,9 +186,13 @@ class RobustnessReport:
         """Reads what `to_json` wrote.
 
         Raises:
-          ValueError: if it is not JSON, or of another schema version.
+          ValueError: if it is not JSON, of another schema version, or not a report.
         """
-        return cls.from_dict(json.loads(text))
+        try:
+            values = json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Expected a report in JSON. Received {error}.") from error
+        return cls.from_dict(values)
 
     def plot(self, axes: Optional["Axes"] = None) -> "Axes":
         """Draws accuracy against ε, for each attack and for the worst case, which has its interval.
@@ -249,5 +261,7 @@ def _bits(values):
     return "".join("1" if value else "0" for value in values)
 
 
-def _from_bits(text):
+def _from_bits(text, size):
+    if len(text) != size or set(text) - set("01"):
+        raise ValueError(f"Expected {size} times 0 or 1, one for each example. Received {text[:40]!r}.")
     return np.array([bit == "1" for bit in text], bool)

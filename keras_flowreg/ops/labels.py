@@ -1,8 +1,15 @@
 """What labels, class indices or one-hot, say of predictions."""
 
+from typing import Literal
+
 import tensorflow as tf
 
+from keras_flowreg.ops.validation import as_labels
 from keras_flowreg.types import Labels, PerExample, Predictions
+
+# What a loss takes for labels: class indices, one-hot, either of them, a number for each prediction, or its own.
+LabelKind = Literal["indices", "one_hot", "either", "each", "any"]
+_SMALL = 1e-3  # by which the probabilities of a label may miss 1
 
 
 def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExample, Predictions]:
@@ -19,7 +26,11 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
       ValueError: if there are fewer than two classes.
     """
     _expect_classes(predictions)
-    is_label = _one_hot(tf.convert_to_tensor(labels), predictions)
+    labels = tf.convert_to_tensor(labels)
+    _expect_width(labels, predictions)
+    if tf.executing_eagerly():
+        expect_labels(labels, predictions, "either")
+    is_label = _one_hot(labels, predictions)
     label = tf.reduce_sum(tf.where(is_label, predictions, tf.zeros_like(predictions)), axis=1)
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
 
@@ -43,11 +54,92 @@ def are_one_hot(labels: Labels) -> bool:
     return labels.shape.rank == 2 and labels.shape[1] != 1
 
 
+def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> tf.Tensor:
+    """Checks that labels say of each prediction what it should have been; returns them.
+
+    In a graph, what depends on values is checked by an operation, which XLA drops. Predictions that are not `[batch,
+    classes]`, for at least two classes, are left to the loss.
+
+    Args:
+      labels: class indices `[batch]` or `[batch, 1]`, or one-hot or other probabilities `[batch, classes]`.
+      predictions: `[batch, classes]`; their shape is enough.
+      kind: what the loss takes.
+
+    Raises:
+      TypeError: if labels are not numbers.
+      ValueError: if they have another shape than the loss takes, if an index has no prediction or is not a whole number,
+        or if probabilities do not add up to one (in a graph: InvalidArgumentError).
+    """
+    labels = as_labels(labels)
+    classes = (predictions.shape[1] or 0) if predictions.shape.rank == 2 else 0
+    if labels.shape.rank is None or classes < 2:
+        return labels
+    if kind == "any" and not (labels.dtype.is_integer and _is_shape_of(labels, predictions, classes, "indices")):
+        return labels
+    if not _is_shape_of(labels, predictions, classes, kind):
+        expected = {"indices": "[batch] or [batch, 1]", "one_hot": f"[batch, {classes}]", "each": f"[batch, {classes}]"}
+        raise ValueError(
+            f"Expected `labels` of the shape {expected.get(kind, f'[batch] or [batch, {classes}]')}, for this loss and "
+            f"predictions of the shape {predictions.shape}. Received shape {labels.shape}."
+        )
+    if kind == "each":
+        return labels
+    if are_one_hot(labels):
+        total = tf.reduce_sum(tf.cast(labels, tf.float32), axis=1)
+        message = "Expected the probabilities of each one-hot label to add up to one. Received values:"
+        return _checked(labels, tf.abs(total - 1) <= _SMALL, message, total)
+    whole = tf.cast(labels, tf.int64)
+    is_index = (whole >= 0) & (whole < classes)
+    if labels.dtype.is_floating:
+        is_index &= labels == tf.cast(whole, labels.dtype)
+    message = f"Expected labels from 0 to {classes - 1}, whole numbers, for {classes} predictions. Received values:"
+    return _checked(labels, is_index, message, labels)
+
+
+def expect_probabilities(labels: Labels) -> tf.Tensor:
+    """Checks that the labels of two classes are from 0 to 1; returns them. See `expect_labels`."""
+    labels = as_labels(labels)
+    values = tf.cast(labels, tf.float32)
+    return _checked(labels, (values >= 0) & (values <= 1), "Expected labels from 0 to 1. Received values:", values)
+
+
+def _is_shape_of(labels, predictions, classes, kind):
+    sizes = labels.shape[:1].concatenate(predictions.shape[:1])
+    is_batch = labels.shape.rank > 0 and (None in sizes or sizes[0] == sizes[1])
+    if not is_batch or labels.shape.rank > 2:
+        return False
+    if are_one_hot(labels):
+        return kind != "indices" and labels.shape[1] in (None, classes)
+    return kind not in ("one_hot", "each")
+
+
+def _checked(labels, is_right, message, values):
+    """The labels, after a check of every one."""
+    is_right, values = tf.reduce_all(is_right), tf.cast(values, tf.float32)
+    if not tf.executing_eagerly():
+        limits = tf.reduce_min(values), tf.reduce_max(values)
+        with tf.control_dependencies([tf.debugging.Assert(is_right, [message, *limits])]):
+            return tf.identity(labels)
+    if not is_right:
+        raise ValueError(f"{message} {tf.reduce_min(values):g} to {tf.reduce_max(values):g}.")
+    return labels
+
+
 def _expect_classes(predictions):
     if predictions.shape.rank != 2 or (predictions.shape[1] or 2) < 2:
         raise ValueError(
             "Expected predictions of the shape [batch, classes], for at least two classes. "
             f"Received shape {predictions.shape}."
+        )
+
+
+def _expect_width(labels, predictions):
+    """Checks that one-hot labels have a column for each class, and that there is one label for each prediction."""
+    if not labels.shape[:1].is_compatible_with(predictions.shape[:1]) or (
+        are_one_hot(labels) and not labels.shape.is_compatible_with(predictions.shape)
+    ):
+        raise ValueError(
+            f"Expected `labels` of the shape [batch] or {predictions.shape}. Received shape {labels.shape}."
         )
 
 

@@ -10,6 +10,7 @@ from keras_flowreg.ops.validation import as_scalar
 from keras_flowreg.types import FlowField, Images, Number
 
 _ANGLES = 16
+_WHOLE = 8  # how many whole positions are tried on either side of zero, along each axis
 
 
 class Shift(NamedTuple):
@@ -30,8 +31,9 @@ def extreme_displacements(norm: str, epsilon: float) -> list[Displacement]:
     """Lists the displacements of a ball at which a pixel's value can be extreme.
 
     The interpolant is bilinear in each cell between whole positions. So over a box it is extreme at a corner: at whole
-    numbers of pixels, or at ±ε. That is exact for `"linf"`. For `"pixel_l2"` the whole positions within the disc are
-    tried, and 16 directions on its edge. The list is the same for all radii that hold the same whole positions.
+    numbers of pixels, or at ±ε. That is exact for `"linf"` up to 9 pixels. For `"pixel_l2"` the whole positions within
+    the disc are tried, and 16 directions on its edge. The list is the same for all radii that hold the same whole
+    positions. Of more than 8 on a side, 8 are tried, from end to end: the work does not grow any further.
 
     Args:
       norm: `"linf"` or `"pixel_l2"`. The caller checks it.
@@ -40,7 +42,9 @@ def extreme_displacements(norm: str, epsilon: float) -> list[Displacement]:
     Returns:
       A list of displacements `(down, right)`. Zero comes first.
     """
-    whole = [Shift(number) for number in range(-math.floor(epsilon), math.floor(epsilon) + 1)]
+    largest = math.floor(epsilon)
+    positive = sorted({round(largest * (k + 1) / min(largest, _WHOLE)) for k in range(min(largest, _WHOLE))})
+    whole = [Shift(number) for number in [*(-number for number in reversed(positive)), 0, *positive]]
     if norm == "linf":
         ends = [] if whole[-1].whole == epsilon else [Shift(0, -1.0), Shift(0, 1.0)]
         shifts = ends[:1] + whole + ends[1:]

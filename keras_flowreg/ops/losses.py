@@ -5,11 +5,13 @@ from typing import Any, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg.ops.labels import are_one_hot, split_predictions
-from keras_flowreg.ops.validation import expect_fraction
+from keras_flowreg.ops.labels import LabelKind, expect_labels, expect_probabilities, split_predictions
+from keras_flowreg.ops.validation import expect_boolean, expect_fraction, expect_same_batch
 from keras_flowreg.types import Config, KerasModel, Labels, Loss, LossFunction, PerExample, Predictions
 
 NAMED_LOSSES = ("margin", "log_odds")
+# Keras's losses of one probability distribution for each example.
+_OF_ONE_HOT = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "kldivergence", "kullbackleiblerdivergence"}
 _SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
 
 
@@ -66,7 +68,7 @@ class LogOddsLoss(keras.losses.Loss):
 
     def __init__(self, from_logits: bool = False, name: str = "log_odds", **options: Any):
         super().__init__(name=name, **options)
-        self.from_logits = bool(from_logits)
+        self.from_logits = expect_boolean("from_logits", from_logits)
 
     def call(self, y_true: Labels, y_pred: Predictions) -> PerExample:
         if not self.from_logits:
@@ -111,7 +113,7 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
     ):
         super().__init__(name=name, **options)
         self.label_smoothing = expect_fraction("label_smoothing", label_smoothing)
-        self.from_logits = bool(from_logits)
+        self.from_logits = expect_boolean("from_logits", from_logits)
 
     def call(self, y_true: Labels, y_pred: Predictions) -> PerExample:
         one_hot = tf.one_hot(tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred.shape[-1], dtype=y_pred.dtype)
@@ -229,6 +231,7 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
       ValueError: if the loss does not give at least one value for each example.
     """
     labels = tf.convert_to_tensor(labels)
+    expect_same_batch(predictions, labels, of="prediction")
     if predictions.dtype in (tf.float16, tf.bfloat16):
         predictions = tf.cast(predictions, tf.float32)
     if labels.shape.rank == 1 and predictions.shape.rank == 2:
@@ -249,25 +252,26 @@ def name_of(loss: Optional[LossFunction]) -> str:
 
 
 def expect_labels_in_range(labels: Labels, predictions: Predictions, loss: Optional[LossFunction]) -> Labels:
-    """Checks class indices against the number of predictions; returns the labels.
+    """Checks labels as the loss takes them; see `labels.expect_labels`. Returns them."""
+    if predictions.shape.rank == 2 and predictions.shape[1] == 1 and "binary" in name_of(loss).lower():
+        return expect_probabilities(labels)
+    return expect_labels(labels, predictions, label_kind(loss))
 
-    Only the labels of a sparse loss, a margin or log-odds are class indices. Others are returned as they are. In a
-    graph the check is an operation, which XLA drops.
 
-    Raises:
-      ValueError: if a label has no prediction (in a graph: InvalidArgumentError).
+def label_kind(loss: Optional[LossFunction]) -> LabelKind:
+    """What a loss takes for labels, `"any"` if it is not known.
+
+    ```python
+    print(fr.ops.losses.label_kind(keras.losses.SparseCategoricalCrossentropy()))  # indices
+    ```
     """
-    takes_both = isinstance(loss, (MarginLoss, LogOddsLoss))
-    takes_indices = "sparse" in name_of(loss).lower() or (takes_both and not are_one_hot(labels))
-    if not takes_indices or predictions.shape.rank is None:
-        return labels
-    classes = predictions.shape[-1]
-    message = f"Expected labels from 0 to {classes - 1}, for {classes} predictions. Received a label outside."
-    indices = tf.cast(labels, tf.int64)
-    in_range = tf.reduce_all((indices >= 0) & (indices < classes))
-    if tf.executing_eagerly():
-        if not in_range:
-            raise ValueError(f"{message[:-1]}: {tf.reduce_min(indices)} to {tf.reduce_max(indices)}.")
-        return labels
-    with tf.control_dependencies([tf.debugging.Assert(in_range, [message, indices], summarize=8)]):
-        return tf.identity(labels)
+    if isinstance(loss, (MarginLoss, LogOddsLoss)):
+        return "either"
+    function: Any = getattr(loss, "fn", loss)
+    own = function if hasattr(function, "__name__") else type(function)
+    names = {name.lower().replace("_", "") for name in (own.__name__, type(loss).__name__)}
+    if any("sparse" in name for name in names):
+        return "indices"
+    if names & _OF_ONE_HOT:
+        return "one_hot"
+    return "each" if own.__module__.startswith("keras.") else "any"

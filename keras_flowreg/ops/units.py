@@ -6,7 +6,10 @@ is (size - 1) / 2 pixels.
 
 from typing import Union
 
-from keras_flowreg.ops.validation import expect_not_negative, expect_positive_integer
+import numpy as np
+import tensorflow as tf
+
+from keras_flowreg.ops.validation import expect_not_negative, expect_number, expect_positive_integer
 from keras_flowreg.types import TensorLike
 
 Displacement = Union[float, TensorLike]
@@ -16,6 +19,11 @@ def _pixels_per_unit(image_size: int) -> float:
     if expect_positive_integer("image_size", image_size) < 2:
         raise ValueError(f"Expected `image_size` to be at least 2 pixels. Received {image_size}.")
     return (image_size - 1) / 2
+
+
+def _expect_displacement(displacement):
+    is_array = tf.is_tensor(displacement) or isinstance(displacement, np.ndarray)
+    return displacement if is_array else expect_number("displacement", displacement)
 
 
 def pixels_from_normalized(displacement: Displacement, image_size: int) -> Displacement:
@@ -32,7 +40,7 @@ def pixels_from_normalized(displacement: Displacement, image_size: int) -> Displ
     Returns:
       The displacement in pixels.
     """
-    return displacement * _pixels_per_unit(image_size)
+    return _expect_displacement(displacement) * _pixels_per_unit(image_size)
 
 
 def normalized_from_pixels(displacement: Displacement, image_size: int) -> Displacement:
@@ -49,7 +57,7 @@ def normalized_from_pixels(displacement: Displacement, image_size: int) -> Displ
     Returns:
       The displacement in normalized coordinates from -1 to 1.
     """
-    return displacement / _pixels_per_unit(image_size)
+    return _expect_displacement(displacement) / _pixels_per_unit(image_size)
 
 
 def weight_from_paper(weight: float, batch_size: int, image_size: int) -> float:

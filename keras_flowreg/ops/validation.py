@@ -9,11 +9,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.types import FlowField, Images, JitCompile, KerasModel, Labels, Number, ValueRange
+from keras_flowreg.types import (
+    FlowField,
+    Images,
+    JitCompile,
+    KerasModel,
+    Labels,
+    Number,
+    Seed,
+    ValueRange,
+)
 
 _Value = TypeVar("_Value")
 # The part of a value range by which rounding may lead outside of it, as after a resize.
 _ROUNDING = 1e-5
+_LARGEST = 2**31  # of a whole number's amount: TensorFlow counts with 32 bits
 
 
 def as_images(images: Images, name: str = "images") -> tf.Tensor:
@@ -26,7 +36,10 @@ def as_images(images: Images, name: str = "images") -> tf.Tensor:
       ValueError: if the rank is not 4, or the height or width is less than 2.
       TypeError: if the images are neither integers nor floating-point numbers.
     """
-    images = tf.convert_to_tensor(images)
+    try:
+        images = tf.convert_to_tensor(images)
+    except (TypeError, ValueError):
+        raise TypeError(f"Expected `{name}` to be an array of numbers. Received {type(images).__name__}.") from None
     if images.dtype.is_integer or images.dtype in (tf.float16, tf.bfloat16):
         images = tf.cast(images, tf.float32)
     expect_images(images, name)
@@ -36,6 +49,22 @@ def as_images(images: Images, name: str = "images") -> tf.Tensor:
 def as_scalar(number: Number, dtype: tf.DType) -> tf.Tensor:
     """A number or a scalar tensor as a tensor of another dtype, at its full precision."""
     return tf.cast(number, dtype) if tf.is_tensor(number) else tf.constant(number, dtype)
+
+
+def as_labels(labels: Labels) -> tf.Tensor:
+    """Converts labels to a tensor of numbers.
+
+    Raises:
+      TypeError: if they are text, or anything else that is not a number.
+    """
+    try:
+        labels = labels if tf.is_tensor(labels) else np.asarray(labels)
+    except ValueError:
+        raise TypeError(f"Expected `labels` to be an array of numbers. Received {type(labels).__name__}.") from None
+    dtype = tf.as_dtype(labels.dtype)
+    if not (dtype.is_integer or dtype.is_floating or dtype.is_bool):
+        raise TypeError(f"Expected `labels` to be numbers. Received {dtype.name}.")
+    return tf.convert_to_tensor(labels)
 
 
 def expect_images(images: tf.Tensor, name: str = "images") -> None:
@@ -70,12 +99,20 @@ def expect_flow(flow: FlowField, images: Images) -> None:
         )
 
 
-def expect_finite(images: tf.Tensor) -> tf.Tensor:
-    """Checks at run time that no value is NaN or infinite; returns the images.
+def expect_finite(images: tf.Tensor, name: str = "images") -> tf.Tensor:
+    """Checks that no value is NaN or infinite; returns the images, or whatever it is.
 
-    XLA drops the check, because a compiled step cannot stop in the middle.
+    In a graph the check is an operation, which XLA drops, because a compiled step cannot stop in the middle.
+
+    Raises:
+      ValueError: if a value is not finite (in a graph: InvalidArgumentError).
     """
-    return tf.debugging.check_numerics(images, "Expected finite images. Received NaN or infinity in a batch of images:")
+    message = f"Expected finite {name}. Received NaN or infinity in a batch of {name}"
+    if not tf.executing_eagerly():
+        return tf.debugging.check_numerics(images, f"{message}:")
+    if not tf.reduce_all(tf.math.is_finite(images)):
+        raise ValueError(f"{message}.")
+    return images
 
 
 def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
@@ -101,12 +138,12 @@ def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
         return tf.identity(clipped)
 
 
-def expect_same_batch(images: tf.Tensor, labels: Labels) -> None:
-    """Checks that there is one label for each image."""
-    sizes = images.shape[0], labels.shape[0] if labels.shape.rank else None
+def expect_same_batch(examples: tf.Tensor, labels: Labels, name: str = "label", of: str = "image") -> None:
+    """Checks that there is one label for each example."""
+    sizes = examples.shape[0] if examples.shape.rank else None, labels.shape[0] if labels.shape.rank else None
     if labels.shape.rank == 0 or (None not in sizes and sizes[0] != sizes[1]):
         raise ValueError(
-            f"Expected one label for each image. Received {sizes[0]} images and labels of the shape {labels.shape}."
+            f"Expected one {name} for each {of}. Received {sizes[0]} {of}s and {name}s of the shape {labels.shape}."
         )
 
 
@@ -120,7 +157,7 @@ def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 def expect_number(name: str, value: Any) -> float:
     """Checks that an option is a finite number, and not a bool or text; returns it as a float."""
     try:
-        number = None if isinstance(value, (bool, str, bytes)) else float(value)
+        number = None if isinstance(value, (bool, str, bytes)) or np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or not math.isfinite(number):
@@ -158,10 +195,10 @@ def expect_fraction(name: str, value: Any) -> float:
 
 
 def expect_integer(name: str, value: Any, least: Optional[int] = None) -> int:
-    """Checks that an option is a whole number, and not less than another; returns it as an int."""
+    """Checks that an option is a whole number of 32 bits, and not less than another; returns it as an int."""
     bound = "" if least is None else f" of at least {least}"
     is_whole = isinstance(value, (numbers.Integral, np.integer)) and not isinstance(value, (bool, np.bool_))
-    if not is_whole or (least is not None and value < least):
+    if not is_whole or (least is not None and value < least) or abs(value) > _LARGEST:
         raise ValueError(f"Expected `{name}` to be a whole number{bound}. Received {_short(value)}.")
     return int(value)
 
@@ -179,6 +216,14 @@ def expect_seed(value: Any, name: str = "seed") -> int:
     return seed
 
 
+def as_seed_pair(seed: Seed) -> tf.Tensor:
+    """Converts the seed of a call, two whole numbers, to a tensor."""
+    given: Any = seed if tf.is_tensor(seed) else np.asarray(seed)
+    if not (tf.as_dtype(given.dtype).is_integer and given.shape == (2,)):
+        raise ValueError(f"Expected `seed` to be two whole numbers. Received {_short(seed)}.")
+    return tf.convert_to_tensor(given)
+
+
 def expect_boolean(name: str, value: Any) -> bool:
     """Checks that an option is `True` or `False`."""
     if not isinstance(value, (bool, np.bool_)):
@@ -193,7 +238,7 @@ def expect_value_range(value_range: ValueRange) -> ValueRange:
         low, high = (expect_number("value_range", bound) for bound in value_range)
     except (TypeError, ValueError):
         raise ValueError(f"{message} Received {_short(value_range)}.") from None
-    if not low < high:
+    if not low < high or not math.isfinite(high - low):
         raise ValueError(f"{message} Received {value_range!r}.")
     return low, high
 
@@ -208,8 +253,9 @@ def expect_jit_compile(value: JitCompile) -> JitCompile:
 def expect_instance(name: str, value: Any, cls: type[_Value]) -> _Value:
     """Checks that an option is an object of a class; returns it."""
     if not isinstance(value, cls):
-        article = "an" if cls.__name__[0] in "AEIOU" else "a"
-        raise TypeError(f"Expected `{name}` to be {article} {cls.__name__}. Received {_short(value)}.")
+        kind = "keras.Model" if cls is keras.Model else cls.__name__
+        article = "an" if kind[0] in "AEIOU" else "a"
+        raise TypeError(f"Expected `{name}` to be {article} {kind}. Received {_short(value)}.")
     return value
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_flowreg import compat
-from keras_flowreg.ops.validation import expect_flow, expect_images, expect_one_of
+from keras_flowreg.ops.validation import expect_finite, expect_flow, expect_images, expect_one_of
 from keras_flowreg.types import FlowField, Images
 
 ONE_SIDED_RULES = ("forward", "backward")
@@ -155,7 +155,7 @@ def _checked(images, flow):
     images, flow = tf.convert_to_tensor(images), tf.convert_to_tensor(flow)
     expect_images(images)
     expect_flow(flow, images)
-    return images, flow
+    return images, expect_finite(flow, "flow") if tf.executing_eagerly() else flow
 
 
 def _compute_dtype(images, flow):

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops.matching import expect_parameters
 from keras_flowreg.perturbations.base import Perturbation
 from keras_flowreg.types import Images, Parameters, Pullback
 
@@ -22,6 +23,7 @@ class Additive(Perturbation):
         return tf.shape(images)
 
     def apply(self, images: Images, parameters: Parameters) -> tf.Tensor:
+        expect_parameters(parameters, images.shape)
         return images + parameters
 
     def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:

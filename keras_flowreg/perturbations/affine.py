@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops.matching import expect_parameters
 from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.perturbations.base import Perturbation
 from keras_flowreg.perturbations.flow import Flow
@@ -61,6 +62,7 @@ class Affine(Perturbation):
 
     def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:
         """The dense flow of θ: `[batch, height, width, 2]`, in pixels; exactly zero at the identity."""
+        expect_parameters(parameters, [images.shape[0], 4])
         angle, down, right, growth = tf.unstack(parameters[:, :, tf.newaxis, tf.newaxis], axis=1)
         y, x = _centred_grid(images)
         radians = angle * (math.pi / 180)

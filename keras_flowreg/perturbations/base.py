@@ -5,6 +5,7 @@ import json
 import tensorflow as tf
 
 from keras_flowreg.ops import random
+from keras_flowreg.ops.validation import expect_not_negative
 from keras_flowreg.types import Config, Images, Parameters, Pullback, Seed
 
 
@@ -54,7 +55,7 @@ class Perturbation:
         Returns:
           θ in the dtype of `images`.
         """
-        start = random.normal(self.parameter_shape(images), seed, stddev)
+        start = random.normal(self.parameter_shape(images), seed, expect_not_negative("stddev", stddev))
         return tf.cast(start, images.dtype)
 
     def linearize(self, images: Images, parameters: Parameters) -> tuple[tf.Tensor, Pullback]:

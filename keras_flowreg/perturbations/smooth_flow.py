@@ -5,6 +5,7 @@ from typing import Optional
 import keras
 import tensorflow as tf
 
+from keras_flowreg.ops.matching import expect_parameters
 from keras_flowreg.ops.validation import expect_not_negative, expect_one_of, expect_positive_integer
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations.base import Perturbation
@@ -53,6 +54,8 @@ class SmoothFlow(Perturbation):
         return Flow(self.lattice).apply(images, self.flow(images, parameters))
 
     def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:
+        sizes = [self.control_points] * 2 if self.control_points else images.shape[1:3]
+        expect_parameters(parameters, [images.shape[0], *sizes, 2])
         vertical, horizontal = self._spreads(images)
         return tf.einsum("hr,brcd,wc->bhwd", vertical, parameters, horizontal)
 

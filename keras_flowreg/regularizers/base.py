@@ -18,13 +18,19 @@ import tensorflow as tf
 
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
+from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
+    as_labels,
+    as_seed_pair,
+    expect_finite,
+    expect_instance,
     expect_not_negative,
     expect_one_of,
     expect_positive,
+    expect_same_batch,
 )
-from keras_flowreg.perturbations import Perturbation, TapeLinearized
+from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
@@ -98,9 +104,7 @@ class GradientRegularizer:
         model_mode: str = "training",
         fraction: float = 1.0,
     ):
-        if not isinstance(perturbation, Perturbation):
-            raise TypeError(f"Expected `perturbation` to be a Perturbation. Received {perturbation!r}.")
-        self.perturbation = perturbation
+        self.perturbation = expect_instance("perturbation", perturbation, Perturbation)
         self.weight = expect_not_negative("weight", weight)
         self.loss = expect_loss(loss)
         self.random_start = expect_not_negative("random_start", random_start)
@@ -147,7 +151,17 @@ class GradientRegularizer:
           ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
           TypeError: if the images are not numbers.
         """
-        images, labels, loss = as_images(images), tf.convert_to_tensor(labels), self._penalized_loss(loss, model)
+        expect_instance("model", model, keras.Model)
+        images, labels, loss = as_images(images), as_labels(labels), self._penalized_loss(loss, model)
+        expect_same_batch(images, labels)
+        expect_images_of(model, images)
+        if tf.executing_eagerly():  # In a graph whoever makes it checks values: a check here would be the second one.
+            expect_finite(images)
+        if sample_weight is not None:
+            sample_weight = tf.convert_to_tensor(sample_weight)
+            expect_same_batch(images, sample_weight, "weight")
+        if isinstance(self.perturbation, Flow):
+            expect_within_images("random_start", self.random_start, images)
         if not training or self.fraction == 1:
             return self._of_all(model, images, labels, loss, sample_weight, training, seed, start_scale)
         count = tf.maximum(whole_examples(self.fraction, images), 1)
@@ -237,4 +251,4 @@ def whole_examples(fraction: float, images: Images) -> Scalar:
 def _seed(seed):
     if seed is None:
         return tf.random.uniform([2], minval=0, maxval=tf.int32.max, dtype=tf.int32)
-    return seed
+    return as_seed_pair(seed)

@@ -211,7 +211,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         def run(images=self.images, labels=self.labels, model=self.model):
             return attack(images, labels, model=model)
 
-        with self.assertRaisesRegex(TypeError, "Expected `model` to be a Model"):
+        with self.assertRaisesRegex(TypeError, "Expected `model` to be a keras.Model"):
             run(model=lambda images: images)
         with self.assertRaisesRegex(ValueError, r"Expected `images` .*\[batch, height, width, channels\]"):
             run(self.images[0], self.labels[:1])

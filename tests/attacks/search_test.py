@@ -5,6 +5,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg.attacks import search
+from keras_flowreg.attacks.raised_loss import RaisedLoss
 from tests import testing
 
 
@@ -81,7 +82,7 @@ class ObjectiveTest(tf.test.TestCase):
         flow = tf.random.stateless_uniform([4, 8, 10, 2], [1, 2], -0.4, 0.4)
         objective = search.Objective(
             fr.attacks.classifier.Classifier(model),
-            search.RaisedLoss(testing.cross_entropy(), False),
+            RaisedLoss(testing.cross_entropy(), False),
             fr.perturbations.Flow(),
             (0.0, 1.0),
         )
@@ -91,7 +92,7 @@ class ObjectiveTest(tf.test.TestCase):
         self.assertAllClose(gradient, expected, atol=1e-6)
         warped = fr.ops.dense_image_warp(images, flow)
         self.assertAllClose(found.loss, fr.ops.per_example_loss(testing.cross_entropy(), labels, model(warped)))
-        target = objective._replace(raised=search.RaisedLoss(testing.cross_entropy(), True)).query(whole, flow)
+        target = objective._replace(raised=RaisedLoss(testing.cross_entropy(), True)).query(whole, flow)
         self.assertAllClose(target.loss, -found.loss)
         self.assertAllEqual(target.success, ~found.success.numpy())
 

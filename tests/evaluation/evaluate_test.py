@@ -172,8 +172,8 @@ class EvaluateTest(tf.test.TestCase):
             ((data(), []), ValueError, "Expected at least one attack"),
             ((data(), attack, [-1]), ValueError, "Expected `epsilons`.*-1"),
             ((data(), attack, []), ValueError, "Expected at least one of `epsilons`"),
-            ((data().take(0), attack), ValueError, "Expected a data set with at least one batch"),
-            ((data().map(lambda images, labels: images), attack), ValueError, "Expected batches of"),
+            ((data().take(0), attack), ValueError, "Expected `dataset` to hold at least one batch"),
+            ((data().map(lambda images, labels: images), attack), ValueError, "to hold batches of"),
             ((data().map(lambda images, labels: (9 * images, labels)), attack), ValueError, "value_range"),
             ((data(), attack.replace(targeted=True)), ValueError, "Expected attacks that are not targeted.*FlowPGD"),
         ):

@@ -1,6 +1,7 @@
 """Tests of the file that an evaluation goes on from."""
 
 import os
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +23,7 @@ class JournalTest(tf.test.TestCase):
         journal = Journal(self.path, SETTINGS)
         self.assertIsNone(journal.find(RUN, 0, "data"))
         journal.add(RUN, 0, "data", record())
+        journal.close()
         again = Journal(self.path, SETTINGS)
         self.assertEqual(again.find(RUN, 0, "data"), record())
         self.assertIsNone(again.find(RUN, 1, "data"))
@@ -39,6 +41,7 @@ class JournalTest(tf.test.TestCase):
         journal = Journal(self.path, SETTINGS)
         self.assertEqual(journal.find(RUN, 0, "data"), record())
         journal.add(RUN, 1, "data", record())
+        journal.close()
         self.assertEqual(Journal(self.path, SETTINGS).find(RUN, 1, "data"), record())
 
     def test_no_bare_nan(self):
@@ -59,13 +62,48 @@ class JournalTest(tf.test.TestCase):
             Journal(self.path, SETTINGS).find(RUN, 0, "other")
         with open(self.path, "w", encoding="utf-8") as file:
             file.write("no JSON\n")
-        with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to hold partial results. Received"):
+        with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to hold partial results.* Received another"):
             Journal(self.path, SETTINGS)
 
     def test_digest(self):
-        # CRC-32 of no bytes is 0; that of b"123456789" is its published check value.
+        # CRC-32 of no bytes is 0.
         self.assertEqual(digest([]), "00000000")
-        self.assertEqual(digest([np.frombuffer(b"1234", "uint8"), np.frombuffer(b"56789", "uint8")]), "cbf43926")
+        digests = {digest([array]) for array in (np.zeros(4), np.zeros([2, 2]), np.zeros(4, "int64"), np.ones(4))}
+        self.assertLen(digests, 4)
+        self.assertEqual(digest([np.zeros(4)]), digest([[0.0] * 4]))
+
+    def test_a_file_that_is_not_ours_is_left_alone(self):
+        for content in (b"a line without an end", b"{}\n", b'{"settings": {}}\nrest', b"PK\x03\x04 zip\n\x00", b"\n"):
+            with open(self.path, "wb") as file:
+                file.write(content)
+            with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to hold partial results"):
+                Journal(self.path, SETTINGS)
+            with open(self.path, "rb") as file:
+                self.assertEqual(file.read(), content)
+
+    def test_a_first_line_that_was_cut_off(self):
+        Journal(self.path, SETTINGS)
+        with open(self.path, "rb+") as file:
+            file.truncate(20)
+        Journal(self.path, SETTINGS).add(RUN, 0, "data", record())
+        self.assertEqual(Journal(self.path, SETTINGS).find(RUN, 0, "data"), record())
+
+    def test_a_full_disk_spoils_nothing(self):
+        journal = Journal(self.path, SETTINGS)
+        with mock.patch.object(os, "fsync", side_effect=OSError("no space left")):
+            with self.assertRaisesRegex(OSError, "no space"):
+                journal.add(RUN, 0, "data", record())
+        journal.add(RUN, 1, "data", record())
+        journal.close()
+        self.assertIsNone(Journal(self.path, SETTINGS).find(RUN, 0, "data"))
+        self.assertEqual(Journal(self.path, SETTINGS).find(RUN, 1, "data"), record())
+
+    def test_two_at_once(self):
+        journal = Journal(self.path, SETTINGS)
+        with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to be written by one process"):
+            Journal(self.path, SETTINGS)
+        journal.close()
+        Journal(self.path, SETTINGS)
 
 
 if __name__ == "__main__":

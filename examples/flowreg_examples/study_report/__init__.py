@@ -2,9 +2,9 @@
 
 import os
 
-from flowreg_examples.study import write_text
 from flowreg_examples.study_report import claims, figures, tables
 from flowreg_examples.study_report.variants import choose, read
+from keras_flowreg import files
 
 
 def write(folder):
@@ -25,5 +25,5 @@ def write(folder):
     parts += [tables.results(name, variants, chosen[name].values()) for name, variants in settings.items()]
     parts += [tables.bounds(chosen)]
     path = os.path.join(folder, "report.md")
-    write_text(path, "\n".join(parts))
+    files.write_text(path, "\n".join(parts))
     return path

@@ -2,13 +2,13 @@
 
 import collections
 import glob
-import json
 import os
 import re
 
 import numpy as np
 
 import keras_flowreg as fr
+from flowreg_examples import outputs
 from keras_flowreg.evaluation import Run
 
 # The attack that weights are chosen by.
@@ -26,6 +26,8 @@ FAMILIES = (
     "intensity_training",
     "flow_gradient+deformation_training",
 )
+
+_PARTS = {"variant", "setting", "recipe", "seed", "bounds", "validation", "test"}  # of a result
 
 
 class Variant:
@@ -86,8 +88,9 @@ def read(folder):
     """`{setting: [Variant, ...]}` of the JSON files in a folder, in the order of methods and weights."""
     by_setting = collections.defaultdict(lambda: collections.defaultdict(list))
     for path in sorted(glob.glob(os.path.join(folder, "*.json"))):
-        with open(path, encoding="utf-8") as file:
-            result = json.load(file)
+        result = outputs.read_json(path)
+        if not set(result) >= _PARTS:
+            raise ValueError(f"Expected {path} to be a result of reproduce.py. Received {sorted(result)[:5]}.")
         name = f"{result['setting']['dataset']}-{result['setting']['architecture']}"
         by_setting[name][result["variant"]].append(result)
     return {name: sorted(map(Variant, variants.values()), key=_order) for name, variants in by_setting.items()}

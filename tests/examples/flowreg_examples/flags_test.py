@@ -1,7 +1,7 @@
 """Tests of the flags that say which attack."""
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from absl.testing import flagsaver, parameterized
 
 import keras_flowreg as fr
@@ -31,7 +31,7 @@ class BuildAttackTest(tf.test.TestCase, parameterized.TestCase):
     @flagsaver.flagsaver(norm="pixel_l2")
     def test_the_norm(self):
         self.assertEqual(build_attack("FlowPGD", 0.3).norm, "pixel_l2")
-        with self.assertRaisesRegex(app.UsageError, "IntensityPGD: Expected `norm`.*Received 'pixel_l2'"):
+        with self.assertRaisesRegex(ValueError, "IntensityPGD: Expected `norm`.*Received 'pixel_l2'"):
             build_attack("IntensityPGD", 0.3)
 
     @flagsaver.flagsaver(attacks=["FlowPGD", "RandomFlow"], epsilons=["0.2", "0.5"])

@@ -1,0 +1,41 @@
+"""Early, clear errors for images, models, parameters and sizes that do not fit each other."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import tensorflow as tf
+
+from keras_flowreg.types import FlowField, KerasModel, Parameters
+
+
+def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
+    """Checks that images have the shape that a model is known to take."""
+    inputs = getattr(getattr(model, "base_model", model), "inputs", None) or [None]
+    known = tf.TensorShape(getattr(inputs[0], "shape", None))
+    if not images.shape.is_compatible_with(known):
+        raise ValueError(f"Expected `images` of the shape {known}, which the model takes. Received {images.shape}.")
+
+
+def expect_parameters(parameters: Parameters, shape: Sequence[Optional[int]]) -> None:
+    """Checks that the θ of a perturbation has its shape, one for each image."""
+    if not parameters.shape.is_compatible_with(shape):
+        raise ValueError(
+            f"Expected the perturbation's parameters to have the shape {tf.TensorShape(shape)}. "
+            f"Received {parameters.shape}."
+        )
+
+
+def expect_displacements(flow: FlowField) -> None:
+    """Checks that a flow is `[batch, height, width, 2]`."""
+    if len(flow.shape) != 4 or flow.shape[-1] not in (2, None):
+        raise ValueError(f"Expected `flow` to have the shape [batch, height, width, 2]. Received shape {flow.shape}.")
+
+
+def expect_within_images(name: str, pixels: Optional[float], images: tf.Tensor) -> None:
+    """Checks that a displacement, in pixels, is not longer than the images' longer side."""
+    sizes = [size for size in images.shape[1:3] if size is not None] if images.shape.rank else []
+    if pixels is not None and len(sizes) == 2 and pixels > max(sizes):
+        raise ValueError(
+            f"Expected `{name}` to be in pixels, and at most {max(sizes)}, the longer side of the images. "
+            f"Received {pixels:g}."
+        )
