@@ -166,14 +166,14 @@ def _run(cell, study, folder):
     dataset = cell.setting.load(_BATCH_SIZE)
     attacks, epsilons = study.attacks(cell.setting)
     reports = {}
-    for split in ("validation", "test"):
+    # Weights are chosen by one attack.
+    for split, names in (("validation", ["FlowFrankWolfe"]), ("test", list(attacks))):
         print(f"Attacking {split} images", flush=True)
         reports[split] = fr.evaluate_robustness(
             model,
             getattr(dataset, split),
-            # Weights are chosen by one attack.
-            attacks if split == "test" else {"FlowFrankWolfe": attacks["FlowFrankWolfe"]},
-            epsilons,
+            {name: attacks[name] for name in names},
+            {name: epsilons[name] for name in names},
             examples=cell.setting.examples,
             check=False,  # What it would find is in the table: a gradient-free attack, and several radii.
             resume_from=os.path.join(folder, f"{split}.jsonl"),
