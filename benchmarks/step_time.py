@@ -4,8 +4,8 @@ r"""Times one training step: plain, flow-regularized in several ways, and on def
 
 The variants take turns in one process, so that a machine whose speed drifts does not favour one. A round is four
 steps; the time is the mean of the four, each in its fastest round: what a step costs when nothing else runs. Peak memory
-is measured in a process of its own for each variant. "Keras's layers" are the network's without the counterparts in
-fr.layers. The authors' step in PyTorch is timed where PyTorch is installed (see peers/).
+is measured in a process of its own for each variant. The authors' step in PyTorch is timed where PyTorch is installed (see
+peers/).
 """
 
 import functools
@@ -72,8 +72,6 @@ def penalties():
 def variants():
     """`{name: a function that makes the step}`."""
     makers = {name: functools.partial(keras_step, **options) for name, options in penalties().items()}
-    for name in ("plain", "analytic"):
-        makers[f"{name}, Keras's layers"] = functools.partial(makers[name], clone_function=without_counterpart)
     attacks = {
         "5 steps": fr.attacks.FlowPGD(_RANDOM_START.value, steps=5),
         "1 Frank-Wolfe step": fr.attacks.FlowFrankWolfe(_RANDOM_START.value, steps=1),
@@ -84,11 +82,6 @@ def variants():
         makers["PyTorch plain"] = functools.partial(pytorch_step, 0)
         makers["PyTorch flow gradient"] = functools.partial(pytorch_step, _LAMBDA)
     return makers
-
-
-def without_counterpart(layer):
-    """A layer of Keras's own class."""
-    return getattr(keras.layers, type(layer).__name__).from_config(layer.get_config())
 
 
 def network():
@@ -102,16 +95,13 @@ def batch():
     return images, np.random.RandomState(1).randint(0, _CLASSES, _BATCH_SIZE.value)
 
 
-def compiled_model(clone_function=None, **options):
+def compiled_model(**options):
     """The network, to be trained by `fr.FlowRegularizedModel` if there are options for it.
 
     Args:
-      clone_function: makes each layer anew.
       **options: as `fr.FlowRegularizedModel`.
     """
     model = network()
-    if clone_function is not None:
-        model = keras.models.clone_model(model, clone_function=clone_function)
     if options:
         model = fr.FlowRegularizedModel(model, **options)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

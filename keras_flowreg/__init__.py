@@ -5,6 +5,7 @@ from keras_flowreg import (
     balls,
     batches,
     callbacks,
+    checks,
     evaluation,
     files,
     layers,
@@ -21,6 +22,7 @@ from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
 from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
 from keras_flowreg.saved_classifier import load_classifier
+from keras_flowreg.second_derivatives import exact_second_derivatives
 
 __version__ = "0.1.0"
 
@@ -35,8 +37,10 @@ __all__ = [
     "balls",
     "batches",
     "callbacks",
+    "checks",
     "evaluate_robustness",
     "evaluation",
+    "exact_second_derivatives",
     "export",
     "files",
     "first_order_bounds",

@@ -60,12 +60,11 @@ def gradients(
     return [gradient for gradient, _ in optimizer.compute_gradients(loss, variables, tape)]
 
 
-def unfused_batch_normalization() -> dict[str, Any]:
-    """The options with which Keras's `BatchNormalization` is not fused, as Keras 3's never is.
+def operation_modules() -> tuple[Any, Any, Any]:
+    """The modules in which TensorFlow's own Python code looks up `moments`, pooling and resizing."""
+    from tensorflow.python.ops import gen_image_ops, gen_nn_ops, nn_impl
 
-    TensorFlow differentiates a fused one twice by computing it again in parts (tensorflow/tensorflow#22080).
-    """
-    return {} if KERAS_3 else {"fused": False}
+    return nn_impl, gen_nn_ops, gen_image_ops
 
 
 def jit_compile_on_this_machine() -> bool:
@@ -80,6 +79,11 @@ def jit_compile_on_this_machine() -> bool:
 def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
     """The model itself, its layers, and the layers within them."""
     return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def draws_at_random(layer: keras.layers.Layer) -> bool:
+    """Whether a layer of Keras draws at random in training."""
+    return any(hasattr(layer, name) for name in ("seed_generator", "_random_generator"))
 
 
 def tf_variables(variables: Sequence[Any]) -> list[tf.Variable]:

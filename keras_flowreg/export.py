@@ -12,7 +12,6 @@ import tensorflow as tf
 from keras_flowreg import compat, files, model_card
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.identity import identify
-from keras_flowreg.layers import keras_operations
 from keras_flowreg.models import classifier_of
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect_positive_integer, expect_value_range
@@ -139,9 +138,8 @@ class ReusableClassifier(tf.train.Checkpoint):
         super().__init__()
         self._predict = _predictor(classifier, value_range, uint8_images, probabilities)
         images = tf.TensorSpec([None, *image_shape], tf.uint8 if uint8_images else tf.float32, name="images")
-        with keras_operations():
-            for training in (False, True):
-                self.__call__.get_concrete_function(images, training=training)
+        for training in (False, True):
+            self.__call__.get_concrete_function(images, training=training)
         # What Keras's layers hold, and not the layers, which need their code to be loaded.
         self.variables = compat.tf_variables(classifier.variables)
         self.trainable_variables = compat.tf_variables(classifier.trainable_variables)

@@ -18,6 +18,7 @@ from keras_flowreg.ops.validation import (
     expect_same_batch,
 )
 from keras_flowreg.perturbations import Additive, Flow, Perturbation, TapeLinearized
+from keras_flowreg.second_derivatives import exact_second_derivatives
 from keras_flowreg.types import (
     FlowField,
     Images,
@@ -55,7 +56,8 @@ def loss_gradient(
     """
     with tf.GradientTape() as tape:
         tape.watch(images)
-        predictions = model(images, training=training)
+        with exact_second_derivatives():
+            predictions = model(images, training=training)
         labels = expect_labels_in_range(labels, predictions, loss)
         losses = per_example_loss(loss, labels, predictions)
     gradients = tape.gradient(losses, images)

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack
-from keras_flowreg.layers import pools_in_half_precision
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
 from keras_flowreg.ops.validation import (
@@ -122,13 +121,10 @@ class FlowRegularizedModel(keras.Model):
         Args:
           *args, **kwargs: the arguments of `keras.Model.compile`.
           jit_compile: whether to compile the steps with XLA. `"auto"` does where there is a GPU and no distribution
-            strategy, since XLA's convolutions are slow on a CPU. It does not with max pooling in half precision under a
-            penalty, since XLA has no second derivative of that.
+            strategy, since XLA's convolutions are slow on a CPU.
         """
         if jit_compile == "auto":
-            jit_compile = compat.jit_compile_on_this_machine() and not (
-                self.regularizer is not None and pools_in_half_precision(self.base_model)
-            )
+            jit_compile = compat.jit_compile_on_this_machine()
         super().compile(*args, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config: Config) -> None:

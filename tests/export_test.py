@@ -25,8 +25,8 @@ def classifier():
         [
             keras.layers.Input(testing.SHAPE),
             keras.layers.Conv2D(6, 3, kernel_regularizer=keras.regularizers.L2(0.1), activation="relu"),
-            fr.layers.BatchNormalization(),
-            fr.layers.MaxPooling2D(),
+            keras.layers.BatchNormalization(),
+            keras.layers.MaxPooling2D(),
             keras.layers.Dropout(0.5),
             keras.layers.Flatten(),
             keras.layers.Dense(testing.CLASSES),

@@ -5,10 +5,12 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from unittest import mock
 
-from absl.testing import absltest, parameterized
+import tensorflow as tf
+from absl.testing import parameterized
 
 from keras_flowreg import files
 
@@ -19,10 +21,10 @@ def write_folder(path, text):
         pathlib.Path(new, "a.txt").write_text(text)
 
 
-class FilesTest(parameterized.TestCase):
+class FilesTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        self.folder = pathlib.Path(self.create_tempdir().full_path)
+        self.folder = pathlib.Path(tempfile.mkdtemp(dir=self.get_temp_dir()))
         self.path = self.folder / "thing"
 
     def expect_alone(self):
@@ -108,4 +110,4 @@ class FilesTest(parameterized.TestCase):
 
 
 if __name__ == "__main__":
-    absltest.main()
+    tf.test.main()

@@ -33,7 +33,7 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(
         base=[
             lambda: testing.network(keras.layers.BatchNormalization()),
-            lambda: testing.network(fr.layers.BatchNormalization(), fr.layers.MaxPooling2D()),
+            lambda: testing.network(keras.layers.BatchNormalization(), keras.layers.MaxPooling2D()),
             SavedSubclassed,
         ],
         name=FORMATS,

@@ -159,7 +159,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(all(np.isfinite(weights).all() for weights in model.get_weights()))
 
     @parameterized.product(penalty_every=[1, 2], pooled=[False, True])
-    def test_counterparts_of_keras_layers(self, penalty_every, pooled):
+    def test_normalization_is_exact(self, penalty_every, pooled):
         def step(normalization, pooling):
             keras.utils.set_random_seed(0)
             base = testing.network(keras.layers.Conv2D(3, 3), normalization(), *[pooling()] * pooled)
@@ -168,7 +168,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
             logs = testing.fit(model, size=16)
             return logs, [new - old for new, old in zip(base.get_weights(), before)]
 
-        ours, changes = step(fr.layers.BatchNormalization, fr.layers.MaxPooling2D)
+        ours, changes = step(keras.layers.BatchNormalization, keras.layers.MaxPooling2D)
         theirs, expected = step(testing.DefinedNormalization, keras.layers.MaxPooling2D)
         self.assertAllClose(ours["gradient_penalty"], theirs["gradient_penalty"], rtol=1e-4)
         for our, their in zip(changes, expected):

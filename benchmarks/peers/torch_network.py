@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import keras_flowreg as fr
-
 _ACTIVATIONS = {
     "linear": nn.Identity,
     "relu": nn.ReLU,
@@ -179,11 +177,9 @@ _CONVERTERS = {
     keras.layers.Conv2D: _convolution,
     keras.layers.Dense: _dense,
     keras.layers.BatchNormalization: _normalization,
-    fr.layers.BatchNormalization: _normalization,
     keras.layers.ReLU: _relu,
     keras.layers.Activation: lambda layer: [_activation(layer)],
     keras.layers.MaxPooling2D: _max_pooling,
-    fr.layers.MaxPooling2D: _max_pooling,
     keras.layers.AveragePooling2D: _average_pooling,
     keras.layers.GlobalAveragePooling2D: _global_average_pooling,
     keras.layers.Flatten: lambda layer: [Flatten()],

@@ -6,8 +6,6 @@ All end in logits, and have He-normal weights (He et al., Delving Deep into Rect
 import keras
 from keras import layers
 
-import keras_flowreg as fr
-
 # (convolutions, channels) of each stage; a pooling ends each.
 _VGG_STAGES = {
     "vgg11": ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512)),
@@ -100,7 +98,7 @@ def _small_cnn(x, scale, activate):
     """
     for channels in (32, 64):
         x = activate(_convolution(x, scale(channels), 5))
-        x = fr.layers.MaxPooling2D()(x)
+        x = keras.layers.MaxPooling2D()(x)
     return activate(_dense(layers.Flatten()(x), scale(256)))
 
 
@@ -114,7 +112,7 @@ def _lenet5(x, scale, activate):
     first_padding = "same" if min(x.shape[1:3]) < 32 else "valid"
     for channels, padding in ((6, first_padding), (16, "valid")):
         x = activate(_convolution(x, scale(channels), 5, padding=padding))
-        x = fr.layers.MaxPooling2D()(x)
+        x = keras.layers.MaxPooling2D()(x)
     x = layers.Flatten()(x)
     for units in (120, 84):
         x = activate(_dense(x, scale(units)))
@@ -131,7 +129,7 @@ def _vgg(x, stages, scale, activate):
     for convolutions, channels in stages:
         for _ in range(convolutions):
             x = activate(_normalize(_convolution(x, scale(channels), 3)))
-        x = fr.layers.MaxPooling2D(padding="same")(x)
+        x = keras.layers.MaxPooling2D(padding="same")(x)
     return layers.GlobalAveragePooling2D()(x)
 
 
@@ -170,4 +168,4 @@ def _dense(x, units, name=None):
 
 def _normalize(x):
     # PyTorch's default momentum in Keras's terms: with 0.99 the statistics lag behind on short runs.
-    return fr.layers.BatchNormalization(momentum=0.9)(x)
+    return keras.layers.BatchNormalization(momentum=0.9)(x)

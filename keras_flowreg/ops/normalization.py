@@ -1,4 +1,4 @@
-"""Batch normalization whose first and second derivatives are in closed form.
+"""Normalization whose first and second derivatives are in closed form.
 
 With x̂ = (x - μ) / σ, per channel, y = γ x̂ + β, and N values of a channel, the derivative for an upstream g is
 
@@ -14,6 +14,7 @@ All but the sum of v g comes out of TensorFlow's fused operations. TensorFlow it
 derivative by computing it again in parts (tensorflow/tensorflow#22080).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -31,6 +32,68 @@ class _Batch(NamedTuple):
     mean: tf.Tensor  # μ, float32 `[channels]`
     inverse_deviation: tf.Tensor  # 1/σ, float32 `[channels]`
     saved: tuple  # what the fused operation keeps for its derivative
+
+
+def moments(values: tf.Tensor, axes: Sequence[int], keepdims: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    """The mean and the (biased) variance over some axes. All derivatives are right.
+
+    Args:
+      values: a floating tensor. Half precision is computed in float32.
+      axes: the axes to take them over.
+      keepdims: whether these axes stay, with length 1.
+
+    Returns:
+      `(mean, variance)`, in the dtype of the values.
+    """
+    wide = tf.cast(values, tf.float32) if values.dtype in (tf.float16, tf.bfloat16) else values
+    mean = tf.reduce_mean(wide, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(wide, mean), axes, keepdims=keepdims)
+    mean = mean if keepdims else tf.reshape(mean, tf.shape(variance))
+    return tf.cast(mean, values.dtype), tf.cast(variance, values.dtype)
+
+
+def standardize(values: tf.Tensor, axes: Sequence[int], epsilon: float) -> tf.Tensor:
+    """(values - mean) / sqrt(variance + ε) over some axes, as layer and group normalization have it.
+
+    Args:
+      values: float32 or float64.
+      axes: the axes that share a mean and a variance.
+      epsilon: what is added to the variance.
+
+    Returns:
+      A tensor of the shape of the values. A third derivative of it is an error.
+
+    Reference: Ba, Kiros and Hinton, "Layer normalization", 2016.
+    """
+
+    def mean(terms):
+        return tf.reduce_mean(terms, axes, keepdims=True)
+
+    @tf.custom_gradient
+    def standardized(values):
+        centred = values - mean(values)
+        inverse_deviation = tf.math.rsqrt(mean(tf.square(centred)) + epsilon)
+        output = centred * inverse_deviation
+
+        def of_upstream(upstream):
+            """1/σ · P upstream."""
+            return inverse_deviation * (upstream - mean(upstream) - output * mean(upstream * output))
+
+        @tf.custom_gradient
+        def differentiate(upstream, values):
+            derivative = of_upstream(upstream)
+
+            def gradient(second):
+                again = of_upstream(second)
+                curvature = output * mean(second * derivative)
+                curvature += mean(upstream * output) * again + mean(second * output) * derivative
+                return _last(again), _last(-inverse_deviation * curvature)
+
+            return derivative, gradient
+
+        return output, lambda upstream: differentiate(upstream, values)
+
+    return standardized(values)
 
 
 def batch_normalization(
