@@ -14,7 +14,7 @@ import shutil
 import numpy as np
 from absl import app, flags
 
-from flowreg_examples import presets, study
+from flowreg_examples import outputs, presets, study
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds", lower_bound=1)
@@ -30,9 +30,9 @@ def import_run(cell, run, folder):
     model = cell.build_model(cell.load())
     with np.load(run / f"state{epochs}.npz") as state:
         model.base_model.set_weights([state[f"weight_{n}"] for n in range(len(model.base_model.weights))])
-    os.makedirs(folder, exist_ok=True)
-    model.save_weights(os.path.join(folder, study.BEST_WEIGHTS))
-    shutil.copy(run / study.HISTORY, os.path.join(folder, study.HISTORY))
+    with outputs.claimed_folder(folder, cell.training_settings(), "scratch"):
+        model.save_weights(os.path.join(folder, study.BEST_WEIGHTS))
+        shutil.copy(run / study.HISTORY, os.path.join(folder, study.HISTORY))
 
 
 def main(_):
