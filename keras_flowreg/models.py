@@ -5,10 +5,12 @@ from typing import Any, NamedTuple, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat
+from keras_flowreg import compat, states
 from keras_flowreg.attacks import Attack
+from keras_flowreg.guard import GuardedModel
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
+from keras_flowreg.ops.requirements import collected_requirements
 from keras_flowreg.ops.validation import (
     as_images,
     expect_classifier,
@@ -31,7 +33,7 @@ class _Losses(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowRegularizedModel(keras.Model):
+class FlowRegularizedModel(GuardedModel):
     """Trains a classifier with a penalty on its loss's gradient with respect to a perturbation.
 
         loss = task_loss + penalty_weight * gradient_penalty
@@ -115,46 +117,47 @@ class FlowRegularizedModel(keras.Model):
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
         return self.base_model(images)
 
-    def compile(self, *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
+    def compile(self, optimizer: Any = "rmsprop", *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
         """Configures the model as `keras.Model.compile` does, with the same arguments.
 
         Args:
-          *args, **kwargs: the arguments of `keras.Model.compile`.
+          optimizer: any optimizer that Keras trains with. Under the policy `mixed_float16` it scales the loss.
+          *args, **kwargs: the other arguments of `keras.Model.compile`.
           jit_compile: whether to compile the steps with XLA. `"auto"` does where there is a GPU and no distribution
             strategy, since XLA's convolutions are slow on a CPU.
         """
         if jit_compile == "auto":
             jit_compile = compat.jit_compile_on_this_machine()
-        super().compile(*args, jit_compile=jit_compile, **kwargs)
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = compat.with_loss_scaling(optimizer, self.base_model)
+        super().compile(optimizer, *args, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config: Config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        images, labels, sample_weight = _unpack(data)
-        if self.attack is not None:
-            images = self._attacked(self.attack, images, labels)
-
-        def step(penalized_steps):
-            return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
-
-        if self.regularizer is None or self.penalty_every == 1:
-            predictions, gradients = step(1)
-        else:
-            # All derivatives are taken inside: TensorFlow's second derivative of a fused BatchNormalization is
-            # wrong through a condition.
-            is_due = tf.equal(tf.cast(self.optimizer.iterations, tf.int32) % self.penalty_every, 0)
-            predictions, gradients = tf.cond(is_due, lambda: step(self.penalty_every), lambda: step(0))
-        if gradients:  # There are none for a frozen model.
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+        with collected_requirements() as requirements:
+            images, labels, sample_weight = self._unpack(data)
+            statistics = states.statistics(self.base_model)
+            if self.attack is not None:
+                images = self._attacked(self.attack, images, labels)
+            predictions, total, gradients = self._step(images, labels, sample_weight)
+            expect_finite(total, "loss")
+            self.expect_finite_gradients(gradients)
+        is_good = self.are_met(requirements)
+        self.apply_if(is_good, gradients)
+        statistics.restore_unless(is_good)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        images, labels, sample_weight = _unpack(data)
-        predictions, penalty = self._predict(images, labels, sample_weight, training=False)
-        self._log(self._parts_of_loss(images, labels, sample_weight, predictions, penalty), images)
+        with collected_requirements() as requirements:
+            images, labels, sample_weight = self._unpack(data)
+            predictions, penalty = self._predict(images, labels, sample_weight, training=False)
+            losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty)
+        self.are_met(requirements)
+        self._log(losses, images)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     @property
@@ -162,7 +165,7 @@ class FlowRegularizedModel(keras.Model):
         own = [self._total_tracker, self._task_tracker]
         if self.regularizer is not None:
             own.append(self._penalty_tracker)
-        trackers = (self._total_tracker, self._task_tracker, self._penalty_tracker)
+        trackers = (self._total_tracker, self._task_tracker, self._penalty_tracker, self._unmet)
         # Keras's own "loss" is the task loss alone.
         others = [
             metric for metric in super().metrics if metric.name != "loss" and all(metric is not t for t in trackers)
@@ -193,6 +196,20 @@ class FlowRegularizedModel(keras.Model):
         """A variable that a schedule may set."""
         return self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
+    def _unpack(self, data):
+        """Images, labels and weights that are fit to be trained on."""
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if labels is None:
+            raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
+        images = expect_finite(as_images(images))
+        states.build(self.base_model, images)
+        predictions = compat.symbolic_output(self.base_model)
+        if predictions is not None:
+            labels = expect_labels_in_range(labels, predictions, compiled_loss(self))
+        if sample_weight is not None:
+            sample_weight = expect_finite(tf.cast(sample_weight, tf.float32), "sample weights")
+        return images, labels, sample_weight
+
     def _attacked(self, attack, images, labels):
         """The batch, with all but its clean fraction replaced by adversarial images."""
         clean = whole_examples(self.clean_fraction, images)
@@ -203,14 +220,26 @@ class FlowRegularizedModel(keras.Model):
         attacked = tf.concat([images[:clean], moved], axis=0)
         return tf.ensure_shape(attacked, images.shape)
 
+    def _step(self, images, labels, sample_weight):
+        """The predictions, this replica's total loss, and its derivative with respect to each weight."""
+
+        def step(penalized_steps):
+            return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
+
+        if self.regularizer is None or self.penalty_every == 1:
+            return step(1)
+        # All derivatives are taken inside: TensorFlow's second derivative of a fused BatchNormalization is wrong through
+        # a condition.
+        is_due = tf.equal(tf.cast(compat.batches_seen(self.optimizer), tf.int32) % self.penalty_every, 0)
+        return tf.cond(is_due, lambda: step(self.penalty_every), lambda: step(0))
+
     def _predict_and_differentiate(self, images, labels, sample_weight, penalized_steps):
-        """The predictions, and the derivative of this replica's total loss with respect to each weight."""
         with tf.GradientTape() as tape:
             predictions, penalty = self._predict(images, labels, sample_weight, True, penalized_steps)
             losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
         self._log(losses, images)
         try:
-            return predictions, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
+            return predictions, losses.total, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
             raise ValueError(
                 "Expected every operation of the model to have a second derivative, which the exact gradient "
@@ -253,7 +282,7 @@ class FlowRegularizedModel(keras.Model):
 
     def _step_seed(self):
         """A seed for each step and replica, that a resumed training finds again."""
-        step = tf.cast(self.optimizer.iterations, tf.int32)
+        step = tf.cast(compat.batches_seen(self.optimizer), tf.int32)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return random.fold_in(tf.stack([self.seed, step]), replica)
 
@@ -261,13 +290,6 @@ class FlowRegularizedModel(keras.Model):
 def classifier_of(model: KerasModel) -> KerasModel:
     """The classifier itself: the base model of a `FlowRegularizedModel`, or the model."""
     return model.base_model if isinstance(model, FlowRegularizedModel) else model
-
-
-def _unpack(data):
-    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None:
-        raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
-    return expect_finite(as_images(images)), labels, sample_weight
 
 
 def _replicas():

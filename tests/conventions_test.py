@@ -23,6 +23,7 @@ FLOORS = (
     ("pictures",),
     ("callbacks",),
     ("models",),
+    ("guard",),
     ("layers",),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
@@ -31,9 +32,11 @@ FLOORS = (
     ("perturbations",),
     ("balls",),
     ("batches",),
+    ("states",),
     ("ops",),
     ("files",),
     ("compat",),
+    ("keras_2_draws",),
     ("types",),
 )
 

@@ -11,6 +11,7 @@ So a penalty on it loses hold of the examples of which the model is sure. A pena
 docs/reproduction.md has what that changes.
 """
 
+import contextlib
 from typing import Optional
 
 import keras
@@ -32,6 +33,7 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
+from keras_flowreg.states import passes_over_one_batch, statistics
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
 GRADIENT_PLACES = ("start", "identity")
@@ -166,12 +168,16 @@ class GradientRegularizer:
             return self._of_all(model, images, labels, loss, sample_weight, training, seed, start_scale)
         count = tf.maximum(whole_examples(self.fraction, images), 1)
         weights = None if sample_weight is None else sample_weight[:count]
+        before = statistics(model)
         predictions, penalty = self._of_all(
             model, images[:count], labels[:count], loss, weights, training, seed, start_scale
         )
+        of_part = statistics(model)
+        before.restore()
         # The rest is never empty, which BatchNormalization could not average.
         first = tf.minimum(count, tf.shape(images)[0] - 1)
         others = model(images[first:], training=training)
+        of_part.mix_in(count / tf.shape(images)[0])
         return tf.concat([predictions[:first], others], axis=0), penalty
 
     def _penalized_loss(self, loss, model):
@@ -183,26 +189,33 @@ class GradientRegularizer:
         images, parameters = self._start(images, training, seed, start_scale)
         perturbed, pullbacks = linearize(self._sides(parameters), images, parameters)
         mode = training and self.model_mode == "training"
-        predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, mode)
+        with self._passes(model) as passes:
+            predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, mode)
+
+            def losses_after(step):
+                moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
+                with passes.another():
+                    return per_example_loss(loss, labels, model(moved, training=mode))
+
+            penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
         if mode != training:
             predictions = model(perturbed, training=training)
-
-        def losses_after(step):
-            moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
-            return per_example_loss(loss, labels, model(moved, training=mode))
-
-        def penalties_of(gradients):
-            if self.method == "exact":
-                return penalty_of(gradients, self.gradient_norm)
-            return penalty_by_finite_difference(gradients, self.gradient_norm, losses, losses_after, self.step)
-
-        penalties = tf.add_n([penalties_of(pullback(upstream)) for pullback in pullbacks]) / len(pullbacks)
+        penalties = tf.add_n(penalties) / len(pullbacks)
         if sample_weight is not None:
             penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
         # A replica may get no examples of a last batch: its mean is 0.
         return predictions, tf.math.divide_no_nan(
             tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype)
         )
+
+    def _passes(self, model):
+        """The scope of the passes over one batch, if there are several."""
+        return contextlib.nullcontext() if self.method == "exact" else passes_over_one_batch(model)
+
+    def _penalties(self, gradients, losses, losses_after):
+        if self.method == "exact":
+            return penalty_of(gradients, self.gradient_norm)
+        return penalty_by_finite_difference(gradients, self.gradient_norm, losses, losses_after, self.step)
 
     def _start(self, images, training, seed, scale):
         """The images and the θ that the gradient is taken at; `None` for the identity."""
