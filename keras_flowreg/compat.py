@@ -124,6 +124,15 @@ def symbolic_output(model: KerasModel) -> Any:
     return tf.TensorSpec([None, *shape[1:]], outputs[0].dtype) if shape.rank else None
 
 
+def symbolic_call(layer: keras.layers.Layer, tensor: Any) -> Any:
+    """What a layer gave for a symbolic tensor, when its model was made, or `None`."""
+    for node in layer._inbound_nodes:
+        inputs = node.input_tensors if KERAS_3 else node.keras_inputs
+        if len(inputs) == 1 and inputs[0] is tensor:
+            return tf.nest.flatten(node.outputs)[0]
+    return None
+
+
 def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
     """The model itself, its layers, and the layers within them."""
     return list(model._flatten_layers(include_self=True, recursive=True))

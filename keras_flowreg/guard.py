@@ -10,9 +10,11 @@ from typing import Any, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat
+from keras_flowreg import compat, states
+from keras_flowreg.ops.losses import expect_labels_in_range
 from keras_flowreg.ops.requirements import Requirement
-from keras_flowreg.ops.validation import expect_finite
+from keras_flowreg.ops.validation import as_images, expect_finite
+from keras_flowreg.types import KerasModel, LossFunction
 
 _MOST = 16  # different requirements of a model's steps
 
@@ -105,6 +107,21 @@ class GuardedModel(keras.Model):
             f"{self._errors[int(counts.nonzero()[0][0])]}, after {int(compat.batches_seen(self.optimizer))} good ones. "
             "The weights are those after the last good one."
         )
+
+
+def expect_batch(data: Any, model: KerasModel, loss: Optional[LossFunction]) -> tuple[Any, Any, Any]:
+    """A batch's images, labels and weights, which are required to be fit for a model and its loss."""
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None:
+        raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
+    images = expect_finite(as_images(images))
+    states.build(model, images)
+    predictions = compat.symbolic_output(model)
+    if predictions is not None:
+        labels = expect_labels_in_range(labels, predictions, loss)
+    if sample_weight is not None:
+        sample_weight = expect_finite(tf.cast(sample_weight, tf.float32), "sample weights")
+    return images, labels, sample_weight
 
 
 class _Guarded:

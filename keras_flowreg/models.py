@@ -5,14 +5,14 @@ from typing import Any, NamedTuple, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat, states
+from keras_flowreg import checks, compat, states
 from keras_flowreg.attacks import Attack
-from keras_flowreg.guard import GuardedModel
+from keras_flowreg.guard import GuardedModel, expect_batch
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
 from keras_flowreg.ops.requirements import collected_requirements
 from keras_flowreg.ops.validation import (
-    as_images,
+    expect_boolean,
     expect_classifier,
     expect_finite,
     expect_fraction,
@@ -56,10 +56,12 @@ class FlowRegularizedModel(GuardedModel):
       regularizer: a `GradientRegularizer`; `None` for plain training.
       attack: an untargeted `Attack`, whose adversarial images are trained on; `None` for clean ones. It raises its own
         loss, or else the one that this model is compiled with.
-      penalty_every: how many steps one penalty stands for. With 4, it is taken in each fourth step, with four times its
-        weight. The other steps have no random start.
+      penalty_every: how many batches one penalty stands for. With 4, it is taken in each fourth batch, with four times its
+        weight. The others have no random start. With `gradient_accumulation_steps` too, batches are counted.
       clean_fraction: the part of each batch, from its first example, that is not attacked. It is rounded to whole examples.
       seed: a whole number, which decides the regularizer's random starts and the attack's draws.
+      check_layers: whether layers that Keras does not ship are tried before the first step of an exact penalty, by
+        `checks.second_derivative`. Under a distribution strategy none is.
       name: the name of the model.
 
     Attributes:
@@ -87,6 +89,7 @@ class FlowRegularizedModel(GuardedModel):
         penalty_every: int = 1,
         clean_fraction: float = 0.0,
         seed: int = 0,
+        check_layers: bool = True,
         name: Optional[str] = None,
     ):
         expect_classifier("base_model", base_model)
@@ -103,6 +106,8 @@ class FlowRegularizedModel(GuardedModel):
         if self.clean_fraction == 1:
             raise ValueError(f"Expected `clean_fraction` to be less than 1. Received {clean_fraction!r}.")
         self.seed = expect_seed(seed)
+        self.check_layers = expect_boolean("check_layers", check_layers)
+        self._is_checked = False
         self._total_tracker = keras.metrics.Mean(name="loss")
         self._task_tracker = keras.metrics.Mean(name="task_loss")
         self._penalty_tracker = keras.metrics.Mean(name="gradient_penalty")
@@ -112,6 +117,8 @@ class FlowRegularizedModel(GuardedModel):
             self.attack_scale = self._add_number("attack_scale", 1.0)
         if base_model.built and getattr(base_model, "inputs", None):
             self.build(base_model.input_shape)
+        # Tools that explain a model read them.
+        self.inputs, self.outputs = getattr(base_model, "inputs", None), getattr(base_model, "outputs", None)
 
     def call(self, images: Images, training: Optional[bool] = None) -> Predictions:
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
@@ -139,7 +146,8 @@ class FlowRegularizedModel(GuardedModel):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         with collected_requirements() as requirements:
-            images, labels, sample_weight = self._unpack(data)
+            images, labels, sample_weight = expect_batch(data, self.base_model, compiled_loss(self))
+            self._check_layers(images)
             statistics = states.statistics(self.base_model)
             if self.attack is not None:
                 images = self._attacked(self.attack, images, labels)
@@ -153,7 +161,7 @@ class FlowRegularizedModel(GuardedModel):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         with collected_requirements() as requirements:
-            images, labels, sample_weight = self._unpack(data)
+            images, labels, sample_weight = expect_batch(data, self.base_model, compiled_loss(self))
             predictions, penalty = self._predict(images, labels, sample_weight, training=False)
             losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty)
         self.are_met(requirements)
@@ -181,6 +189,7 @@ class FlowRegularizedModel(GuardedModel):
             "penalty_every": self.penalty_every,
             "clean_fraction": self.clean_fraction,
             "seed": self.seed,
+            "check_layers": self.check_layers,
         }
 
     @classmethod
@@ -196,20 +205,6 @@ class FlowRegularizedModel(GuardedModel):
         """A variable that a schedule may set."""
         return self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
-    def _unpack(self, data):
-        """Images, labels and weights that are fit to be trained on."""
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if labels is None:
-            raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
-        images = expect_finite(as_images(images))
-        states.build(self.base_model, images)
-        predictions = compat.symbolic_output(self.base_model)
-        if predictions is not None:
-            labels = expect_labels_in_range(labels, predictions, compiled_loss(self))
-        if sample_weight is not None:
-            sample_weight = expect_finite(tf.cast(sample_weight, tf.float32), "sample weights")
-        return images, labels, sample_weight
-
     def _attacked(self, attack, images, labels):
         """The batch, with all but its clean fraction replaced by adversarial images."""
         clean = whole_examples(self.clean_fraction, images)
@@ -219,6 +214,13 @@ class FlowRegularizedModel(GuardedModel):
         moved = tf.clip_by_value(attack.perturbation.apply(chosen, scaled), *attack.value_range)
         attacked = tf.concat([images[:clean], moved], axis=0)
         return tf.ensure_shape(attacked, images.shape)
+
+    def _check_layers(self, images):
+        """Tries the layers of the user's own, once."""
+        is_exact = getattr(self.regularizer, "method", None) == "exact"
+        if self.check_layers and is_exact and not (self._is_checked or tf.distribute.has_strategy()):
+            self._is_checked = True
+            checks.expect_second_derivative(self.base_model, images.shape)
 
     def _step(self, images, labels, sample_weight):
         """The predictions, this replica's total loss, and its derivative with respect to each weight."""
@@ -241,10 +243,11 @@ class FlowRegularizedModel(GuardedModel):
         try:
             return predictions, losses.total, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
+            layers = checks.faults_on_noise(self.base_model, images.shape)
             raise ValueError(
-                "Expected every operation of the model to have a second derivative, which the exact gradient "
-                "penalty needs: construct the regularizer with method='finite_difference' for a model that has "
-                f"none. Received an operation without one: {error}"
+                "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
+                "construct the regularizer with method='finite_difference' for a model that has none. Received "
+                f"{'; '.join(map(str, layers)) or f'an operation without one: {error}'}"
             ) from error
 
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):

@@ -27,7 +27,7 @@ FLOORS = (
     ("layers",),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
-    ("gradients",),
+    ("augmentation", "gradients"),
     ("second_derivatives",),
     ("perturbations",),
     ("balls",),

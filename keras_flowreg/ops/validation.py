@@ -263,7 +263,18 @@ def expect_classifier(name: str, model: KerasModel) -> KerasModel:
                 f"Expected `{name}` to map one batch of images to one batch of predictions. "
                 f"Received a model with {len(tensors)} {side}."
             )
+    first = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
+    if getattr(first, "data_format", None) == "channels_first":
+        raise ValueError(
+            f"Expected `{name}` to take images whose channels come last, since a flow moves height and width. Received a "
+            f"model whose layer {first.name!r} takes channels first: put keras.layers.Permute((3, 1, 2)) before it."
+        )
     return model
+
+
+def _decides_the_format(layer):
+    """Whether a layer tells height, width and channels apart, or moves them."""
+    return hasattr(layer, "data_format") or type(layer).__name__ in ("Permute", "Reshape", "Lambda")
 
 
 def _short(value):

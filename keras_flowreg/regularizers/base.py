@@ -17,6 +17,7 @@ from typing import Optional
 import keras
 import tensorflow as tf
 
+from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
@@ -54,6 +55,9 @@ class GradientRegularizer:
         predictions, penalty = regularizer(model, images, labels, loss)
         total = tf.reduce_mean(loss(labels, predictions)) + regularizer.weight * penalty
     ```
+
+    Random augmentation layers at the model's front (RandomCrop, RandomContrast ...) run first, as in Keras. The penalty is
+    taken on the images that they give, so that they need no derivative.
 
     Args:
       perturbation: the `Perturbation` T(x; θ).
@@ -186,6 +190,8 @@ class GradientRegularizer:
 
     def _of_all(self, model, images, labels, loss, sample_weight, training, seed, start_scale):
         """The predictions and the penalty of a whole batch."""
+        if training:
+            model, images = after_augmentation(model, images)
         images, parameters = self._start(images, training, seed, start_scale)
         perturbed, pullbacks = linearize(self._sides(parameters), images, parameters)
         mode = training and self.model_mode == "training"
