@@ -83,7 +83,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_flowreg", "keras_flowreg.*"]),
-    package_data={"keras_flowreg": ["py.typed"]},
+    package_data={"keras_flowreg": ["py.typed", "commands/digits/*"]},
+    entry_points={"console_scripts": ["keras-flowreg=keras_flowreg.__main__:main"]},
     python_requires=">=3.9",
     # TensorFlow comes with one of the two stacks, as an extra.
     install_requires=["numpy", "scipy"],

@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_flowreg as fr
-from flowreg_examples import architectures
+from keras_flowreg.commands import architectures
 from keras_flowreg import compat
 
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "vgg11", architectures.NAMES, "the network")

@@ -1,5 +1,6 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
+from keras_flowreg import compat  # isort: split  (First: it says what to install where there is no Keras.)
 from keras_flowreg import (
     attacks,
     balls,

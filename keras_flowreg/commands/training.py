@@ -1,13 +1,18 @@
-"""How the examples train: stochastic gradient descent with momentum, and a warmed-up penalty and attack."""
+"""How the commands train: stochastic gradient descent with momentum, and a warmed-up penalty and attack."""
 
 import dataclasses
 import math
-from typing import Optional
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional, Union
 
 import keras
 
 import keras_flowreg as fr
-from flowreg_examples import architectures
+from keras_flowreg.commands import architectures
+from keras_flowreg.commands.datasets import Dataset
+
+if TYPE_CHECKING:
+    from keras_flowreg.commands.recipes import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +39,16 @@ class Schedule:
     warmup: float = 0.5
 
 
-def cross_entropy(label_smoothing=0.0):
+def cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
     """The loss of logits and class indices."""
     if label_smoothing:
         return fr.ops.SmoothedSparseCategoricalCrossentropy(label_smoothing, from_logits=True)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def build_model(dataset, recipe, *, architecture, width, batch_size, seed):
+def build_model(
+    dataset: Dataset, recipe: "Recipe", *, architecture: str, width: float, batch_size: int, seed: int
+) -> fr.FlowRegularizedModel:
     """Builds a classifier with logits, compiled to be trained.
 
     The order of the examples depends on Keras's random seed too, as it is when the data set is loaded: set it before.
@@ -67,7 +74,13 @@ def build_model(dataset, recipe, *, architecture, width, batch_size, seed):
     return model
 
 
-def fit(model, dataset, schedule, callbacks=(), verbose="auto"):
+def fit(
+    model: fr.FlowRegularizedModel,
+    dataset: Dataset,
+    schedule: Schedule,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: Union[int, str] = "auto",
+) -> keras.callbacks.History:
     """Trains a compiled `FlowRegularizedModel`, with warm-ups; returns Keras's `History`."""
     warmup, warmups = schedule.warmup * schedule.epochs, []
     if model.regularizer is not None:

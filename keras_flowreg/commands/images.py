@@ -1,9 +1,11 @@
 """A picture from a file, as an image for a model."""
 
+from typing import Optional
+
 import numpy as np
 
 
-def read(path, image_shape):
+def read(path: str, image_shape: tuple[Optional[int], Optional[int], Optional[int]]) -> np.ndarray:
     """Reads a still picture.
 
     Grey, colour, CMYK and 16-bit pictures become what the model takes: its number of channels. What is transparent lies on

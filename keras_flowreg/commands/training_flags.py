@@ -1,13 +1,16 @@
-"""Flags of the scripts that train: which data set, network and recipe."""
+"""Flags of what trains: which data set, network and recipe."""
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
-from flowreg_examples import architectures, datasets, recipes
-from flowreg_examples.flags import define_dataset_flags, define_model_flags
+from keras_flowreg.commands import architectures, datasets, recipes
+from keras_flowreg.commands.flags import define_dataset_flags, define_model_flags
 from keras_flowreg import regularizers
 from keras_flowreg.ops import losses, warp
+
+flags.disclaim_key_flags()  # They are those of the command that calls.
 
 _RECIPE_FLAGS = (
     "weight",
@@ -31,7 +34,7 @@ _SCHEDULE_FLAGS = ("epochs", "learning_rate", "weight_decay", "warmup")
 _FIELDS = {"attack_steps": "steps"}  # of a recipe, where the flag has another name
 
 
-def define_training_flags():
+def define_training_flags() -> None:
     """Those of data sets and models, --method, what changes its recipe, --validation_size, --train_size, --output."""
     define_dataset_flags()
     define_model_flags()
@@ -68,7 +71,7 @@ def define_training_flags():
     flags.register_validator("output", lambda path: path.endswith(".keras"), "Expected a path that ends in .keras")
 
 
-def load_dataset():
+def load_dataset() -> datasets.Dataset:
     """The data set of the flags."""
     args = flags.FLAGS
     return datasets.load(
@@ -81,14 +84,14 @@ def load_dataset():
     )
 
 
-def recipe():
+def recipe() -> recipes.Recipe:
     """The recipe of --method, with what the flags change."""
     chosen = recipes.get(flags.FLAGS.method, flags.FLAGS.dataset)
     schedule = dataclasses.replace(chosen.schedule, **_given(_SCHEDULE_FLAGS))
     return dataclasses.replace(chosen, schedule=schedule, **_given(_RECIPE_FLAGS))
 
 
-def settings():
+def settings() -> dict[str, Any]:
     """All that decides the training, as plain values."""
     args, names = (
         flags.FLAGS,

@@ -1,4 +1,4 @@
-"""What the example scripts write: checked before the work, and never in the place of a file that is not ours."""
+"""What the commands write: checked before the work, and never in the place of a file that is not ours."""
 
 import contextlib
 import importlib.util
@@ -6,19 +6,25 @@ import json
 import os
 import struct
 import zipfile
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import keras_flowreg as fr
 from keras_flowreg import files
 from keras_flowreg.evaluation.plain import plain
+from keras_flowreg.types import KerasModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SETTINGS = "settings.json"  # in a folder of logs: what they are of
 _REPORT_ENDINGS = ("json", "md", "png")
 _SOFTWARE = "keras_flowreg"  # in a picture of ours
 
 
-def expect_model_path(path, flag):
+def expect_model_path(path: str, flag: str) -> None:
     """Checks, before the training, that a model can be saved there."""
     files.expect_writable(f"--{flag}", path)
     if os.path.exists(path) and not _is_keras_file(path):
@@ -27,7 +33,7 @@ def expect_model_path(path, flag):
         )
 
 
-def save_model(model, path):
+def save_model(model: KerasModel, path: str) -> None:
     """Saves a model whole or not at all; an error for one whose training has diverged."""
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise ValueError("Expected finite weights to save. Received NaN or infinity: the training has diverged.")
@@ -35,7 +41,7 @@ def save_model(model, path):
         model.save(new)
 
 
-def expect_report_path(prefix, flag):
+def expect_report_path(prefix: str, flag: str) -> None:
     """Checks, before the attacks, that a report can be written there."""
     if not os.path.basename(prefix) or os.path.isdir(prefix):
         raise ValueError(f"Expected `--{flag}` to be a path without an ending. Received {prefix}, which is a folder.")
@@ -49,14 +55,14 @@ def expect_report_path(prefix, flag):
         raise ValueError(f"Expected `--{flag}` to be new, or a report's. Received {taken[0]}, which is another file.")
 
 
-def write_report(report, prefix):
+def write_report(report: fr.RobustnessReport, prefix: str) -> None:
     """Writes a report in three forms."""
     for ending, text in (("json", report.to_json()), ("md", report.to_markdown())):
         files.write_text(f"{prefix}.{ending}", text)
     save_picture(report.plot().figure, f"{prefix}.png")
 
 
-def read_report(path):
+def read_report(path: str) -> fr.RobustnessReport:
     """The report in a JSON file."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -65,7 +71,7 @@ def read_report(path):
         raise ValueError(f"Expected {path} to be the JSON file of a report. Received {error}") from error
 
 
-def expect_picture_path(path, flag):
+def expect_picture_path(path: str, flag: str) -> None:
     """Checks, before the work, that a picture can be written there."""
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -79,7 +85,7 @@ def expect_picture_path(path, flag):
         )
 
 
-def save_picture(figure, path):
+def save_picture(figure: "Figure", path: str) -> None:
     """Writes a figure whole or not at all. A PNG file says that it is ours."""
     metadata = {"Software": _SOFTWARE} if path.lower().endswith(".png") else None
     with files.replacing(path) as new:
@@ -87,7 +93,7 @@ def save_picture(figure, path):
 
 
 @contextlib.contextmanager
-def claimed_folder(folder, settings, flag):
+def claimed_folder(folder: str, settings: Mapping[str, Any], flag: str) -> Iterator[None]:
     """Makes a folder for the logs of one training, or checks that those in it are of the same one.
 
     As long as the context lasts, no other process can claim it.
@@ -116,7 +122,7 @@ def claimed_folder(folder, settings, flag):
         yield
 
 
-def read_json(path):
+def read_json(path: str) -> dict[str, Any]:
     """The dictionary in a JSON file."""
     try:
         with open(path, encoding="utf-8") as file:

@@ -7,7 +7,7 @@ import PIL.Image
 import tensorflow as tf
 from absl.testing import parameterized
 
-from flowreg_examples import images
+from keras_flowreg.commands import images
 
 RED = (255, 0, 0)
 GREY_OF_RED = 0.299

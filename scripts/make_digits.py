@@ -1,6 +1,6 @@
-"""Makes `digits.npz`, the class-balanced subset of MNIST that lies beside this script.
+"""Makes `keras_flowreg/commands/digits/digits.npz`, a class-balanced subset of MNIST.
 
-python examples/flowreg_examples/digits/make.py
+python scripts/make_digits.py
 """
 
 import hashlib
@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import app, flags
 
+DIGITS = pathlib.Path(__file__).parents[1] / "keras_flowreg/commands/digits/digits.npz"
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("train_per_class", 600, "Images of each class from MNIST's training split.", lower_bound=1)
 flags.DEFINE_integer("test_per_class", 100, "Images of each class from MNIST's test split.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the final order.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps MNIST; its own default when not given.")
-flags.DEFINE_string("output", str(pathlib.Path(__file__).parent / "digits.npz"), "The file to write.")
+flags.DEFINE_string("output", str(DIGITS), "The file to write.")
 
 
 def select_balanced(images, labels, per_class, seed):

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import parameterized
 
-from flowreg_examples import datasets
+from keras_flowreg.commands import datasets
 
 DIGITS = pathlib.Path(datasets.__file__).parent / "digits"
 TRAIN_EXAMPLES = 40

@@ -43,7 +43,16 @@ class Dataset:
     train_examples: int
 
 
-def load(name, *, batch_size=128, data_dir=None, augment=None, validation_size=0, train_size=None, seed=0):
+def load(
+    name: str,
+    *,
+    batch_size: int = 128,
+    data_dir: Optional[str] = None,
+    augment: Optional[bool] = None,
+    validation_size: int = 0,
+    train_size: Optional[int] = None,
+    seed: int = 0,
+) -> Dataset:
     """Loads a data set: the digits embedded here, or one of TensorFlow Datasets.
 
     The training split is put in a fixed order. Its last `validation_size` examples are for validation and
@@ -89,7 +98,7 @@ def load(name, *, batch_size=128, data_dir=None, augment=None, validation_size=0
     )
 
 
-def augmentation(name):
+def augmentation(name: str) -> tuple[int, bool]:
     """By how many pixels a data set's training images are padded and cropped, and whether they are mirrored."""
     return _CROP_PADDING if name in _AUGMENTED else 0, name in _FLIPPED
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from flowreg_examples import architectures
+from keras_flowreg.commands import architectures
 
 HIDDEN_LAYERS = {"small_cnn": 3, "lenet5": 4, "vgg11": 8, "resnet8": 7}
 

@@ -1,14 +1,18 @@
-"""Flags that several example scripts share."""
+"""Flags that several commands share."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 import keras_flowreg as fr
-from flowreg_examples import architectures, datasets
+from keras_flowreg.commands import architectures, datasets
+
+flags.disclaim_key_flags()  # They are those of the command that calls.
 
 
-def define_dataset_flags():
+def define_dataset_flags() -> None:
     """--dataset, --data_dir, --batch_size, --seed."""
     flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set; digits needs no download")
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data sets")
@@ -16,18 +20,18 @@ def define_dataset_flags():
     flags.DEFINE_integer("seed", 0, "of the weights, the order, the augmentation and the random starts")
 
 
-def define_model_flags():
+def define_model_flags() -> None:
     """--architecture, --width."""
     flags.DEFINE_enum("architecture", "small_cnn", architectures.NAMES, "the network")
     flags.DEFINE_float("width", 0.5, "multiplies the network's channels", lower_bound=0.01)
 
 
-def model_options():
+def model_options() -> dict[str, Any]:
     """What `training.build_model` takes of the flags of models and data sets."""
     return {name: flags.FLAGS[name].value for name in ("architecture", "width", "batch_size", "seed")}
 
 
-def define_attack_flags(attacks):
+def define_attack_flags(attacks: Sequence[str]) -> None:
     """--attacks, with that default, --epsilons, --examples, --steps, --restarts, --norm."""
     flags.DEFINE_multi_enum("attacks", attacks, attack_names(), "which attacks; may be given several times")
     flags.DEFINE_list("epsilons", ["0.1", "0.2", "0.4", "0.6"], "radii of the flows, in pixels")
@@ -36,24 +40,24 @@ def define_attack_flags(attacks):
     define_search_flags()
 
 
-def define_search_flags():
+def define_search_flags() -> None:
     """--steps, --restarts, --norm."""
     flags.DEFINE_integer("steps", 20, "steps of the attacks that have them", lower_bound=1)
     flags.DEFINE_integer("restarts", 1, "random starts of the attacks that have them", lower_bound=1)
     flags.DEFINE_enum("norm", "linf", fr.balls.PER_PIXEL_NORMS, "the norm of a flow")
 
 
-def attack_names():
+def attack_names() -> list[str]:
     """The attacks of the library that need no perturbation of the user's, by class name."""
     return [name for name in fr.attacks.__all__ if _is_attack(name) and "perturbation" not in _options(name)]
 
 
-def epsilons():
+def epsilons() -> list[float]:
     """The values of --epsilons."""
     return [float(epsilon) for epsilon in flags.FLAGS.epsilons]
 
 
-def build_attack(name, epsilon):
+def build_attack(name: str, epsilon: float) -> fr.attacks.Attack:
     """The attack of that name, with those of the flags that it takes."""
     args = flags.FLAGS
     options = {"epsilon": epsilon, "steps": args.steps, "norm": args.norm, "seed": args.seed}
@@ -66,7 +70,7 @@ def build_attack(name, epsilon):
         raise ValueError(f"{name}: {error}") from error
 
 
-def build_attacks():
+def build_attacks() -> list[fr.attacks.Attack]:
     """The attacks of --attacks."""
     return [build_attack(name, max(epsilons())) for name in flags.FLAGS.attacks]
 

@@ -32,7 +32,9 @@ NAMES = tuple(_SMALLEST_SIDES)
 ACTIVATIONS = ("relu", "swish", "gelu", "softplus")
 
 
-def build(name, input_shape, num_classes, width=1.0, activation="relu"):
+def build(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, activation: str = "relu"
+) -> keras.Model:
     """Builds a classifier.
 
     Args:

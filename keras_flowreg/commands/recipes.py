@@ -4,7 +4,8 @@ import dataclasses
 from typing import Optional
 
 import keras_flowreg as fr
-from flowreg_examples import training
+from keras_flowreg.commands import training
+from keras_flowreg.types import KerasModel
 
 REGULARIZERS = ("flow_gradient", "input_gradient")
 ATTACKS = ("deformation_training", "intensity_training")
@@ -69,16 +70,16 @@ class Recipe:
     schedule: training.Schedule = training.Schedule()
 
     @property
-    def attack_name(self):
+    def attack_name(self) -> Optional[str]:
         """The part of the method that attacks, or `None`."""
         return next((name for name in ATTACKS if name in self.method), None)
 
     @property
-    def regularizer_name(self):
+    def regularizer_name(self) -> Optional[str]:
         """The part of the method that penalizes, or `None`."""
         return next((name for name in REGULARIZERS if name in self.method), None)
 
-    def build(self, network, seed):
+    def build(self, network: KerasModel, seed: int) -> fr.FlowRegularizedModel:
         """The `FlowRegularizedModel` that trains `network` so."""
         return fr.FlowRegularizedModel(
             network,
@@ -137,7 +138,7 @@ _RADII = {
 _SHARE_BESIDE_AN_ATTACK = 0.2
 
 
-def get(method, dataset):
+def get(method: str, dataset: str) -> Recipe:
     """The recipe for a method on a data set; for a data set without one of its own, CIFAR-10's.
 
     Raises:

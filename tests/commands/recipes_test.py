@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from flowreg_examples import datasets, recipes
+from keras_flowreg.commands import datasets, recipes
 from tests import testing
 
 

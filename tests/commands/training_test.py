@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 import keras_flowreg as fr
-from flowreg_examples import datasets, recipes, training
+from keras_flowreg.commands import datasets, recipes, training
 
 SCHEDULE = training.Schedule(epochs=4, warmup=1.0)
 
