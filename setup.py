@@ -50,8 +50,9 @@ EXTRAS = {
         "tensorflow-datasets",
         "tensorflow-hub",
     ],
-    # What scripts/lint runs.
+    # What scripts/lint and scripts/package run.
     "lint": [
+        "build",
         "mypy",
         "pre-commit",
         "ruff",

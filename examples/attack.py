@@ -3,7 +3,7 @@
 The same as keras-flowreg attack: python examples/attack.py --help
 """
 
-from keras_flowreg.commands import command_line, attack
+from keras_flowreg.commands import attack, command_line
 
 if __name__ == "__main__":
     command_line.run(attack.main, attack.define_flags)

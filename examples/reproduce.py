@@ -17,10 +17,10 @@ import os
 from absl import flags
 
 from flowreg_examples import study, study_report
-from keras_flowreg.commands import command_line, datasets, recipes
-from keras_flowreg.commands.command_line import Result
 from flowreg_examples.presets import PRESETS
 from keras_flowreg import files
+from keras_flowreg.commands import command_line, datasets, recipes
+from keras_flowreg.commands.command_line import Result
 from keras_flowreg.evaluation.plain import plain
 
 

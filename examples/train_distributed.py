@@ -22,10 +22,10 @@ import keras
 import tensorflow as tf
 from absl import flags
 
+from keras_flowreg import compat, files
 from keras_flowreg.commands import command_line, outputs, training, training_flags
 from keras_flowreg.commands.command_line import Result
 from keras_flowreg.commands.flags import model_options
-from keras_flowreg import compat, files
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 

@@ -21,8 +21,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from keras_flowreg.commands import outputs
 from keras_flowreg import files
+from keras_flowreg.commands import outputs
 from keras_flowreg.evaluation.journal import Journal
 from tests import command_line, testing
 

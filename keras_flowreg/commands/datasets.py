@@ -83,14 +83,14 @@ def load(
     if train_size is not None:
         _check_at_least("train_size", train_size, 1)
     train, test, class_names = _read_digits() if name == "digits" else _read_tfds(name, data_dir)
-    train, validation = _split(*train, train_size, validation_size)
+    train, validation = _split(train, train_size, validation_size)
     if augment is None:
         augment = name in _AUGMENTED
     return Dataset(
         name=name,
-        train=_train_batches(*train, batch_size, augment, name in _FLIPPED, seed),
-        validation=_batches(*validation, batch_size) if validation_size else None,
-        test=_batches(*test, batch_size),
+        train=_train_batches(train, batch_size, augment, name in _FLIPPED, seed),
+        validation=_batches(validation, batch_size) if validation_size else None,
+        test=_batches(test, batch_size),
         image_shape=test[0].shape[1:],
         num_classes=len(class_names),
         class_names=class_names,
@@ -158,7 +158,8 @@ def _check_network(urls):
     raise last_error
 
 
-def _split(images, labels, train_size, validation_size):
+def _split(examples, train_size, validation_size):
+    images, labels = examples
     remaining = len(labels) - validation_size
     if remaining < 1:
         raise ValueError(
@@ -178,8 +179,8 @@ def _split(images, labels, train_size, validation_size):
     return (images[train], labels[train]), (images[validation], labels[validation])
 
 
-def _train_batches(images, labels, batch_size, augment, flip, seed):
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(labels), seed=seed)
+def _train_batches(examples, batch_size, augment, flip, seed):
+    dataset = tf.data.Dataset.from_tensor_slices(examples).shuffle(len(examples[1]), seed=seed)
     if augment:
         seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2).batch(2)
         dataset = tf.data.Dataset.zip((dataset, seeds)).map(
@@ -189,8 +190,8 @@ def _train_batches(images, labels, batch_size, augment, flip, seed):
     return _finish(dataset, batch_size)
 
 
-def _batches(images, labels, batch_size):
-    return _finish(tf.data.Dataset.from_tensor_slices((images, labels)), batch_size)
+def _batches(examples, batch_size):
+    return _finish(tf.data.Dataset.from_tensor_slices(examples), batch_size)
 
 
 def _finish(dataset, batch_size):

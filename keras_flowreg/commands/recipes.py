@@ -1,7 +1,7 @@
 """Named ways to train: which penalty, which attack, how strong, and for how long."""
 
 import dataclasses
-from typing import Optional
+from typing import Any, Optional
 
 import keras_flowreg as fr
 from keras_flowreg.commands import training
@@ -91,7 +91,7 @@ class Recipe:
         )
 
     def _regularizer(self):
-        options = {
+        options: dict[str, Any] = {
             "loss": self.penalized_loss,
             "random_start": self.random_start,
             "gradient_at": self.gradient_at,

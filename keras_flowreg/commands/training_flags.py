@@ -5,9 +5,9 @@ from typing import Any
 
 from absl import flags
 
+from keras_flowreg import regularizers
 from keras_flowreg.commands import architectures, datasets, recipes
 from keras_flowreg.commands.flags import define_dataset_flags, define_model_flags
-from keras_flowreg import regularizers
 from keras_flowreg.ops import losses, warp
 
 flags.disclaim_key_flags()  # They are those of the command that calls.

@@ -5,7 +5,13 @@ from absl import flags
 from absl.testing import flagsaver, parameterized
 
 import keras_flowreg as fr
-from keras_flowreg.commands.flags import attack_names, build_attack, build_attacks, define_attack_flags, define_dataset_flags
+from keras_flowreg.commands.flags import (
+    attack_names,
+    build_attack,
+    build_attacks,
+    define_attack_flags,
+    define_dataset_flags,
+)
 
 define_dataset_flags()
 define_attack_flags(["FlowFrankWolfe"])
