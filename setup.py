@@ -50,6 +50,13 @@ EXTRAS = {
         "tensorflow-datasets",
         "tensorflow-hub",
     ],
+    # What scripts/docs runs.
+    "docs": [
+        "mkdocs<2",
+        "mkdocs-material",
+        "mkdocstrings-python",
+        "ruff",
+    ],
     # What scripts/lint and scripts/package run.
     "lint": [
         "build",

@@ -8,11 +8,12 @@ import contextlib
 import functools
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from keras_flowreg.evaluation.plain import plain
 
@@ -42,6 +43,8 @@ def run(main: Main, define_flags: Callable[[], None], arguments: Optional[Sequen
     define_flags()
     flags.DEFINE_bool("json", False, "print the result as JSON, and all else to the standard error")
     flags.DEFINE_bool("debug", False, "show where in the code an error was raised")
+    # They are told to those who choose a stack, not to those who run a command.
+    warnings.filterwarnings("ignore", r"\s*TensorFlow Addons", UserWarning)
     app.run(lambda _: _run(main), argv=arguments, flags_parser=functools.partial(_parse, main=main))
 
 
@@ -66,6 +69,8 @@ def _help(main, name):
 
 
 def _run(main):
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
     progress = contextlib.redirect_stdout(sys.stderr) if flags.FLAGS.json else contextlib.nullcontext()
     try:
         with progress:

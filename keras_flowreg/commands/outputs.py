@@ -85,11 +85,11 @@ def expect_picture_path(path: str, flag: str) -> None:
         )
 
 
-def save_picture(figure: "Figure", path: str) -> None:
+def save_picture(figure: "Figure", path: str, dpi: int = 120) -> None:
     """Writes a figure whole or not at all. A PNG file says that it is ours."""
     metadata = {"Software": _SOFTWARE} if path.lower().endswith(".png") else None
     with files.replacing(path) as new:
-        figure.savefig(new, dpi=120, metadata=metadata)
+        figure.savefig(new, dpi=dpi, metadata=metadata)
 
 
 @contextlib.contextmanager
