@@ -8,8 +8,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
-import tensorflow as tf
+try:
+    import keras
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "Expected TensorFlow and Keras. Received none. Choose a stack: `pip install 'keras_flowreg[keras3]'` for "
+        "TensorFlow 2.16 or newer and Keras 3, or `pip install 'keras_flowreg[addons]'` for TensorFlow 2.15, Keras 2 and "
+        "TensorFlow Addons, on Python 3.9 to 3.11."
+    ) from error
 
 from keras_flowreg.types import KerasModel, Scalar
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras_flowreg as fr
 from flowreg_examples.study import Setting, Study
-from flowreg_examples.training import Schedule
+from keras_flowreg.commands.training import Schedule
 from keras_flowreg.ops.warp import LATTICE_RULES
 
 _PAPER_EPSILON = fr.pixels_from_normalized(0.01, 32)
