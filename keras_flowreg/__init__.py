@@ -5,6 +5,7 @@ from keras_flowreg import (
     balls,
     batches,
     callbacks,
+    certification,
     checks,
     evaluation,
     files,
@@ -14,6 +15,7 @@ from keras_flowreg import (
     pictures,
     untrusted,
 )
+from keras_flowreg.certification import Certificate, certify
 from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
 from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
@@ -27,6 +29,7 @@ from keras_flowreg.second_derivatives import exact_second_derivatives
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
     "FirstOrderBounds",
     "FlowGradientRegularizer",
     "FlowRegularizedModel",
@@ -37,6 +40,8 @@ __all__ = [
     "balls",
     "batches",
     "callbacks",
+    "certification",
+    "certify",
     "checks",
     "evaluate_robustness",
     "evaluation",

@@ -26,6 +26,7 @@ FLOORS = (
     ("layers",),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
+    ("certification",),
     ("gradients",),
     ("second_derivatives",),
     ("perturbations",),
