@@ -16,7 +16,8 @@ from keras_flowreg.certification.steps import Elementwise, Relaxation
 _FAR = 20.0  # beyond which f' is constant, to float32
 _BISECTIONS = 16
 _ROUNDING = 3e-6  # of the interval's size: bisection's error, and that of float32
-_NARROW = 1e-3  # a chord's slope is rounding below this width
+_NARROW = 1e-3  # a secant's slope is rounding below this width
+_TRIED = (0.0, 0.25, 0.5, 0.75, 1.0)  # parts of an interval, for slopes
 
 
 class Smooth(Elementwise):
@@ -50,27 +51,40 @@ class Smooth(Elementwise):
         self._extrema = extrema
 
     def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
-        places = [*inputs, *(tf.clip_by_value(extremum, *inputs) for extremum in self._extrema)]
+        places = [*inputs, *(inputs.nearest(extremum) for extremum in self._extrema)]
         values = [self._function(place) for place in places]
         return Interval(_least(values), -_least([-value for value in values]))
 
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
+        below, above = self._good_slopes(inputs)
+        slack = _ROUNDING * (1 + tf.maximum(tf.abs(inputs.low), tf.abs(inputs.high)))
+        return below, self._gaps(below, inputs).low - slack, above, self._gaps(above, inputs).high + slack
+
+    def _good_slopes(self, inputs):
+        """The slopes of a line below and of one above, of a few that are tried, which come nearest at the middle."""
         low, high = inputs
-        width = high - low
+        places = [low + part * (high - low) for part in _TRIED]
+        heights = [self._function(place) for place in places]
         at_center = self._derivative(inputs.center)
-        chord = (self._function(high) - self._function(low)) / tf.maximum(width, _NARROW)
-        slopes = [tf.where(width > _NARROW, chord, at_center), at_center]
-        lines = [(slope, self._gaps(slope, inputs)) for slope in slopes]
-        below = _higher_in_the_middle([(slope, gaps.low) for slope, gaps in lines], inputs.center)
-        above = _higher_in_the_middle([(-slope, -gaps.high) for slope, gaps in lines], -inputs.center)
-        slack = _ROUNDING * (1 + tf.maximum(tf.abs(low), tf.abs(high)))
-        return below[0], below[1] - slack, -above[0], slack - above[1]
+        pairs = [(0, k) for k in range(1, len(_TRIED))] + [(k, -1) for k in range(1, len(_TRIED) - 1)]
+        steps = [tf.maximum(places[end] - places[start], _NARROW / len(_TRIED)) for start, end in pairs]
+        secants = [(heights[end] - heights[start]) / step for (start, end), step in zip(pairs, steps)]
+        below = above = at_center
+        highest = lowest = None
+        for slope in [at_center, *(tf.where(high - low > _NARROW, secant, at_center) for secant in secants)]:
+            gaps = [height - slope * (place - inputs.center) for place, height in zip(places, heights)]
+            under, over = _least(gaps), -_least([-gap for gap in gaps])
+            if highest is None:
+                highest, lowest = under, over
+            below, above = tf.where(under > highest, slope, below), tf.where(over < lowest, slope, above)
+            highest, lowest = tf.maximum(highest, under), tf.minimum(lowest, over)
+        return below, above
 
     def _gaps(self, slope, inputs):
         """The least and the greatest f(x) - slope · x on an interval."""
         places = [*inputs]
         for start, end in self._pieces:
-            start, end = (tf.clip_by_value(edge, *inputs) for edge in (start, end))
+            start, end = inputs.nearest(start), inputs.nearest(end)
             places.append(self._where_derivative_is(slope, start, end))
             places.append(end)
         gaps = [self._function(place) - slope * place for place in places]
@@ -213,9 +227,3 @@ def _approximate_gelu_slope(x):
 def _least(tensors):
     return tf.reduce_min(tf.stack(tensors), axis=0)
 
-
-def _higher_in_the_middle(lines, center):
-    """Of two lines the one that is higher at the interval's middle, value by value."""
-    (slope, intercept), (other_slope, other_intercept) = lines
-    is_higher = slope * center + intercept >= other_slope * center + other_intercept
-    return tf.where(is_higher, slope, other_slope), tf.where(is_higher, intercept, other_intercept)

@@ -32,6 +32,10 @@ class Interval(NamedTuple):
         low, high = tf.maximum(self.low, other.low), tf.minimum(self.high, other.high)
         return Interval(tf.minimum(low, high), tf.maximum(low, high))
 
+    def nearest(self, number: float) -> tf.Tensor:
+        """The number itself where it lies in the interval, and else the nearer end."""
+        return tf.minimum(tf.maximum(self.low, number), self.high)
+
     def minimum(self, coefficients: tf.Tensor) -> tf.Tensor:
         """The least that Σ coefficients · value can be, over all axes but the first: `[batch, ...]` to `[batch]`."""
         positive = tf.nn.relu(coefficients)

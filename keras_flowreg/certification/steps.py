@@ -165,9 +165,7 @@ class MaxPool(Step):
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
         outside = inputs.low.dtype.min / 4
         low, high = (self._windows(end, outside) for end in inputs)
-        count = low.shape[-2]
-        is_below = tf.one_hot(tf.argmax(low + high, axis=-2), count, axis=-2, dtype=low.dtype)
-        is_greatest = tf.one_hot(tf.argmax(high, axis=-2), count, axis=-2, dtype=low.dtype)
+        is_below, is_greatest = (_marked_greatest(values) for values in (low + high, high))
         least = tf.reduce_sum(is_greatest * low, axis=-2)
         greatest = tf.reduce_max(high, axis=-2)
         others = tf.reduce_max(tf.where(is_greatest > 0, outside, high), axis=-2)
@@ -185,3 +183,9 @@ class MaxPool(Step):
             values = self._windows(inputs, 0.0)
         of_values = positive[..., tf.newaxis, :] * is_below + negative[..., tf.newaxis, :] * high_slope
         return [tape.gradient(values, inputs, of_values)], sum_per_example(negative * high_intercept)
+
+
+def _marked_greatest(values):
+    """1 for the greatest on the last axis but one, the first of them; 0 for the others."""
+    axis = values.shape.rank - 2
+    return tf.one_hot(tf.argmax(values, axis), values.shape[axis], axis=axis, dtype=values.dtype)
