@@ -226,4 +226,3 @@ def _approximate_gelu_slope(x):
 
 def _least(tensors):
     return tf.reduce_min(tf.stack(tensors), axis=0)
-

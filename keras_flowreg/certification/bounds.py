@@ -51,14 +51,15 @@ class Bounds:
           A lower bound, `[queries]`.
         """
         form, _ = self._through_linear_steps(self._network.logits, coefficients)
-        return form.least([self._minimum_of_value(*part, examples) for part in form.parts.items()])
+        return form.least([self._minimum_of_value(number, part, examples) for number, part in form.parts.items()])
 
     def minimum(self, coefficients: tf.Tensor, examples: tf.Tensor) -> PerExample:
         """The least of linear forms of the logits, by lines. Arguments and result as of `minimum_by_intervals`."""
         starts = range(0, len(examples), self._queries_at_once(self._network.logits))
         chunks = [slice(start, start + starts.step) for start in starts]
         return tf.concat(
-            [self._minimum(self._network.logits, coefficients[chunk], None, examples[chunk]) for chunk in chunks], axis=0
+            [self._minimum(self._network.logits, coefficients[chunk], None, examples[chunk]) for chunk in chunks],
+            axis=0,
         )
 
     def tighten(self, is_over: Callable[[], bool] = lambda: False) -> None:

@@ -143,7 +143,11 @@ class _Prover(NamedTuple):
         is_correct = np.all(np.einsum("blc,bc->bl", leads, logits) > 0, axis=1)
         margin, by = np.full(len(leads), -np.inf, "float32"), np.zeros(len(leads), int)
         for index, method in enumerate(self.methods):
-            rows = np.flatnonzero((margin <= 0) & (is_correct | (index == 0))) if self.is_selective else np.arange(len(leads))
+            rows = (
+                np.flatnonzero((margin <= 0) & (is_correct | (index == 0)))
+                if self.is_selective
+                else np.arange(len(leads))
+            )
             if len(rows):
                 found = self._margins(method, reachable.of(rows), leads[rows])
                 by[rows[found > margin[rows]]] = index
@@ -164,7 +168,7 @@ class _Prover(NamedTuple):
 def _class_indices(labels, logits):
     """Labels as class indices, int `[batch]`."""
     if logits.shape[1] == 1:
-        return tf.cast(tf.reshape(expect_probabilities(labels), [-1]) > 0.5, tf.int32).numpy()
+        return (np.reshape(expect_probabilities(labels), -1) > 0.5).astype(int)
     labels = expect_labels(labels, logits, "either")
     indices = tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1])
     return tf.cast(indices, tf.int32).numpy()

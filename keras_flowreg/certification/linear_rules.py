@@ -155,5 +155,7 @@ def _in_one_group(kernel, groups):
         return kernel
     parts = tf.split(kernel, groups, axis=3)
     zeros = tf.zeros_like(parts[0])
-    rows = [tf.concat([part if own == row else zeros for own, part in enumerate(parts)], axis=3) for row in range(groups)]
+    rows = [
+        tf.concat([part if own == row else zeros for own, part in enumerate(parts)], axis=3) for row in range(groups)
+    ]
     return tf.concat(rows, axis=2)

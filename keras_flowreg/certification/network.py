@@ -81,7 +81,11 @@ class Network:
     def _add(self, layer, inputs):
         """Adds the steps of a layer, or of all layers of a model; returns the number of the last value."""
         if isinstance(layer, keras.Model) and _is_made_of_layers(layer):
-            return self._add_chain(layer, inputs) if isinstance(layer, keras.Sequential) else self._add_graph(layer, inputs)
+            return (
+                self._add_chain(layer, inputs)
+                if isinstance(layer, keras.Sequential)
+                else self._add_graph(layer, inputs)
+            )
         for step in steps_of(layer):
             self.places.append(Place(step, tuple(inputs), len(self.places) + 1))
             inputs = (self.places[-1].output,)

@@ -184,9 +184,9 @@ def _softmax(layer):
 
 @register_rule(layers.ReLU, layers.LeakyReLU)
 def _leaky_relu(layer):
-    slope = getattr(layer, "alpha", None) if hasattr(layer, "alpha") else layer.negative_slope
-    slope = float(slope)
-    if getattr(layer, "max_value", None) is not None or getattr(layer, "threshold", 0) or not 0 <= slope < 1:
+    slope = float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
+    is_other = getattr(layer, "max_value", None) is not None or bool(getattr(layer, "threshold", 0.0))
+    if is_other or not 0 <= slope < 1:
         raise ValueError(
             "Expected max(x, slope * x), for a slope from 0 to less than 1, without a threshold or a largest value. "
             f"Received {described(layer)} with others."

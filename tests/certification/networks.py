@@ -53,7 +53,12 @@ def _normalization():
 
 
 def _hidden(activation):
-    return chain(layers.Conv2D(3, 3, strides=2), layers.Activation(activation), layers.Conv2D(3, 2), layers.Activation(activation))
+    return chain(
+        layers.Conv2D(3, 3, strides=2),
+        layers.Activation(activation),
+        layers.Conv2D(3, 2),
+        layers.Activation(activation),
+    )
 
 
 def table():
@@ -70,16 +75,24 @@ def table():
         "batch_normalization_rows": lambda: chain(layers.BatchNormalization(axis=1, scale=False)),
         "average_pooling": lambda: chain(layers.AveragePooling2D(3, 2, padding="same")),
         "global_average": lambda: chain(layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True)),
-        "padding_reshape": lambda: chain(layers.ZeroPadding2D(((1, 0), (2, 1))), layers.Reshape((9, 8, 2)), layers.Conv2D(2, 3)),
+        "padding_reshape": lambda: chain(
+            layers.ZeroPadding2D(((1, 0), (2, 1))), layers.Reshape((9, 8, 2)), layers.Conv2D(2, 3)
+        ),
         "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
     }
     other = {
         "relu": lambda: chain(layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(3, 2), layers.ReLU()),
         "leaky_relu": lambda: chain(layers.Conv2D(3, 3), layers.LeakyReLU(), layers.Conv2D(3, 2), layers.LeakyReLU()),
         "max_pooling": lambda: chain(layers.Conv2D(4, 3), layers.MaxPooling2D(), layers.ReLU(), layers.Conv2D(3, 2)),
-        "max_pooling_same": lambda: chain(layers.Conv2D(4, 2, activation="relu"), layers.MaxPooling2D(3, 2, padding="same")),
-        "global_max": lambda: chain(layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(), layers.Dense(4, activation="relu")),
-        "noise": lambda: chain(layers.GaussianNoise(0.1), layers.Conv2D(3, 3, activation="relu"), layers.SpatialDropout2D(0.5)),
+        "max_pooling_same": lambda: chain(
+            layers.Conv2D(4, 2, activation="relu"), layers.MaxPooling2D(3, 2, padding="same")
+        ),
+        "global_max": lambda: chain(
+            layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(), layers.Dense(4, activation="relu")
+        ),
+        "noise": lambda: chain(
+            layers.GaussianNoise(0.1), layers.Conv2D(3, 3, activation="relu"), layers.SpatialDropout2D(0.5)
+        ),
         "softmax_within": lambda: chain(layers.Conv2D(3, 3), layers.Softmax(), layers.Conv2D(3, 2), layers.Softmax()),
         "normalization": _normalization,
         "residual": _residual,
