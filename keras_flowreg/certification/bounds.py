@@ -165,12 +165,12 @@ class _Form(NamedTuple):
     parts: dict[int, tf.Tensor]  # [queries, ...]
     constants: list[tf.Tensor]  # [queries]
 
-    def of(self, rows):
+    def of(self, rows: np.ndarray) -> "_Form":
         """Some of the forms, by their indices."""
         parts = {number: tf.gather(part, rows) for number, part in self.parts.items()}
         return _Form(parts, [tf.gather(constant, rows) for constant in self.constants])
 
-    def least(self, minima):
+    def least(self, minima: list[tf.Tensor]) -> PerExample:
         """The sum of the constants and of the parts' minima, and a little less, against rounding."""
         terms = tf.stack([*self.constants, *minima])
         return tf.reduce_sum(terms, axis=0) - _ROUNDING * tf.reduce_sum(tf.abs(terms), axis=0)

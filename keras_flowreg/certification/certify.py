@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.network import Network
-from keras_flowreg.certification.reach import reach
+from keras_flowreg.certification.reach import Reach, reach
 from keras_flowreg.ops.labels import are_one_hot, expect_labels, expect_probabilities
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
@@ -23,7 +23,7 @@ from keras_flowreg.ops.validation import (
     expect_positive_integer,
     expect_same_batch,
 )
-from keras_flowreg.types import Images, KerasModel, Labels, PerExample
+from keras_flowreg.types import Images, KerasModel, Labels, PerExample, Predictions
 
 METHODS = ("ibp", "crown_ibp", "crown")
 _ROUNDING = 1e-5  # a margin's, beside what bounds subtract themselves
@@ -137,7 +137,7 @@ class _Prover(NamedTuple):
     is_selective: bool  # whether a method only takes the correct examples that the ones before it leave open
     is_over: Callable[[], bool]
 
-    def prove(self, reachable, logits, labels):
+    def prove(self, reachable: Reach, logits: Predictions, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The margin of each example of a batch, and the index of the method that gave it."""
         leads = _leads(labels, logits.shape[1])
         is_correct = np.all(np.einsum("blc,bc->bl", leads, logits) > 0, axis=1)

@@ -82,12 +82,12 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters((0.02, "linf"), (0.03, "pixel_l2"))
     def test_no_attack_breaks_what_is_certified(self, epsilon, norm):
-        images = testing.data(24)[0]
+        images = testing.data(12)[0]
         model = testing.network()
         model.compile(loss=testing.cross_entropy())
         labels = predicted(model, images)
         certified = fr.certify(model, images, labels, epsilon, norm=norm).certified.numpy()
-        attack = fr.attacks.FlowFrankWolfe(epsilon, steps=10, norm=norm, loss="margin")
+        attack = fr.attacks.FlowFrankWolfe(epsilon, steps=5, norm=norm, loss="margin")
         fooled = attack.run(images, labels, model=model).success.numpy()
         self.assertFalse(np.any(certified & fooled))
         self.assertTrue(np.any(certified) and np.any(fooled))
