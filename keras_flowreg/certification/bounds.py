@@ -40,27 +40,27 @@ class Bounds:
         """The interval of the logits, `[batch, classes]`."""
         return self._values[self._network.logits]
 
-    def minimum_by_intervals(self, coefficients: tf.Tensor, examples: tf.Tensor) -> PerExample:
+    def minimum_by_intervals(self, forms: tf.Tensor) -> tf.Tensor:
         """The least of linear forms of the logits, by the intervals before the last linear steps.
 
         Args:
-          coefficients: `[queries, classes]`.
-          examples: int `[queries]`, which example each query is about.
+          forms: `[batch, forms, classes]`, several for each example.
 
         Returns:
-          A lower bound, `[queries]`.
+          Lower bounds, `[batch, forms]`.
         """
+        coefficients, examples = _queries(forms)
         form, _ = self._through_linear_steps(self._network.logits, coefficients)
-        return form.least([self._minimum_of_value(number, part, examples) for number, part in form.parts.items()])
+        least = form.least([self._minimum_of_value(number, part, examples) for number, part in form.parts.items()])
+        return tf.reshape(least, tf.shape(forms)[:2])
 
-    def minimum(self, coefficients: tf.Tensor, examples: tf.Tensor) -> PerExample:
-        """The least of linear forms of the logits, by lines. Arguments and result as of `minimum_by_intervals`."""
+    def minimum(self, forms: tf.Tensor) -> tf.Tensor:
+        """The least of linear forms of the logits, by lines. Argument and result as of `minimum_by_intervals`."""
+        coefficients, examples = _queries(forms)
         starts = range(0, len(examples), self._queries_at_once(self._network.logits))
         chunks = [slice(start, start + starts.step) for start in starts]
-        return tf.concat(
-            [self._minimum(self._network.logits, coefficients[chunk], None, examples[chunk]) for chunk in chunks],
-            axis=0,
-        )
+        least = [self._minimum(self._network.logits, coefficients[chunk], None, examples[chunk]) for chunk in chunks]
+        return tf.reshape(tf.concat(least, axis=0), forms.shape[:2])
 
     def tighten(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Bounds by lines what goes into each step that is not linear, from the first step to the last.
@@ -157,6 +157,12 @@ class Bounds:
     def _queries_at_once(self, number):
         largest = max(int(np.prod(value.low.shape[1:])) for value in self._values[: number + 1])
         return max(2, _NUMBERS_AT_ONCE // largest)
+
+
+def _queries(forms):
+    """Each form on its own: coefficients `[queries, classes]`, and examples `[queries]`."""
+    examples = tf.repeat(tf.range(tf.shape(forms)[0]), tf.shape(forms)[1])
+    return tf.reshape(forms, [-1, forms.shape[2]]), examples
 
 
 class _Form(NamedTuple):

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.certification.bounds import Bounds
+from keras_flowreg.certification.leads import class_indices, lead_forms
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
-from keras_flowreg.ops.labels import are_one_hot, expect_labels, expect_probabilities
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
@@ -121,10 +121,10 @@ def certify(
         network = Network(model)
         network.check(model, images)
         batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-        logits = tf.concat([network.logits_of(images[batch]) for batch in batches], axis=0)
-        labels = _class_indices(labels, logits)
+        logits = tf.concat([network.values(images[batch])[network.logits] for batch in batches], axis=0)
+        indices = class_indices(labels, logits)
         prover = _Prover(network, methods, is_selective, lambda: time.monotonic() - start > budget)
-        parts = [prover.prove(reach(images[batch], epsilon, norm), logits[batch], labels[batch]) for batch in batches]
+        parts = [prover.prove(reach(images[batch], epsilon, norm), logits[batch], indices[batch]) for batch in batches]
     margin, by = (np.concatenate(part) for part in zip(*parts))
     return Certificate(tf.constant(margin > 0), tf.constant(margin), np.array(METHODS)[by], time.monotonic() - start)
 
@@ -137,50 +137,32 @@ class _Prover(NamedTuple):
     is_selective: bool  # whether a method only takes the correct examples that the ones before it leave open
     is_over: Callable[[], bool]
 
-    def prove(self, reachable: Reach, logits: Predictions, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def prove(self, reachable: Reach, logits: Predictions, indices: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The margin of each example of a batch, and the index of the method that gave it."""
-        leads = _leads(labels, logits.shape[1])
-        is_correct = np.all(np.einsum("blc,bc->bl", leads, logits) > 0, axis=1)
-        margin, by = np.full(len(leads), -np.inf, "float32"), np.zeros(len(leads), int)
+        forms = lead_forms(indices, logits.shape[1])
+        is_correct = _least_lead(tf.einsum("blc,bc->bl", forms, logits), forms) > 0
+        margin, by = np.full(len(forms), -np.inf, "float32"), np.zeros(len(forms), int)
         for index, method in enumerate(self.methods):
-            rows = (
-                np.flatnonzero((margin <= 0) & (is_correct | (index == 0)))
-                if self.is_selective
-                else np.arange(len(leads))
-            )
+            is_open = (margin <= 0) & is_correct if self.is_selective and index else np.ones(len(forms), bool)
+            rows = np.flatnonzero(is_open)
             if len(rows):
-                found = self._margins(method, reachable.of(rows), leads[rows])
+                found = self._margins(method, reachable.of(rows), tf.gather(forms, rows))
                 by[rows[found > margin[rows]]] = index
                 margin[rows] = np.maximum(margin[rows], found)
         return margin, by
 
-    def _margins(self, method, reachable, leads):
-        """The least of all leads, `[examples, leads, classes]`, of each example."""
+    def _margins(self, method, reachable, forms):
         bounds = Bounds(self.network, reachable)
         if method == "crown":
             bounds.tighten(self.is_over)
-        examples = np.repeat(np.arange(len(leads)), leads.shape[1])
-        bound = bounds.minimum_by_intervals if method == "ibp" else bounds.minimum
-        least = bound(leads.reshape(-1, leads.shape[2]), examples)
-        return np.min(np.reshape(least, leads.shape[:2]), axis=1) - _ROUNDING
+        leads = bounds.minimum_by_intervals(forms) if method == "ibp" else bounds.minimum(forms)
+        return _least_lead(leads, forms) - _ROUNDING
 
 
-def _class_indices(labels, logits):
-    """Labels as class indices, int `[batch]`."""
-    if logits.shape[1] == 1:
-        return (np.reshape(expect_probabilities(labels), -1) > 0.5).astype(int)
-    labels = expect_labels(labels, logits, "either")
-    indices = tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1])
-    return tf.cast(indices, tf.int32).numpy()
-
-
-def _leads(labels, classes):
-    """The linear forms of the logits that are positive if the label wins, `[batch, leads, classes]`."""
-    if classes == 1:
-        return np.where(labels > 0, 1.0, -1.0).astype("float32").reshape(-1, 1, 1)
-    ones = np.eye(classes, dtype="float32")
-    others = (labels[:, np.newaxis] + np.arange(1, classes)) % classes
-    return ones[labels][:, np.newaxis] - ones[others]
+def _least_lead(leads, forms):
+    """The least of all leads of an example, but for that of the label over itself."""
+    is_own = tf.reduce_all(forms == 0, axis=2)
+    return tf.reduce_min(tf.where(is_own, leads.dtype.max, leads), axis=1).numpy()
 
 
 @contextlib.contextmanager

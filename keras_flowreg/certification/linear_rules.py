@@ -48,27 +48,19 @@ def _separable_convolution(layer):
 
 @register_rule(layers.BatchNormalization)
 def _batch_normalization(layer):
-    variance = tf.convert_to_tensor(layer.moving_variance)
-    scale = tf.math.rsqrt(variance + layer.epsilon)
-    if layer.scale:
-        scale *= tf.convert_to_tensor(layer.gamma)
-    offset = -tf.convert_to_tensor(layer.moving_mean) * scale
-    if layer.center:
-        offset += tf.convert_to_tensor(layer.beta)
-    (axis,) = tf.nest.flatten(layer.axis)
-    return [_scale(*(_along(axis, layer, values) for values in (scale, offset)))]
+    return [_Normalization(layer, *map(tf.convert_to_tensor, (layer.moving_mean, layer.moving_variance)))]
 
 
 @register_rule(layers.Rescaling)
 def _rescaling(layer):
-    return [_scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
+    return [_Scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
 
 
 @register_rule(layers.Normalization)
 def _normalization(layer):
     mean, deviation = layer.mean, tf.maximum(tf.sqrt(layer.variance), 1e-7)
     scale, offset = (deviation, mean) if getattr(layer, "invert", False) else (1 / deviation, -mean / deviation)
-    return [_scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
+    return [_Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
 
 
 @register_rule(layers.AveragePooling2D)
@@ -86,18 +78,38 @@ def _bias(layer):
     return tf.convert_to_tensor(layer.bias) if layer.use_bias else None
 
 
-def _scale(scale, offset):
+class _Scale(Linear):
     """Each value times a number, plus a number."""
 
-    def transpose(coefficients, shapes):
-        return [coefficients * scale]
+    def __init__(self, scale, offset):
+        super().__init__(
+            lambda inputs: inputs * scale,
+            absolute=lambda inputs: inputs * tf.abs(scale),
+            offset=offset,
+            transpose=lambda coefficients, shapes: [coefficients * scale],
+        )
 
-    return Linear(
-        lambda inputs: inputs * scale,
-        absolute=lambda inputs: inputs * tf.abs(scale),
-        offset=offset,
-        transpose=transpose,
-    )
+
+class _Normalization(_Scale):
+    """A batch normalization by a mean and a variance."""
+
+    def __init__(self, layer, mean, variance):
+        self._layer = layer
+        (self._axis,) = tf.nest.flatten(layer.axis)
+        scale = tf.math.rsqrt(variance + layer.epsilon)
+        if layer.scale:
+            scale *= tf.convert_to_tensor(layer.gamma)
+        offset = -mean * scale
+        if layer.center:
+            offset += tf.convert_to_tensor(layer.beta)
+        super().__init__(*(_along(self._axis, layer, values) for values in (scale, offset)))
+
+    def in_training(self, inputs: tf.Tensor) -> Linear:
+        if not self._layer.trainable:
+            return self
+        rank = inputs.shape.rank
+        others = [axis for axis in range(rank) if axis != self._axis % rank]
+        return _Normalization(self._layer, *tf.nn.moments(inputs, others))
 
 
 def _along(axis, layer, values):

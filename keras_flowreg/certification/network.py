@@ -1,5 +1,6 @@
 """A Keras model as a list of steps, read from its layers."""
 
+import copy
 from typing import NamedTuple
 
 import keras
@@ -10,7 +11,7 @@ from keras_flowreg.certification import linear_rules, pooling_rules  # noqa: F40
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, steps_of
 from keras_flowreg.certification.steps import Step
-from keras_flowreg.types import Images, KerasModel
+from keras_flowreg.types import Images, KerasModel, Predictions
 
 _CHECKED_EXAMPLES = 4
 _TOLERANCE = 1e-3
@@ -53,9 +54,27 @@ class Network:
             values.append(place.step.interval(*(values[number] for number in place.inputs)))
         return values
 
-    def logits_of(self, images: Images) -> tf.Tensor:
-        """The logits of images, `[batch, classes]`."""
-        return self.intervals(Interval(images, images))[self.logits].center
+    def values(self, images: Images) -> list[tf.Tensor]:
+        """Every value, step by step."""
+        values = [images]
+        for place in self.places:
+            values.append(place.step.value(*(values[number] for number in place.inputs)))
+        return values
+
+    def in_training(self, images: Images) -> "Network":
+        """The network that trains on a batch of images: by the batch's statistics, without what is random."""
+        trained = copy.copy(self)
+        trained.places, values = [], [images]
+        for step, inputs, output in self.places:
+            taken = [values[number] for number in inputs]
+            step = step.in_training(*taken)
+            trained.places.append(Place(step, inputs, output))
+            values.append(step.value(*taken))
+        return trained
+
+    def predictions(self, logits: tf.Tensor) -> Predictions:
+        """What the model makes of its logits: probabilities, if it ends in a softmax or sigmoid."""
+        return logits if self.logits == self.output else self.places[-1].step.value(logits)
 
     def check(self, model: KerasModel, images: Images) -> None:
         """Checks that the steps compute what the model does.
@@ -65,7 +84,7 @@ class Network:
         """
         images = images[:_CHECKED_EXAMPLES]
         predictions = tf.convert_to_tensor(model(images, training=False))
-        computed = self.intervals(Interval(images, images))[self.output].center
+        computed = self.values(images)[self.output]
         if predictions.shape.rank != 2 or computed.shape != predictions.shape:
             raise ValueError(
                 f"Expected predictions of the shape [batch, classes]. Received {predictions.shape} of the model, and "

@@ -40,6 +40,14 @@ class Step:
         """The interval of the output."""
         raise NotImplementedError
 
+    def value(self, *inputs: tf.Tensor) -> tf.Tensor:
+        """The output itself."""
+        return self.interval(*(Interval(value, value) for value in inputs)).low
+
+    def in_training(self, *inputs: tf.Tensor) -> "Step":
+        """The step that the layer takes in training, on a batch of these inputs."""
+        return self
+
     def relax(self, *inputs: Interval) -> Relaxation:
         """What `backward` needs of the intervals: tensors `[batch, ...]`."""
         return ()
@@ -99,6 +107,10 @@ class Linear(Step):
             radius = self._absolute(*(part.radius for part in inputs))
             low, high = center - radius, center + radius
         return Interval(low, high) if self._offset is None else Interval(low + self._offset, high + self._offset)
+
+    def value(self, *inputs: tf.Tensor) -> tf.Tensor:
+        output = self._function(*inputs)
+        return output if self._offset is None else output + self._offset
 
     def backward(self, coefficients: tf.Tensor, shapes: Sequence[Sequence[int]], relaxation: Relaxation) -> Backward:
         constant = None if self._offset is None else sum_per_example(coefficients * self._offset)

@@ -31,22 +31,23 @@ def least_by_search(network, epsilon, steps=3):
             images = fr.ops.dense_image_warp(start, flow)
         with tf.GradientTape() as tape:
             tape.watch(images)
-            values = tf.reduce_sum(FORMS * network.logits_of(images), axis=1)
+            values = tf.reduce_sum(FORMS * network.values(images)[network.logits], axis=1)
         found = np.minimum(found, values)
         flow, _ = maximizing_flow(
             start, -tape.gradient(values, images), extreme_displacements("linf", epsilon), epsilon
         )
         images = fr.ops.dense_image_warp(start, flow)
-    values = tf.reduce_sum(FORMS * network.logits_of(images), axis=1)
+    values = tf.reduce_sum(FORMS * network.values(images)[network.logits], axis=1)
     return np.minimum(found, values)
 
 
 def bounds_of(network, epsilon):
     """The bounds of each method: intervals, lines, and lines on tightened intervals."""
     bounds = Bounds(network, reach(IMAGES, epsilon, "linf"))
-    by_intervals, by_lines = bounds.minimum_by_intervals(FORMS, EXAMPLES), bounds.minimum(FORMS, EXAMPLES)
+    forms = tf.reshape(FORMS, [len(IMAGES), -1, networks.CLASSES])
+    by_intervals, by_lines = bounds.minimum_by_intervals(forms), bounds.minimum(forms)
     bounds.tighten()
-    return by_intervals.numpy(), by_lines.numpy(), bounds.minimum(FORMS, EXAMPLES).numpy()
+    return [np.ravel(bound) for bound in (by_intervals, by_lines, bounds.minimum(forms))]
 
 
 class RulesTest(tf.test.TestCase, parameterized.TestCase):
@@ -70,7 +71,7 @@ class RulesTest(tf.test.TestCase, parameterized.TestCase):
         for bound in (by_intervals, by_lines, by_tight_lines):
             self.assertAllLessEqual(bound - least, 0)
         if epsilon == 1e-3 and name != "softmax_within":  # To first order lines are exact, but at kinks.
-            clean = np.sum(FORMS * network.logits_of(IMAGES).numpy()[EXAMPLES], axis=1)
+            clean = np.sum(FORMS * network.values(IMAGES)[network.logits].numpy()[EXAMPLES], axis=1)
             self.assertLess(np.mean(least - by_tight_lines), 0.35 * np.mean(clean - least) + 2e-3)
 
 
