@@ -22,7 +22,13 @@ from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
 from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
-from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
+from keras_flowreg.regularizers import (
+    FlowGradientRegularizer,
+    GradientRegularizer,
+    InputGradientRegularizer,
+    IntervalBoundRegularizer,
+    Regularizer,
+)
 from keras_flowreg.saved_classifier import load_classifier
 from keras_flowreg.second_derivatives import exact_second_derivatives
 
@@ -35,6 +41,8 @@ __all__ = [
     "FlowRegularizedModel",
     "GradientRegularizer",
     "InputGradientRegularizer",
+    "IntervalBoundRegularizer",
+    "Regularizer",
     "RobustnessReport",
     "attacks",
     "balls",

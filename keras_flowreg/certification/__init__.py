@@ -7,10 +7,12 @@ rules.py      the table from layers to steps; linear_rules.py and pooling_rules.
 network.py    a Keras model as a list of steps
 bounds.py     intervals forward, linear forms backward
 certify.py    certificates
+initialization.py  weights to begin certified training with
 """
 
 from keras_flowreg.certification.activations import LeakyReLU, Sigmoid, Smooth, Softmax
 from keras_flowreg.certification.certify import METHODS, Certificate, certify
+from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.reach import reach_box
 from keras_flowreg.certification.rules import register_rule
@@ -29,6 +31,7 @@ __all__ = [
     "Softmax",
     "Step",
     "certify",
+    "initialize",
     "reach_box",
     "register_rule",
 ]

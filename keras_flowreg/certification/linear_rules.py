@@ -93,6 +93,8 @@ class _Scale(Linear):
 class _Normalization(_Scale):
     """A batch normalization by a mean and a variance."""
 
+    has_statistics = True
+
     def __init__(self, layer, mean, variance):
         self._layer = layer
         (self._axis,) = tf.nest.flatten(layer.axis)

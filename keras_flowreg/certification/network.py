@@ -63,6 +63,8 @@ class Network:
 
     def in_training(self, images: Images) -> "Network":
         """The network that trains on a batch of images: by the batch's statistics, without what is random."""
+        if not any(place.step.has_statistics for place in self.places):
+            return self
         trained = copy.copy(self)
         trained.places, values = [], [images]
         for step, inputs, output in self.places:

@@ -30,11 +30,13 @@ class Step:
 
     Attributes:
       is_linear: whether the output is linear in the inputs, but for a constant.
+      has_statistics: whether it is another step in training, by the statistics of the batch.
       keeps_class: whether it leaves the class of predictions as it is. A last step that does is not bounded.
     """
 
     is_linear = False
     keeps_class = False
+    has_statistics = False
 
     def interval(self, *inputs: Interval) -> Interval:
         """The interval of the output."""
