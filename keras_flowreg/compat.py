@@ -126,7 +126,7 @@ def jit_compile_on_this_machine() -> bool:
 
 def symbolic_output(model: KerasModel) -> Any:
     """A symbol of the shape and dtype of a model's predictions, or `None` where a model has none."""
-    outputs = getattr(model, "outputs", None)
+    outputs: Any = getattr(model, "outputs", None)
     shape = tf.TensorShape(outputs[0].shape if outputs else None)
     return tf.TensorSpec([None, *shape[1:]], outputs[0].dtype) if shape.rank else None
 

@@ -243,7 +243,7 @@ class FlowRegularizedModel(GuardedModel):
             losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
         self._log(losses, images)
         try:
-            return predictions, losses.total, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
+            gradients = compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
             layers = checks.faults_on_noise(self.base_model, images.shape)
             raise ValueError(
@@ -251,6 +251,7 @@ class FlowRegularizedModel(GuardedModel):
                 "construct the regularizer with method='finite_difference' for a model that has none. Received "
                 f"{'; '.join(map(str, layers)) or f'an operation without one: {error}'}"
             ) from error
+        return predictions, losses.total, gradients
 
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
         """The predictions, and the penalty if it is taken, which stands for a number of steps; 0 for no penalty."""
