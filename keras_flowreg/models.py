@@ -58,7 +58,7 @@ class FlowRegularizedModel(GuardedModel):
         loss, or else the one that this model is compiled with.
       penalty_every: how many batches one penalty stands for. With 4, it is taken in each fourth batch, with four times its
         weight. The others have no random start. With `gradient_accumulation_steps` too, batches are counted.
-      clean_fraction: the part of each batch, from its first example, that is not attacked. It is rounded to whole examples.
+      clean_fraction: the part of each batch, rounded to whole examples from its first on, that is not attacked.
       seed: a whole number, which decides the regularizer's random starts and the attack's draws.
       check_layers: whether layers that Keras does not ship are tried before the first step of an exact penalty, by
         `checks.second_derivative`. Under a distribution strategy none is.
@@ -74,8 +74,7 @@ class FlowRegularizedModel(GuardedModel):
 
     Raises:
       TypeError: if `base_model` is not a Keras model, `regularizer` not a `Regularizer`, or `attack` not an `Attack`.
-      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or `clean_fraction` is not from 0
-        to less than 1.
+      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or a number is out of its range.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
