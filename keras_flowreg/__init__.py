@@ -8,6 +8,7 @@ from keras_flowreg import (
     balls,
     batches,
     callbacks,
+    certification,
     checks,
     evaluation,
     files,
@@ -17,29 +18,41 @@ from keras_flowreg import (
     pictures,
     untrusted,
 )
+from keras_flowreg.certification import Certificate, certify
 from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
 from keras_flowreg.first_order import FirstOrderBounds, first_order_bounds
 from keras_flowreg.gradients import flow_gradients, input_gradients, perturbation_gradients
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
-from keras_flowreg.regularizers import FlowGradientRegularizer, GradientRegularizer, InputGradientRegularizer
+from keras_flowreg.regularizers import (
+    FlowGradientRegularizer,
+    GradientRegularizer,
+    InputGradientRegularizer,
+    IntervalBoundRegularizer,
+    Regularizer,
+)
 from keras_flowreg.saved_classifier import load_classifier
 from keras_flowreg.second_derivatives import exact_second_derivatives
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
     "FirstOrderBounds",
     "FlowGradientRegularizer",
     "FlowRegularizedModel",
     "GradientRegularizer",
     "InputGradientRegularizer",
+    "IntervalBoundRegularizer",
+    "Regularizer",
     "RobustnessReport",
     "attacks",
     "balls",
     "batches",
     "callbacks",
+    "certification",
+    "certify",
     "checks",
     "evaluate_robustness",
     "evaluation",

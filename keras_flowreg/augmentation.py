@@ -5,7 +5,7 @@ needs none of them where they come first: it asks how the loss changes with the 
 """
 
 import weakref
-from typing import Optional
+from typing import Any, Optional
 
 import keras
 import tensorflow as tf
@@ -38,9 +38,9 @@ def after_augmentation(model: KerasModel, images: Images) -> tuple[KerasModel, I
     return rest, tf.cast(augmentation(images, training=True), images.dtype)
 
 
-def _divided(model) -> Optional[tuple[KerasModel, KerasModel]]:
+def _divided(model: KerasModel) -> Optional[tuple[KerasModel, KerasModel]]:
     """Two models that share a model's layers: its augmentation, and the rest."""
-    inputs = getattr(model, "inputs", None)
+    inputs: Any = getattr(model, "inputs", None)
     tensor = inputs[0] if inputs else None
     if not any(_augments(layer) for layer in getattr(model, "layers", [])) or tensor is None:
         return None
@@ -48,7 +48,8 @@ def _divided(model) -> Optional[tuple[KerasModel, KerasModel]]:
         tensor = output
     if tensor is inputs[0]:
         return None
-    return keras.Model(inputs[0], tensor), keras.Model(tensor, model.outputs[0])
+    outputs: Any = model.outputs
+    return keras.Model(inputs[0], tensor), keras.Model(tensor, outputs[0])
 
 
 def _augmented(model, tensor):

@@ -97,6 +97,31 @@ class PenaltyWarmup(_Warmup):
         self.model.penalty_weight.assign(self.model.regularizer.weight * fraction)
 
 
+class EpsilonWarmup(_Warmup):
+    """Raises the radius that a regularizer bounds, from a fraction of its ε to all of it.
+
+    ```python
+    regularized = fr.FlowRegularizedModel(model, fr.IntervalBoundRegularizer(epsilon=0.4))
+    regularized.compile("adam", model.loss)
+    regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.EpsilonWarmup(epochs=1)])
+    ```
+
+    Args:
+      epochs: for how many epochs the radius rises. It need not be whole.
+      start: the fraction to begin with, from 0 to 1.
+      shape: how it rises: `"linear"`, or `"cosine"` for half a period of one.
+
+    Raises:
+      ValueError: if an argument is out of its range, or at the start of `fit` if no regularizer has a radius.
+    """
+
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
+        self._expect("epsilon_scale")
+
+    def _set(self, fraction):
+        self.model.epsilon_scale.assign(fraction)
+
+
 class AttackWarmup(_Warmup):
     """Raises the adversarial perturbation that is trained on, from a fraction of what the attack finds to all of it.
 

@@ -126,7 +126,7 @@ def jit_compile_on_this_machine() -> bool:
 
 def symbolic_output(model: KerasModel) -> Any:
     """A symbol of the shape and dtype of a model's predictions, or `None` where a model has none."""
-    outputs = getattr(model, "outputs", None)
+    outputs: Any = getattr(model, "outputs", None)
     shape = tf.TensorShape(outputs[0].shape if outputs else None)
     return tf.TensorSpec([None, *shape[1:]], outputs[0].dtype) if shape.rank else None
 
@@ -164,3 +164,25 @@ def weight_losses(model: KerasModel) -> list[Callable[[], Scalar]]:
 
 def _weight_loss(weight):
     return lambda: weight.regularizer(weight)
+
+
+def layer_calls(model: KerasModel) -> list[tuple[keras.layers.Layer, list[int], list[int]]]:
+    """Every call of a layer in a functional model, in order: `(layer, keys of its inputs, keys of its outputs)`.
+
+    A key stands for one tensor of the graph; `tensor_keys` gives those of the model's own inputs and outputs.
+    """
+    nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+    return [
+        (
+            node.operation if KERAS_3 else node.layer,
+            tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs),
+            tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
+        )
+        for node in nodes
+        if not node.is_input
+    ]
+
+
+def tensor_keys(tensors: Any) -> list[int]:
+    """A key for each symbolic tensor."""
+    return [id(tensor) for tensor in tf.nest.flatten(tensors)]

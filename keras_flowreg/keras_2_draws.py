@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Optional
+from typing import Optional
 
 import keras
 import tensorflow as tf
@@ -54,9 +54,11 @@ def _install():
 
 def _either(original, counterpart):
     @functools.wraps(original)
-    def draw(generator: Any, *args, **kwargs):
+    def draw(generator, *args, **kwargs):
         draws = _draws.get()
-        return original(generator, *args, **kwargs) if draws is None else counterpart(draws.next_seed(), *args, **kwargs)
+        if draws is None:
+            return original(generator, *args, **kwargs)
+        return counterpart(draws.next_seed(), *args, **kwargs)
 
     return draw
 

@@ -20,7 +20,7 @@ from keras_flowreg.ops.validation import (
     expect_positive_integer,
     expect_seed,
 )
-from keras_flowreg.regularizers import GradientRegularizer, whole_examples
+from keras_flowreg.regularizers import Regularizer, whole_examples
 from keras_flowreg.types import Config, Images, KerasModel, Predictions, Scalar
 
 
@@ -47,18 +47,18 @@ class FlowRegularizedModel(GuardedModel):
     regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
     ```
 
-    The logs are `loss`, `task_loss`, `gradient_penalty` (without its weight) and the metrics. In validation and `evaluate`
-    the penalty is taken at the identity, without a random start.
+    The logs are `loss`, `task_loss`, the penalty without its weight (`gradient_penalty`) and the metrics. In validation and
+    `evaluate` the penalty is taken at the identity, without a random start.
 
     Args:
       base_model: a Keras model (Sequential, functional or subclassed), from images `[batch, height, width, channels]` to
         logits or probabilities. It is trained in place.
-      regularizer: a `GradientRegularizer`; `None` for plain training.
+      regularizer: a `Regularizer`; `None` for plain training.
       attack: an untargeted `Attack`, whose adversarial images are trained on; `None` for clean ones. It raises its own
         loss, or else the one that this model is compiled with.
       penalty_every: how many batches one penalty stands for. With 4, it is taken in each fourth batch, with four times its
         weight. The others have no random start. With `gradient_accumulation_steps` too, batches are counted.
-      clean_fraction: the part of each batch, from its first example, that is not attacked. It is rounded to whole examples.
+      clean_fraction: the part of each batch, rounded to whole examples from its first on, that is not attacked.
       seed: a whole number, which decides the regularizer's random starts and the attack's draws.
       check_layers: whether layers that Keras does not ship are tried before the first step of an exact penalty, by
         `checks.second_derivative`. Under a distribution strategy none is.
@@ -69,13 +69,12 @@ class FlowRegularizedModel(GuardedModel):
       regularizer: the regularizer, or `None`.
       attack: the attack, or `None`.
       penalty_weight: the weight of the penalty, a variable. It begins as `regularizer.weight`.
+      epsilon_scale: the factor of the regularizer's ε in training, a variable, if it has one. It begins as 1.
       attack_scale: the factor of the attack's θ, a variable. It begins as 1.
 
     Raises:
-      TypeError: if `base_model` is not a Keras model, `regularizer` not a `GradientRegularizer`, or `attack` not an
-        `Attack`.
-      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or `clean_fraction` is not from 0
-        to less than 1.
+      TypeError: if `base_model` is not a Keras model, `regularizer` not a `Regularizer`, or `attack` not an `Attack`.
+      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or a number is out of its range.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
@@ -83,7 +82,7 @@ class FlowRegularizedModel(GuardedModel):
     def __init__(
         self,
         base_model: KerasModel,
-        regularizer: Optional[GradientRegularizer] = None,
+        regularizer: Optional[Regularizer] = None,
         attack: Optional[Attack] = None,
         *,
         penalty_every: int = 1,
@@ -94,7 +93,7 @@ class FlowRegularizedModel(GuardedModel):
     ):
         expect_classifier("base_model", base_model)
         if regularizer is not None:
-            expect_instance("regularizer", regularizer, GradientRegularizer)
+            expect_instance("regularizer", regularizer, Regularizer)
         if attack is not None and expect_instance("attack", attack, Attack).targeted:
             raise ValueError("Expected an untargeted attack: training raises the labels' loss. Received targeted=True.")
         super().__init__(name=name, dtype=base_model.variable_dtype)
@@ -110,9 +109,11 @@ class FlowRegularizedModel(GuardedModel):
         self._is_checked = False
         self._total_tracker = keras.metrics.Mean(name="loss")
         self._task_tracker = keras.metrics.Mean(name="task_loss")
-        self._penalty_tracker = keras.metrics.Mean(name="gradient_penalty")
+        self._penalty_tracker = keras.metrics.Mean(name=getattr(regularizer, "penalty_name", "penalty"))
         if regularizer is not None:
             self.penalty_weight = self._add_number("penalty_weight", regularizer.weight)
+            if regularizer.epsilon is not None:
+                self.epsilon_scale = self._add_number("epsilon_scale", 1.0)
         if attack is not None:
             self.attack_scale = self._add_number("attack_scale", 1.0)
         if base_model.built and getattr(base_model, "inputs", None):
@@ -241,7 +242,7 @@ class FlowRegularizedModel(GuardedModel):
             losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
         self._log(losses, images)
         try:
-            return predictions, losses.total, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
+            gradients = compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
             layers = checks.faults_on_noise(self.base_model, images.shape)
             raise ValueError(
@@ -249,6 +250,7 @@ class FlowRegularizedModel(GuardedModel):
                 "construct the regularizer with method='finite_difference' for a model that has none. Received "
                 f"{'; '.join(map(str, layers)) or f'an operation without one: {error}'}"
             ) from error
+        return predictions, losses.total, gradients
 
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
         """The predictions, and the penalty if it is taken, which stands for a number of steps; 0 for no penalty."""
@@ -262,7 +264,7 @@ class FlowRegularizedModel(GuardedModel):
             training=training,
             seed=self._step_seed() if training else None,
             # Nothing is started from where nothing is penalized: weight 0 is plain training.
-            start_scale=tf.cast(self.penalty_weight > 0, tf.float32),
+            start_scale=tf.cast(self.penalty_weight > 0, tf.float32) * getattr(self, "epsilon_scale", 1.0),
         )
 
     def _parts_of_loss(self, images, labels, sample_weight, predictions, penalty, penalized_steps=1):

@@ -29,6 +29,7 @@ FLOORS = (
     ("layers",),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
+    ("certification",),
     ("augmentation", "gradients"),
     ("second_derivatives",),
     ("perturbations",),

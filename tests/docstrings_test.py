@@ -19,6 +19,7 @@ MODULES = (
     fr.attacks,
     fr.balls,
     fr.callbacks,
+    fr.certification,
     fr.evaluation,
     fr.layers,
     fr.ops,

@@ -47,7 +47,9 @@ class OneStepCountsOnceTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_both_passes_of_a_finite_difference_have_the_same_masks(self, layer):
         images, labels = map(tf.constant, testing.data(16))
-        linear = keras.Sequential([keras.layers.Input(testing.SHAPE), layer(), keras.layers.Flatten(), keras.layers.Dense(4)])
+        linear = keras.Sequential(
+            [keras.layers.Input(testing.SHAPE), layer(), keras.layers.Flatten(), keras.layers.Dense(4)]
+        )
         regularizer = fr.FlowGradientRegularizer(1.0, method="finite_difference", lattice="forward")
 
         @tf.function
@@ -143,7 +145,9 @@ class ToolsTest(tf.test.TestCase):
                 keras.layers.Dense(4),
             ]
         )
-        with self.assertRaisesRegex(ValueError, "Expected `base_model` to take images whose channels come last.*Permute"):
+        with self.assertRaisesRegex(
+            ValueError, "Expected `base_model` to take images whose channels come last.*Permute"
+        ):
             fr.FlowRegularizedModel(first)
         permuted = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Permute((3, 1, 2)), *first.layers])
         fr.FlowRegularizedModel(permuted)

@@ -78,9 +78,9 @@ def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> 
     if kind == "any" and not (labels.dtype.is_integer and _is_shape_of(labels, predictions, classes, "indices")):
         return labels
     if not _is_shape_of(labels, predictions, classes, kind):
-        expected = {"indices": "[batch] or [batch, 1]", "one_hot": f"[batch, {classes}]", "each": f"[batch, {classes}]"}
+        shapes = {"indices": "[batch] or [batch, 1]", "one_hot": f"[batch, {classes}]", "each": f"[batch, {classes}]"}
         raise ValueError(
-            f"Expected `labels` of the shape {expected.get(kind, f'[batch] or [batch, {classes}]')}, for this loss and "
+            f"Expected `labels` of the shape {shapes.get(kind, f'[batch] or [batch, {classes}]')}, for this loss and "
             f"predictions of the shape {predictions.shape}. Received shape {labels.shape}."
         )
     if kind == "each":

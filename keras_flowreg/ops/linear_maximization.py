@@ -77,10 +77,10 @@ def maximizing_flow(
       displacement makes a difference. Where it makes none, the flow is the first displacement.
     """
     # A row that is moved down is used for every move to the right.
-    rows = {down: _shift(images, down, epsilon, axis=1) for down, _ in displacements}
+    rows = {down: shifted(images, down, epsilon, axis=1) for down, _ in displacements}
 
     def gain(down, right):
-        return tf.reduce_sum(direction * _shift(rows[down], right, epsilon, axis=2), axis=-1)
+        return tf.reduce_sum(direction * shifted(rows[down], right, epsilon, axis=2), axis=-1)
 
     def in_pixels(displacement):
         return tf.stack([as_scalar(shift.pixels(epsilon), images.dtype) for shift in displacement])
@@ -94,7 +94,7 @@ def maximizing_flow(
     return best_flow, best > worst
 
 
-def _shift(images, shift, epsilon, axis):
+def shifted(images: Images, shift: Shift, epsilon: Number, axis: int) -> tf.Tensor:
     """Images moved along an axis, interpolated linearly; edge pixels go on."""
     if not shift.part:
         return _shift_whole(images, shift.whole, axis)

@@ -263,7 +263,7 @@ def expect_classifier(name: str, model: KerasModel) -> KerasModel:
                 f"Expected `{name}` to map one batch of images to one batch of predictions. "
                 f"Received a model with {len(tensors)} {side}."
             )
-    first = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
+    first: Any = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
     if getattr(first, "data_format", None) == "channels_first":
         raise ValueError(
             f"Expected `{name}` to take images whose channels come last, since a flow moves height and width. Received a "

@@ -34,6 +34,7 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
+from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
 from keras_flowreg.states import passes_over_one_batch, statistics
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
@@ -43,7 +44,7 @@ MODEL_MODES = ("training", "inference")
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class GradientRegularizer:
+class GradientRegularizer(Regularizer):
     """Penalizes the gradient of the loss with respect to any perturbation.
 
     It is a plain callable, which any training loop can use:
@@ -94,6 +95,8 @@ class GradientRegularizer:
     differentiate a batch's mean loss in normalized coordinates; `weight_from_paper` converts their weight. For the finite
     difference, Finlay and Oberman, "Scaleable input gradient regularization for adversarial robustness", 2021.
     """
+
+    penalty_name = "gradient_penalty"
 
     def __init__(
         self,
@@ -206,13 +209,7 @@ class GradientRegularizer:
             penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
         if mode != training:
             predictions = model(perturbed, training=training)
-        penalties = tf.add_n(penalties) / len(pullbacks)
-        if sample_weight is not None:
-            penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
-        # A replica may get no examples of a last batch: its mean is 0.
-        return predictions, tf.math.divide_no_nan(
-            tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype)
-        )
+        return predictions, mean_penalty(tf.add_n(penalties) / len(pullbacks), sample_weight)
 
     def _passes(self, model):
         """The scope of the passes over one batch, if there are several."""

@@ -1,0 +1,37 @@
+"""What is proven: bounds of a network over every image that a flow in a ball can make.
+
+intervals.py  what a value can be
+reach.py      what an image can become
+steps.py      what an operation does to bounds; activations.py for those between lines
+rules.py      the table from layers to steps; linear_rules.py and pooling_rules.py have the most of it
+network.py    a Keras model as a list of steps
+bounds.py     intervals forward, linear forms backward
+certify.py    certificates
+initialization.py  weights to begin certified training with
+"""
+
+from keras_flowreg.certification.activations import LeakyReLU, Sigmoid, Smooth, Softmax
+from keras_flowreg.certification.certify import METHODS, Certificate, certify
+from keras_flowreg.certification.initialization import initialize
+from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.reach import reach_box
+from keras_flowreg.certification.rules import register_rule
+from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step
+
+__all__ = [
+    "Certificate",
+    "Elementwise",
+    "Interval",
+    "LeakyReLU",
+    "Linear",
+    "METHODS",
+    "MaxPool",
+    "Sigmoid",
+    "Smooth",
+    "Softmax",
+    "Step",
+    "certify",
+    "initialize",
+    "reach_box",
+    "register_rule",
+]

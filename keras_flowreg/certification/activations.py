@@ -1,0 +1,228 @@
+"""Activations, and two lines between which each lies on an interval.
+
+A line of any slope a lies below f on [l, u] if its intercept is min over [l, u] of f(x) - a·x. That minimum is at an end, or
+where f'(x) = a. Between two inflections f' is monotone, so bisection finds every such place. So a line needs only a good
+slope; what makes it sound is the intercept.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.steps import Elementwise, Relaxation
+
+_FAR = 20.0  # beyond which f' is constant, to float32
+_BISECTIONS = 16
+_ROUNDING = 3e-6  # of the interval's size: bisection's error, and that of float32
+_NARROW = 1e-3  # a secant's slope is rounding below this width
+_TRIED = (0.0, 0.25, 0.5, 0.75, 1.0)  # parts of an interval, for slopes
+
+
+class Smooth(Elementwise):
+    """An activation with a continuous derivative, that is straight far from zero.
+
+    ```python
+    square_root = fr.certification.Smooth(  # sqrt(1 + x²): its least value at 0, no inflection
+        lambda x: tf.sqrt(1 + x**2), lambda x: x / tf.sqrt(1 + x**2), extrema=(0.0,)
+    )
+    low, high = square_root.interval(fr.certification.Interval(tf.constant([-1.0]), tf.constant([2.0])))
+    print(low, high)  # 1, sqrt(5)
+    ```
+
+    Args:
+      function: f, a function of a tensor.
+      derivative: f'.
+      inflections: where f' turns from rising to falling, or back, in rising order.
+      extrema: where f' is zero.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[tf.Tensor], tf.Tensor],
+        derivative: Callable[[tf.Tensor], tf.Tensor],
+        inflections: Sequence[float] = (),
+        extrema: Sequence[float] = (),
+    ):
+        self._function = function
+        self._derivative = derivative
+        self._pieces = list(zip((-_FAR, *inflections), (*inflections, _FAR)))
+        self._extrema = extrema
+
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        places = [*inputs, *(inputs.nearest(extremum) for extremum in self._extrema)]
+        values = [self._function(place) for place in places]
+        return Interval(_least(values), -_least([-value for value in values]))
+
+    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
+        below, above = self._good_slopes(inputs)
+        slack = _ROUNDING * (1 + tf.maximum(tf.abs(inputs.low), tf.abs(inputs.high)))
+        return below, self._gaps(below, inputs).low - slack, above, self._gaps(above, inputs).high + slack
+
+    def _good_slopes(self, inputs):
+        """The slopes of a line below and of one above, of a few that are tried, which come nearest at the middle."""
+        low, high = inputs
+        places = [low + part * (high - low) for part in _TRIED]
+        heights = [self._function(place) for place in places]
+        at_center = self._derivative(inputs.center)
+        pairs = [(0, k) for k in range(1, len(_TRIED))] + [(k, -1) for k in range(1, len(_TRIED) - 1)]
+        steps = [tf.maximum(places[end] - places[start], _NARROW / len(_TRIED)) for start, end in pairs]
+        secants = [(heights[end] - heights[start]) / step for (start, end), step in zip(pairs, steps)]
+        below = above = at_center
+        highest = lowest = None
+        for slope in [at_center, *(tf.where(high - low > _NARROW, secant, at_center) for secant in secants)]:
+            gaps = [height - slope * (place - inputs.center) for place, height in zip(places, heights)]
+            under, over = _least(gaps), -_least([-gap for gap in gaps])
+            if highest is None:
+                highest, lowest = under, over
+            below, above = tf.where(under > highest, slope, below), tf.where(over < lowest, slope, above)
+            highest, lowest = tf.maximum(highest, under), tf.minimum(lowest, over)
+        return below, above
+
+    def _gaps(self, slope, inputs):
+        """The least and the greatest f(x) - slope · x on an interval."""
+        places = [*inputs]
+        for start, end in self._pieces:
+            start, end = inputs.nearest(start), inputs.nearest(end)
+            places.append(self._where_derivative_is(slope, start, end))
+            places.append(end)
+        gaps = [self._function(place) - slope * place for place in places]
+        return Interval(_least(gaps), -_least([-gap for gap in gaps]))
+
+    def _where_derivative_is(self, slope, start, end):
+        """Where f' is the slope, between two places between which it is monotone; near an end, if it is nowhere."""
+        is_rising = self._derivative(end) > self._derivative(start)
+        for _ in range(_BISECTIONS):
+            middle = (start + end) / 2
+            is_before = (self._derivative(middle) < slope) == is_rising
+            start, end = tf.where(is_before, middle, start), tf.where(is_before, end, middle)
+        return (start + end) / 2
+
+
+class LeakyReLU(Elementwise):
+    """max(x, slope · x), for a slope from 0 to less than 1; ReLU for 0.
+
+    Where the sign is not known, the chord lies above it. Of the two pieces, the longer one lies below it.
+
+    ```python
+    step = fr.certification.LeakyReLU(0.1)
+    print(step.interval(fr.certification.Interval(images - 1, images)).low.shape)
+    ```
+
+    Args:
+      slope: that of the negative piece.
+    """
+
+    def __init__(self, slope: float = 0.0):
+        self._slope = slope
+
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        return Interval(*(tf.maximum(end, self._slope * end) for end in inputs))
+
+    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
+        low, high = inputs
+        # The part of the interval that is positive: 0 or 1 where the sign is known.
+        positive, negative = tf.nn.relu(high), tf.nn.relu(-low)
+        part = tf.where(low >= 0, tf.ones_like(low), tf.math.divide_no_nan(positive, positive + negative))
+        chord = self._slope + (1 - self._slope) * part
+        intercept = (1 - self._slope) * part * negative
+        longer = tf.where(part > 0.5, tf.ones_like(part), self._slope * tf.ones_like(part))
+        return longer, tf.zeros_like(part), chord, intercept
+
+    def is_loose(self, inputs: Interval) -> tf.Tensor:
+        return (inputs.low < 0) & (inputs.high > 0)
+
+
+class Sigmoid(Smooth):
+    """1 / (1 + exp(-x)), which is not bounded at the end of a model: its sign is the class.
+
+    ```python
+    step = fr.certification.Sigmoid()
+    print(step.interval(fr.certification.Interval(images - 1, images)).low.shape)
+    ```
+    """
+
+    keeps_class = True
+
+    def __init__(self) -> None:
+        super().__init__(tf.sigmoid, _sigmoid_slope, inflections=(0.0,))
+
+
+class Softmax(Elementwise):
+    """exp(x) / Σ exp(x) over the last axis, which is not bounded at the end of a model; between constant lines.
+
+    ```python
+    step = fr.certification.Softmax()
+    print(step.interval(fr.certification.Interval(images - 1, images)).low.shape)
+    ```
+    """
+
+    keeps_class = True
+
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        low, high = inputs
+
+        def share(own, others):
+            """The softmax of each value, with other values beside it."""
+            count = tf.shape(own)[-1]
+            rows = tf.where(tf.eye(count, dtype=tf.bool), own[..., tf.newaxis, :], others[..., tf.newaxis, :])
+            return tf.linalg.diag_part(tf.nn.softmax(rows))
+
+        return Interval(share(low, high), share(high, low))
+
+    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
+        low, high = self.interval(inputs)
+        return tf.zeros_like(low), low, tf.zeros_like(high), high
+
+
+def relu() -> Elementwise:
+    return LeakyReLU(0.0)
+
+
+def tanh() -> Elementwise:
+    return Smooth(tf.tanh, lambda x: 1 - tf.tanh(x) ** 2, inflections=(0.0,))
+
+
+def softplus() -> Elementwise:
+    return Smooth(tf.math.softplus, tf.sigmoid)
+
+
+def swish() -> Elementwise:
+    return Smooth(
+        tf.nn.silu,
+        lambda x: tf.sigmoid(x) + x * _sigmoid_slope(x),
+        inflections=(-2.3993573, 2.3993573),
+        extrema=(-1.2784645,),
+    )
+
+
+def gelu(approximate: bool = False) -> Elementwise:
+    if approximate:
+        return Smooth(
+            lambda x: tf.nn.gelu(x, approximate=True),
+            _approximate_gelu_slope,
+            inflections=(-1.4185040, 1.4185040),
+            extrema=(-0.7524614,),
+        )
+    root = math.sqrt(2)
+    return Smooth(
+        tf.nn.gelu,
+        lambda x: (1 + tf.math.erf(x / root)) / 2 + x * tf.exp(-(x**2) / 2) / math.sqrt(2 * math.pi),
+        inflections=(-root, root),
+        extrema=(-0.7517916,),
+    )
+
+
+def _sigmoid_slope(x):
+    return tf.sigmoid(x) * tf.sigmoid(-x)
+
+
+def _approximate_gelu_slope(x):
+    scale, cubic = math.sqrt(2 / math.pi), 0.044715
+    tanh = tf.tanh(scale * (x + cubic * x**3))
+    return (1 + tanh) / 2 + x * (1 - tanh**2) * scale * (1 + 3 * cubic * x**2) / 2
+
+
+def _least(tensors):
+    return tf.reduce_min(tf.stack(tensors), axis=0)

@@ -1,0 +1,182 @@
+"""Bounds of linear forms of a network's values: by intervals, and backward by lines (CROWN).
+
+A query asks for the least that Σ coefficients · value can be, of one value of the network, for one example. Its linear form
+goes backward through the steps. At a step that is not linear, lines take its place, one for each sign of the coefficients.
+At the images, the least of the form is known: the displacements are tried.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.network import Network
+from keras_flowreg.certification.reach import Reach
+from keras_flowreg.certification.steps import Relaxation
+from keras_flowreg.types import PerExample
+
+_ROUNDING = 4e-6  # of the terms that a bound is the sum of
+_NUMBERS_AT_ONCE = 2**23  # in the largest value of all queries that are taken backward together
+
+
+class Bounds:
+    """The intervals of all values of a network over what a batch of images can become, and queries of them.
+
+    Args:
+      network: a `Network`.
+      reach: what the images can become.
+    """
+
+    def __init__(self, network: Network, reach: Reach):
+        self._network = network
+        self._reach = reach
+        self._values = network.intervals(reach.box)
+        self._relaxations: dict[int, Relaxation] = {}
+
+    @property
+    def logits(self) -> Interval:
+        """The interval of the logits, `[batch, classes]`."""
+        return self._values[self._network.logits]
+
+    def minimum_by_intervals(self, forms: tf.Tensor) -> tf.Tensor:
+        """The least of linear forms of the logits, by the intervals before the last linear steps.
+
+        Args:
+          forms: `[batch, forms, classes]`, several for each example.
+
+        Returns:
+          Lower bounds, `[batch, forms]`.
+        """
+        coefficients, examples = _queries(forms)
+        form, _ = self._through_linear_steps(self._network.logits, coefficients)
+        least = form.least([self._minimum_of_value(number, part, examples) for number, part in form.parts.items()])
+        return tf.reshape(least, tf.shape(forms)[:2])
+
+    def minimum(self, forms: tf.Tensor) -> tf.Tensor:
+        """The least of linear forms of the logits, by lines. Argument and result as of `minimum_by_intervals`."""
+        coefficients, examples = _queries(forms)
+        starts = range(0, len(examples), self._queries_at_once(self._network.logits))
+        chunks = [slice(start, start + starts.step) for start in starts]
+        least = [self._minimum(self._network.logits, coefficients[chunk], None, examples[chunk]) for chunk in chunks]
+        return tf.reshape(tf.concat(least, axis=0), forms.shape[:2])
+
+    def tighten(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Bounds by lines what goes into each step that is not linear, from the first step to the last.
+
+        Args:
+          is_over: asked again and again; once it says so, what is left stays as it is.
+        """
+        self._relaxations = {}
+        linear_outputs = {place.output for place in self._network.places if place.step.is_linear}
+        for place in self._network.places:
+            if not place.step.is_linear:
+                # Any other step bounds its own output already.
+                for number in linear_outputs.intersection(place.inputs):
+                    self._tighten(number, place.step.is_loose(self._values[number]), is_over)
+            inputs = [self._values[number] for number in place.inputs]
+            self._values[place.output] = self._values[place.output].intersect(place.step.interval(*inputs))
+
+    def _tighten(self, number, is_loose, is_over):
+        """Bounds a value by lines, where it is loose."""
+        interval = self._values[number]
+        low, high = (np.array(end).reshape(len(end), -1) for end in interval)
+        # Queries of the same number of several examples stand together, since they begin alike.
+        indices, examples = np.nonzero(np.array(is_loose).reshape(low.shape).T)
+        step = self._queries_at_once(number) // 2
+        for start in range(0, len(indices), step):
+            if is_over():
+                break
+            chunk = slice(start, start + step)
+            least, greatest = self._ends(number, indices[chunk], examples[chunk], low.shape[1])
+            low[examples[chunk], indices[chunk]] = least
+            high[examples[chunk], indices[chunk]] = greatest
+        tightened = (tf.reshape(tf.constant(end), interval.low.shape) for end in (low, high))
+        self._values[number] = interval.intersect(Interval(*tightened))
+
+    def _ends(self, number, indices, examples, size):
+        """The least and the greatest of single numbers of a value."""
+        distinct, rows = np.unique(indices, return_inverse=True)
+        shape = [-1, *self._values[number].low.shape[1:]]
+        ones = tf.reshape(tf.one_hot(distinct, size, dtype=self._values[number].low.dtype), shape)
+        rows = np.concatenate([rows, rows + len(distinct)])
+        bounds = self._minimum(number, tf.concat([ones, -ones], axis=0), rows, np.concatenate([examples, examples]))
+        least, negative_greatest = np.split(bounds.numpy(), 2)
+        return least, -negative_greatest
+
+    def _minimum(self, number, coefficients, rows, examples):
+        """The least of linear forms of a value.
+
+        Args:
+          number: of the value.
+          coefficients: `[forms, ...]`.
+          rows: int `[queries]`, the form of each query; `None` if each has its own.
+          examples: int `[queries]`.
+        """
+        # As far as all is linear, a form is the same for every example.
+        form, places = self._through_linear_steps(number, coefficients)
+        form = form if rows is None else form.of(rows)
+        for place in reversed(places):
+            if place.output in form.parts:
+                form = self._through(place, form, [tf.gather(part, examples) for part in self._relaxation(place)])
+        return form.least([self._reach.minimum(part, examples) for part in form.parts.values()])
+
+    def _through_linear_steps(self, number, coefficients):
+        """A form, taken backward to the last step that is not linear; and the places that are left."""
+        form = _Form({number: coefficients}, [])
+        places = self._network.places
+        for index in reversed(range(len(places))):
+            if places[index].output in form.parts:
+                if not places[index].step.is_linear:
+                    return form, places[: index + 1]
+                form = self._through(places[index], form, ())
+        return form, []
+
+    def _through(self, place, form, relaxation):
+        """A form, taken backward through one step."""
+        parts = dict(form.parts)
+        coefficients = parts.pop(place.output)
+        shapes = [self._values[number].low.shape[1:] for number in place.inputs]
+        of_inputs, constant = place.step.backward(coefficients, shapes, relaxation)
+        for number, part in zip(place.inputs, of_inputs):
+            parts[number] = parts[number] + part if number in parts else part
+        return _Form(parts, form.constants if constant is None else [*form.constants, constant])
+
+    def _relaxation(self, place):
+        if place.output not in self._relaxations:
+            inputs = [self._values[number] for number in place.inputs]
+            self._relaxations[place.output] = place.step.relax(*inputs)
+        return self._relaxations[place.output]
+
+    def _minimum_of_value(self, number, coefficients, examples):
+        if number == 0:
+            return self._reach.minimum(coefficients, examples)
+        return self._values[number].of(examples).minimum(coefficients)
+
+    def _queries_at_once(self, number):
+        largest = max(int(np.prod(value.low.shape[1:])) for value in self._values[: number + 1])
+        return max(2, _NUMBERS_AT_ONCE // largest)
+
+
+def _queries(forms):
+    """Each form on its own: coefficients `[queries, classes]`, and examples `[queries]`."""
+    examples = tf.repeat(tf.range(tf.shape(forms)[0]), tf.shape(forms)[1])
+    return tf.reshape(forms, [-1, forms.shape[2]]), examples
+
+
+class _Form(NamedTuple):
+    """Linear forms: Σ of parts[number] · value of that number, plus constants."""
+
+    parts: dict[int, tf.Tensor]  # [queries, ...]
+    constants: list[tf.Tensor]  # [queries]
+
+    def of(self, rows: np.ndarray) -> "_Form":
+        """Some of the forms, by their indices."""
+        parts = {number: tf.gather(part, rows) for number, part in self.parts.items()}
+        return _Form(parts, [tf.gather(constant, rows) for constant in self.constants])
+
+    def least(self, minima: list[tf.Tensor]) -> PerExample:
+        """The sum of the constants and of the parts' minima, and a little less, against rounding."""
+        terms = tf.stack([*self.constants, *minima])
+        return tf.reduce_sum(terms, axis=0) - _ROUNDING * tf.reduce_sum(tf.abs(terms), axis=0)

@@ -1,0 +1,176 @@
+"""Certificates: proofs that no flow in a ball changes a prediction."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Optional
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_flowreg.certification.bounds import Bounds
+from keras_flowreg.certification.leads import class_indices, lead_forms
+from keras_flowreg.certification.network import Network
+from keras_flowreg.certification.reach import Reach, reach
+from keras_flowreg.ops.matching import expect_images_of
+from keras_flowreg.ops.validation import (
+    as_images,
+    as_labels,
+    expect_instance,
+    expect_one_of,
+    expect_positive,
+    expect_positive_integer,
+    expect_same_batch,
+)
+from keras_flowreg.types import Images, KerasModel, Labels, PerExample, Predictions
+
+METHODS = ("ibp", "crown_ibp", "crown")
+_ROUNDING = 1e-5  # a margin's, beside what bounds subtract themselves
+
+
+class Certificate(NamedTuple):
+    """What is proven of each example. `certify` returns it.
+
+    ```python
+    certificate = fr.certify(model, images, labels, epsilon=0.01)
+    print(certificate.certified.numpy().mean())  # certified accuracy
+    ```
+    """
+
+    certified: tf.Tensor  # bool [batch], whether no flow in the ball changes the right class
+    margin: PerExample  # the label's logit minus the best other one is at least this, under every flow
+    method: np.ndarray  # str [batch], the method that gave the margin
+    seconds: float
+
+
+def certify(
+    model: KerasModel,
+    images: Images,
+    labels: Labels,
+    epsilon: float,
+    *,
+    method: str = "auto",
+    norm: str = "linf",
+    budget: Optional[float] = None,
+    batch_size: int = 64,
+) -> Certificate:
+    """Proves, where it can, that a model classifies an example rightly under every flow in a ball.
+
+        margin[b] ≤ min over flows of (z_label - max over k ≠ label of z_k),    z = model(T(images[b]; flow))
+
+    An example is certified if that bound is positive. No attack within the ball fools a certified example. One that is not
+    certified need not be breakable: the bound may be loose. The ball holds every flow, smooth or not, so that a bound for
+    smooth flows alone could be better.
+
+    Every pixel becomes an interval (`certification.reach_box`), which goes through the network:
+
+    - `"ibp"`: interval by interval; quick, and tight only for networks that are trained for it.
+    - `"crown_ibp"`: the margin goes back from the logits to the image, with two lines around each activation, on the
+      intervals of `"ibp"`.
+    - `"crown"`: so goes every input of an activation that is not linear on its interval. The time grows with their number.
+    - `"auto"`: the three in this order, each on what is correct and not yet certified.
+
+    Each method also keeps what the ones before it prove. The proof is in real arithmetic, on the weights as they are; what
+    float32 may round is allowed for: a pixel by 2e-6 of the largest value, each bound by 4e-6 of the terms that it is the sum
+    of, the margin by 1e-5.
+
+    ```python
+    certificate = fr.certify(model, images, labels, epsilon=0.01)
+    print(certificate.certified.numpy().mean(), certificate.margin.numpy())
+    ```
+
+    Args:
+      model: a Sequential or functional Keras model, of layers that have a rule for bounds; see
+        `certification.register_rule`. Of a `FlowRegularizedModel` the base model is taken. Its predictions are logits
+        `[batch, classes]`, or one logit for two classes; of a last softmax or sigmoid, what goes into it.
+      images: `[batch, height, width, channels]`.
+      labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
+      epsilon: the radius, in pixels.
+      method: `"auto"`, `"ibp"`, `"crown_ibp"` or `"crown"`.
+      norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
+      budget: seconds after which `"crown"` bounds no more activations, also as part of `"auto"`; `None` for no limit. The
+        margins are sound even so.
+      batch_size: how many examples are bounded together.
+
+    Returns:
+      `Certificate`.
+
+    Raises:
+      ValueError: if an argument is out of its range, or a layer has no rule.
+      TypeError: if `model` is not a Keras model, or images or labels are not numbers.
+
+    Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
+    2018; Zhang et al., "Efficient neural network robustness certification with general activation functions" (CROWN), 2018;
+    Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020. The box of
+    pixels that flows can reach is this library's.
+    """
+    expect_instance("model", model, keras.Model)
+    model = getattr(model, "base_model", model)
+    images, labels = tf.cast(as_images(images), tf.float32), as_labels(labels)
+    expect_same_batch(images, labels)
+    expect_images_of(model, images)
+    is_selective = expect_one_of("method", method, ("auto", *METHODS)) == "auto"
+    methods = METHODS if is_selective else METHODS[: METHODS.index(method) + 1]
+    budget = float("inf") if budget is None else expect_positive("budget", budget)
+    expect_positive_integer("batch_size", batch_size)
+    reach(images[:1], epsilon, norm)  # Errors come before any work.
+    start = time.monotonic()
+    with _full_precision():
+        model(images[:1], training=False)  # A model has no weights before it has seen an image.
+        network = Network(model)
+        network.check(model, images)
+        batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
+        logits = tf.concat([network.values(images[batch])[network.logits] for batch in batches], axis=0)
+        indices = class_indices(labels, logits)
+        prover = _Prover(network, methods, is_selective, lambda: time.monotonic() - start > budget)
+        parts = [prover.prove(reach(images[batch], epsilon, norm), logits[batch], indices[batch]) for batch in batches]
+    margin, by = (np.concatenate(part) for part in zip(*parts))
+    return Certificate(tf.constant(margin > 0), tf.constant(margin), np.array(METHODS)[by], time.monotonic() - start)
+
+
+class _Prover(NamedTuple):
+    """How batches are bounded."""
+
+    network: Network
+    methods: Sequence[str]
+    is_selective: bool  # whether a method only takes the correct examples that the ones before it leave open
+    is_over: Callable[[], bool]
+
+    def prove(self, reachable: Reach, logits: Predictions, indices: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The margin of each example of a batch, and the index of the method that gave it."""
+        forms = lead_forms(indices, logits.shape[1])
+        is_correct = _least_lead(tf.einsum("blc,bc->bl", forms, logits), forms) > 0
+        margin, by = np.full(len(forms), -np.inf, "float32"), np.zeros(len(forms), int)
+        for index, method in enumerate(self.methods):
+            is_open = (margin <= 0) & is_correct if self.is_selective and index else np.ones(len(forms), bool)
+            rows = np.flatnonzero(is_open)
+            if len(rows):
+                found = self._margins(method, reachable.of(rows), tf.gather(forms, rows))
+                by[rows[found > margin[rows]]] = index
+                margin[rows] = np.maximum(margin[rows], found)
+        return margin, by
+
+    def _margins(self, method, reachable, forms):
+        bounds = Bounds(self.network, reachable)
+        if method == "crown":
+            bounds.tighten(self.is_over)
+        leads = bounds.minimum_by_intervals(forms) if method == "ibp" else bounds.minimum(forms)
+        return _least_lead(leads, forms) - _ROUNDING
+
+
+def _least_lead(leads, forms):
+    """The least of all leads of an example, but for that of the label over itself."""
+    is_own = tf.reduce_all(forms == 0, axis=2)
+    return tf.reduce_min(tf.where(is_own, leads.dtype.max, leads), axis=1).numpy()
+
+
+@contextlib.contextmanager
+def _full_precision():
+    """No TensorFloat-32, which rounds to three digits."""
+    was_on = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(was_on)

@@ -1,0 +1,51 @@
+"""Intervals: for each value of a tensor, the least and the greatest that it can be."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Interval(NamedTuple):
+    """The least and the greatest that each value of a tensor can be.
+
+    ```python
+    interval = fr.certification.Interval(low=images - 0.1, high=images + 0.1)
+    print(interval.center.shape, interval.radius.shape)
+    ```
+    """
+
+    low: tf.Tensor
+    high: tf.Tensor
+
+    @property
+    def center(self) -> tf.Tensor:
+        """The middle of each interval."""
+        return (self.low + self.high) / 2
+
+    @property
+    def radius(self) -> tf.Tensor:
+        """Half of the width of each interval."""
+        return (self.high - self.low) / 2
+
+    def intersect(self, other: "Interval") -> "Interval":
+        """What lies in both. Both hold the true value, so they meet, but for rounding."""
+        low, high = tf.maximum(self.low, other.low), tf.minimum(self.high, other.high)
+        return Interval(tf.minimum(low, high), tf.maximum(low, high))
+
+    def nearest(self, number: float) -> tf.Tensor:
+        """The number itself where it lies in the interval, and else the nearer end."""
+        return tf.minimum(tf.maximum(self.low, number), self.high)
+
+    def minimum(self, coefficients: tf.Tensor) -> tf.Tensor:
+        """The least that Σ coefficients · value can be, over all axes but the first: `[batch, ...]` to `[batch]`."""
+        positive = tf.nn.relu(coefficients)
+        return sum_per_example(positive * self.low + (coefficients - positive) * self.high)
+
+    def of(self, examples: tf.Tensor) -> "Interval":
+        """Those of some examples, by their indices; one may be there several times."""
+        return Interval(tf.gather(self.low, examples), tf.gather(self.high, examples))
+
+
+def sum_per_example(tensor: tf.Tensor) -> tf.Tensor:
+    """The sum over all axes but the first."""
+    return tf.reduce_sum(tf.reshape(tensor, [tf.shape(tensor)[0], -1]), axis=1)

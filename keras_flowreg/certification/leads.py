@@ -1,0 +1,36 @@
+"""Leads: by how much the label's logit is above each other one. A class is safe while its leads are positive."""
+
+import tensorflow as tf
+
+from keras_flowreg.ops.labels import are_one_hot, expect_labels, expect_probabilities
+from keras_flowreg.types import Labels, Predictions
+
+
+def class_indices(labels: Labels, logits: Predictions) -> tf.Tensor:
+    """Labels as class indices, int32 `[batch]`.
+
+    Raises:
+      ValueError: if they are not labels of these logits, `[batch, classes]`, or `[batch, 1]` for two classes.
+    """
+    if logits.shape[1] == 1:
+        return tf.cast(tf.cast(tf.reshape(expect_probabilities(labels), [-1]), tf.float32) > 0.5, tf.int32)
+    labels = expect_labels(labels, logits, "either")
+    return tf.cast(tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1]), tf.int32)
+
+
+def lead_forms(indices: tf.Tensor, classes: int) -> tf.Tensor:
+    """The leads as linear forms of the logits, `[batch, leads, classes]`.
+
+    Of several classes there is a lead over each, which is zero over the label itself. Of one logit, for two classes, the only
+    lead is the logit, or its negative for the label 0.
+    """
+    if classes == 1:
+        return tf.cast(tf.reshape(2 * indices - 1, [-1, 1, 1]), tf.float32)
+    return tf.one_hot(indices, classes)[:, tf.newaxis] - tf.eye(classes)
+
+
+def logits_of_leads(leads: tf.Tensor, indices: tf.Tensor) -> Predictions:
+    """Logits `[batch, classes]` with these leads; the label's is zero, if there are several."""
+    if leads.shape[1] == 1:
+        return leads * lead_forms(indices, 1)[:, 0]
+    return -leads

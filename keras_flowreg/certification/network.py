@@ -1,0 +1,135 @@
+"""A Keras model as a list of steps, read from its layers."""
+
+import copy
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_flowreg import compat
+from keras_flowreg.certification import linear_rules, pooling_rules  # noqa: F401  They fill the table.
+from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.rules import described, steps_of
+from keras_flowreg.certification.steps import Step
+from keras_flowreg.types import Images, KerasModel, Predictions
+
+_CHECKED_EXAMPLES = 4
+_TOLERANCE = 1e-3
+
+
+class Place(NamedTuple):
+    """A step in a network: which values it takes. It gives the value of its own number."""
+
+    step: Step
+    inputs: tuple[int, ...]
+    output: int
+
+
+class Network:
+    """The steps of a model, in order. Value 0 is the images.
+
+    Args:
+      model: a Sequential or functional model, nested or not.
+
+    Attributes:
+      places: the steps.
+      output: the number of the predictions' value.
+      logits: the same, or that of the value before a last softmax or sigmoid.
+
+    Raises:
+      ValueError: if a layer has no rule; see `register_rule`.
+    """
+
+    def __init__(self, model: KerasModel):
+        self.places: list[Place] = []
+        self.output = self.logits = self._add(model, (0,))
+        last = self.places[-1] if self.places else None
+        if last is not None and last.step.keeps_class:
+            (self.logits,) = last.inputs
+
+    def intervals(self, images: Interval) -> list[Interval]:
+        """The interval of every value, step by step."""
+        values = [images]
+        for place in self.places:
+            values.append(place.step.interval(*(values[number] for number in place.inputs)))
+        return values
+
+    def values(self, images: Images) -> list[tf.Tensor]:
+        """Every value, step by step."""
+        values = [images]
+        for place in self.places:
+            values.append(place.step.value(*(values[number] for number in place.inputs)))
+        return values
+
+    def in_training(self, images: Images) -> "Network":
+        """The network that trains on a batch of images: by the batch's statistics, without what is random."""
+        if not any(place.step.has_statistics for place in self.places):
+            return self
+        trained = copy.copy(self)
+        trained.places, values = [], [images]
+        for step, inputs, output in self.places:
+            taken = [values[number] for number in inputs]
+            step = step.in_training(*taken)
+            trained.places.append(Place(step, inputs, output))
+            values.append(step.value(*taken))
+        return trained
+
+    def predictions(self, logits: tf.Tensor) -> Predictions:
+        """What the model makes of its logits: probabilities, if it ends in a softmax or sigmoid."""
+        return logits if self.logits == self.output else self.places[-1].step.value(logits)
+
+    def check(self, model: KerasModel, images: Images) -> None:
+        """Checks that the steps compute what the model does.
+
+        Raises:
+          ValueError: if they do not.
+        """
+        images = images[:_CHECKED_EXAMPLES]
+        predictions = tf.convert_to_tensor(model(images, training=False))
+        computed = self.values(images)[self.output]
+        if predictions.shape.rank != 2 or computed.shape != predictions.shape:
+            raise ValueError(
+                f"Expected predictions of the shape [batch, classes]. Received {predictions.shape} of the model, and "
+                f"{computed.shape} by its layers' rules."
+            )
+        error = tf.reduce_max(tf.abs(tf.cast(predictions, computed.dtype) - computed))
+        if not error <= _TOLERANCE * (1 + tf.reduce_max(tf.abs(computed))):
+            raise ValueError(
+                "Expected a model that computes what its layers' rules say. Received one whose predictions differ by "
+                f"{error:g}: one of its layers may have a rule that is not its own, or the model a `call` of its own."
+            )
+
+    def _add(self, layer, inputs):
+        """Adds the steps of a layer, or of all layers of a model; returns the number of the last value."""
+        if isinstance(layer, keras.Model) and _is_made_of_layers(layer):
+            return (
+                self._add_chain(layer, inputs)
+                if isinstance(layer, keras.Sequential)
+                else self._add_graph(layer, inputs)
+            )
+        for step in steps_of(layer):
+            self.places.append(Place(step, tuple(inputs), len(self.places) + 1))
+            inputs = (self.places[-1].output,)
+        (number,) = inputs
+        return number
+
+    def _add_chain(self, model, inputs):
+        for layer in model.layers:
+            inputs = (self._add(layer, inputs),)
+        (number,) = inputs
+        return number
+
+    def _add_graph(self, model, inputs):
+        numbers = dict(zip(compat.tensor_keys(model.inputs), inputs))
+        for layer, sources, results in compat.layer_calls(model):
+            if len(results) != 1:
+                raise ValueError(f"Expected layers with one output. Received {described(layer)} with {len(results)}.")
+            numbers[results[0]] = self._add(layer, [numbers[source] for source in sources])
+        (result,) = compat.tensor_keys(model.outputs)
+        return numbers[result]
+
+
+def _is_made_of_layers(model):
+    """Whether a model does nothing but call the layers of its graph, by Keras's own code."""
+    is_functional = isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    return is_functional and type(model).call.__module__.split(".")[0] == "keras"

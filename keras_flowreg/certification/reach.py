@@ -1,0 +1,143 @@
+"""What a warped image can be: for each pixel, its values under every displacement in a ball.
+
+A norm that bounds each pixel's displacement on its own lets each pixel move on its own. So what a pixel can become is known
+without search. The interpolant is bilinear between whole positions, and so its least and greatest values over a rectangle
+of displacements lie where an edge of the rectangle or a whole position is.
+"""
+
+import math
+from typing import NamedTuple, Optional
+
+import tensorflow as tf
+
+from keras_flowreg import balls
+from keras_flowreg.certification.intervals import Interval, sum_per_example
+from keras_flowreg.ops.linear_maximization import Displacement, Shift, shifted
+from keras_flowreg.ops.matching import expect_within_images
+from keras_flowreg.ops.validation import as_images, expect_finite, expect_not_negative, expect_one_of
+from keras_flowreg.types import Images, PerExample
+
+_STRIPS = 8  # that cover half a disc
+_MOST_DISPLACEMENTS = 4096
+_MOST_TIED = 128  # beyond as many displacements, the channels of a pixel are bounded one by one
+_ROUNDING = 2e-6  # of the largest value, for images of up to 32 pixels: what the warp's own rounding changes
+
+
+class Reach(NamedTuple):
+    """All that a batch of images can become."""
+
+    box: Interval  # [batch, height, width, channels]
+    displaced: Optional[tf.Tensor]  # [displacements, batch, height, width, channels]; `None` if channels are not tied
+    rounding: tf.Tensor  # []
+
+    def minimum(self, coefficients: tf.Tensor, examples: tf.Tensor) -> PerExample:
+        """The least Σ coefficients · image; exact for `"linf"`, since the channels of a pixel move together.
+
+        Args:
+          coefficients: `[queries, height, width, channels]`.
+          examples: int `[queries]`, the image that each is about.
+
+        Returns:
+          `[queries]`.
+        """
+        if self.displaced is None:
+            return self.box.of(examples).minimum(coefficients)
+        least = None
+        for images in tf.unstack(self.displaced):
+            sums = tf.reduce_sum(coefficients * tf.gather(images, examples), axis=-1)
+            least = sums if least is None else tf.minimum(least, sums)
+        return sum_per_example(least) - self.rounding * sum_per_example(tf.abs(coefficients))
+
+    def of(self, examples: tf.Tensor) -> "Reach":
+        """That of some examples, by their indices."""
+        displaced = None if self.displaced is None else tf.gather(self.displaced, examples, axis=1)
+        return Reach(self.box.of(examples), displaced, self.rounding)
+
+
+def reach_box(images: Images, epsilon: float, norm: str = "linf") -> Interval:
+    """The least and the greatest value of each pixel and channel, over every flow in a ball.
+
+        low[b, i, j, c] = min over |d| ≤ ε of images[b, i - d_y, j - d_x, c]
+
+    interpolated bilinearly, the nearest edge pixel outside of the image. For `"linf"` both ends are attained, but for a
+    widening of 2e-6 of the largest value, against rounding; for `"pixel_l2"` the disc is covered by 16 rectangles. Whatever
+    a model does on every image in the box, it does under every flow in the ball.
+
+    ```python
+    box = fr.certification.reach_box(images, epsilon=0.4)
+    adversarial_images = fr.attacks.FlowPGD(epsilon=0.4, steps=5)(images, labels, model=model)
+    print(bool(tf.reduce_all((box.low <= adversarial_images) & (adversarial_images <= box.high))))  # True
+    ```
+
+    Args:
+      images: `[batch, height, width, channels]`.
+      epsilon: the radius, in pixels. The work grows with its square.
+      norm: `"linf"` or `"pixel_l2"`.
+
+    Returns:
+      An `Interval` of the shape of `images`.
+
+    Raises:
+      ValueError: if an argument is out of its range, or the ball holds too many whole positions.
+      TypeError: if the images are not numbers.
+    """
+    return reach(images, epsilon, norm).box
+
+
+def reach(images: Images, epsilon: float, norm: str) -> Reach:
+    """The `Reach` of images under every flow in a ball; see `reach_box`."""
+    images = expect_finite(as_images(images))
+    expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
+    epsilon = expect_not_negative("epsilon", epsilon)
+    expect_within_images("epsilon", epsilon, images)
+    displacements = covering_displacements(norm, epsilon)
+    low, high, kept = images, images, []
+    for displaced in _displaced(images, displacements, epsilon):
+        low, high = tf.minimum(low, displaced), tf.maximum(high, displaced)
+        if images.shape[-1] > 1 and len(displacements) <= _MOST_TIED:
+            kept.append(displaced)
+    size = max([32, *(side for side in images.shape[1:3] if side is not None)])
+    rounding = tf.cast(_ROUNDING * size / 32, images.dtype) * tf.maximum(tf.reduce_max(tf.abs(images)), 1)
+    return Reach(Interval(low - rounding, high + rounding), tf.stack(kept) if kept else None, rounding)
+
+
+def covering_displacements(norm: str, epsilon: float) -> list[Displacement]:
+    """Lists displacements among whose values every value of the ball lies.
+
+    For `"linf"` they are in the ball: pairs of whole numbers, or ±ε. For `"pixel_l2"` they are the same for each of the
+    strips that cover the disc from top to bottom.
+    """
+    rows = [(Shift(0), 1.0)] + (_edges(epsilon) if norm == "linf" else _strips(epsilon))
+    count = sum(len(_across(width, epsilon)) for _, width in rows)
+    if count > _MOST_DISPLACEMENTS:
+        raise ValueError(
+            f"Expected `epsilon` of at most {math.isqrt(_MOST_DISPLACEMENTS) // 2 - 1} pixels, to try every whole position. "
+            f"Received {epsilon:g}."
+        )
+    return [(down, right) for down, width in rows for right in _across(width, epsilon)]
+
+
+def _edges(epsilon):
+    """`(shift down, 1)`: whole rows, and the edges of a square."""
+    return [(shift, 1.0) for shift in _across(1.0, epsilon) if shift != Shift(0)]
+
+
+def _strips(epsilon):
+    """`(shift down, half of a strip's width as a part of ε)`, for the outer edge of each strip of a disc."""
+    wholes = {whole / epsilon for whole in range(1, math.ceil(epsilon))}
+    edges = sorted({0.0, *wholes, *((strip + 1) / _STRIPS for strip in range(_STRIPS))})
+    widths = [math.sqrt(1 - inner**2) for inner in edges]
+    outer = [(edge * sign, width) for edge, width in zip(edges[1:], widths) for sign in (-1, 1)]
+    return [(Shift(0, edge), width) for edge, width in outer]
+
+
+def _across(width, epsilon):
+    """Whole shifts within a part of ε, and its two ends."""
+    largest = math.floor(width * epsilon)
+    ends = [] if largest == width * epsilon else [Shift(0, -width), Shift(0, width)]
+    return [Shift(whole) for whole in range(-largest, largest + 1)] + ends
+
+
+def _displaced(images, displacements, epsilon):
+    rows = {down: shifted(images, down, epsilon, axis=1) for down, _ in displacements}
+    return (shifted(rows[down], right, epsilon, axis=2) for down, right in displacements)

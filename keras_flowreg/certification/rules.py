@@ -1,0 +1,194 @@
+"""The table of rules: for each class of layer, the steps that it is made of.
+
+A rule is a function of a layer that returns its steps. The first step takes the layer's inputs, each further one what the
+step before gives. A rule reads the layer's weights when it is called.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from keras_flowreg.certification import activations
+from keras_flowreg.certification.steps import Linear, Step
+
+Rule = Callable[[Any], Sequence[Step]]
+_Rule = TypeVar("_Rule", bound=Rule)
+
+_RULES: dict[type, Rule] = {}
+_ADVICE = {
+    "Lambda": "a function of your own, of which nothing is known: write it as a layer",
+    "model": "a model of your own `call`: build it as a functional model of layers",
+    "operation": "an operation outside of a layer: use a layer, such as keras.layers.Add, for it",
+}
+# What each does outside of training, if the class exists in this Keras.
+_IDENTITIES = (
+    *("Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization"),
+    *("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomContrast", "RandomBrightness"),
+)
+
+
+def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
+    """A decorator: the function below it gives the steps of a class of layers.
+
+    ```python
+    class Half(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs / 2
+
+
+    @fr.certification.register_rule(Half)
+    def _half(layer):
+        return [fr.certification.Linear(lambda inputs: inputs / 2)]
+    ```
+
+    The function takes a layer and returns a list of `Step`s: `Linear`, `Smooth`, `LeakyReLU`, `MaxPool`, or your own. It is
+    for layers of exactly these classes, since a subclass may do something else. A rule that is registered later replaces an
+    earlier one.
+
+    Args:
+      *classes: classes of Keras layers.
+
+    Returns:
+      A decorator.
+    """
+
+    def register(rule: _Rule) -> _Rule:
+        _RULES.update(dict.fromkeys(classes, rule))
+        return rule
+
+    return register
+
+
+def steps_of(layer: keras.layers.Layer) -> list[Step]:
+    """The steps of a layer, by its rule.
+
+    Raises:
+      ValueError: if there is no rule for it, or its options are not covered.
+    """
+    rule = _RULES.get(type(layer))
+    if rule is None:
+        raise _unknown(layer)
+    if getattr(layer, "compute_dtype", "float32") not in ("float32", "float64"):
+        raise ValueError(
+            f"Expected layers that compute in float32 or float64, for bounds to hold. Received {described(layer)}, which "
+            f"computes in {layer.compute_dtype}."
+        )
+    if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
+        raise ValueError(f"Expected layers with channels last. Received {described(layer)} with channels first.")
+    return list(rule(layer))
+
+
+def described(layer: Any) -> str:
+    """A layer's name and class."""
+    return f"{layer.name} ({type(layer).__name__})"
+
+
+def _unknown(layer):
+    kind = type(layer).__name__
+    if isinstance(layer, keras.Model):
+        kind = "model"
+    elif kind in ("TFOpLambda", "SlicingOpLambda") or not isinstance(layer, layers.Layer):
+        kind = "operation"
+    reason = f", {_ADVICE[kind]}" if kind in _ADVICE else ""
+    return ValueError(
+        f"Expected layers with a rule for bounds. Received {described(layer)}{reason}. "
+        "`certification.register_rule` takes a rule for a layer of your own."
+    )
+
+
+def _named(*names):
+    """The classes of `keras.layers` of these names, that this Keras has."""
+    return [getattr(layers, name) for name in names if hasattr(layers, name)]
+
+
+def activation_steps(layer: keras.layers.Layer) -> list[Step]:
+    """The steps of a layer's `activation`.
+
+    Raises:
+      ValueError: if there is no rule for it.
+    """
+    function = layer.activation
+    if function is None or function is keras.activations.linear:
+        return []
+    if function not in _ACTIVATIONS:
+        name = getattr(function, "__name__", function)
+        known = ", ".join(sorted({known.__name__ for known in _ACTIVATIONS}))
+        raise ValueError(
+            f"Expected an activation with a rule for bounds: {known}. Received {name} in {described(layer)}."
+        )
+    return [_ACTIVATIONS[function]()]
+
+
+_ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
+    keras.activations.relu: activations.relu,
+    keras.activations.tanh: activations.tanh,
+    keras.activations.sigmoid: activations.Sigmoid,
+    keras.activations.softmax: activations.Softmax,
+    keras.activations.softplus: activations.softplus,
+    keras.activations.swish: activations.swish,
+    keras.activations.gelu: activations.gelu,
+    tf.nn.relu: activations.relu,
+    tf.nn.tanh: activations.tanh,
+    tf.nn.sigmoid: activations.Sigmoid,
+    tf.nn.softmax: activations.Softmax,
+    tf.nn.softplus: activations.softplus,
+    tf.nn.silu: activations.swish,
+    tf.nn.gelu: activations.gelu,
+}
+
+
+@register_rule(*_named(*_IDENTITIES))
+def _identity(layer):
+    return []
+
+
+@register_rule(layers.Flatten)
+def _flatten(layer):
+    return [Linear(lambda inputs: tf.reshape(inputs, [tf.shape(inputs)[0], -1]))]
+
+
+@register_rule(layers.Reshape)
+def _reshape(layer):
+    return [Linear(lambda inputs: tf.reshape(inputs, [tf.shape(inputs)[0], *layer.target_shape]))]
+
+
+@register_rule(layers.ZeroPadding2D)
+def _zero_padding(layer):
+    return [Linear(lambda inputs: tf.pad(inputs, [[0, 0], *layer.padding, [0, 0]]))]
+
+
+@register_rule(layers.Add)
+def _add(layer):
+    return [Linear(lambda *inputs: sum(inputs[1:], inputs[0]))]
+
+
+@register_rule(layers.Concatenate)
+def _concatenate(layer):
+    return [Linear(lambda *inputs: tf.concat(inputs, layer.axis))]
+
+
+@register_rule(layers.Activation)
+def _activation(layer):
+    return activation_steps(layer)
+
+
+@register_rule(layers.Softmax)
+def _softmax(layer):
+    if layer.axis != -1:
+        raise ValueError(f"Expected a softmax over the last axis. Received {described(layer)} over axis {layer.axis}.")
+    return [activations.Softmax()]
+
+
+@register_rule(layers.ReLU, layers.LeakyReLU)
+def _leaky_relu(layer):
+    slope = float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
+    is_other = getattr(layer, "max_value", None) is not None or bool(getattr(layer, "threshold", 0.0))
+    if is_other or not 0 <= slope < 1:
+        raise ValueError(
+            "Expected max(x, slope * x), for a slope from 0 to less than 1, without a threshold or a largest value. "
+            f"Received {described(layer)} with others."
+        )
+    return [activations.LeakyReLU(slope)]

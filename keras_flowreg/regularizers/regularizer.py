@@ -1,0 +1,67 @@
+"""What a regularizer is."""
+
+from typing import ClassVar, Optional
+
+import tensorflow as tf
+
+from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
+
+
+class Regularizer:
+    """A term that `FlowRegularizedModel` adds to the loss, and any other training loop can.
+
+    ```python
+    regularizer: fr.Regularizer = fr.FlowGradientRegularizer(weight=4.4)
+    predictions, penalty = regularizer(model, images, labels)
+    total = tf.reduce_mean(model.loss(labels, predictions)) + regularizer.weight * penalty
+    ```
+
+    Attributes:
+      weight: the factor of the penalty in the total loss.
+      epsilon: the radius that it bounds, which a schedule may scale; `None` if there is none.
+      penalty_name: of the penalty in the logs.
+    """
+
+    weight: float
+    epsilon: Optional[float] = None
+    penalty_name: ClassVar[str] = "penalty"
+
+    def __call__(
+        self,
+        model: KerasModel,
+        images: Images,
+        labels: Labels,
+        loss: Optional[Loss] = None,
+        *,
+        sample_weight: Optional[PerExample] = None,
+        training: bool = True,
+        seed: Optional[Seed] = None,
+        start_scale: Number = 1.0,
+    ) -> tuple[Predictions, Scalar]:
+        """Runs the model, and computes the penalty.
+
+        Args:
+          model: a Keras model, from images to predictions.
+          images: `[batch, height, width, channels]`.
+          labels: `[batch]`, or as the loss takes them.
+          loss: the Keras loss that is trained; `None` for the one that the model is compiled with.
+          sample_weight: `[batch]`, the weight of each example's penalty.
+          training: the mode that the model is run in. Outside of training the penalty can be repeated.
+          seed: two integers, for what is random.
+          start_scale: a factor of the random start, or of ε, in training.
+
+        Returns:
+          `(predictions, penalty)`: the penalty without its weight, a scalar.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> Config:
+        raise NotImplementedError
+
+
+def mean_penalty(penalties: PerExample, sample_weight: Optional[PerExample]) -> Scalar:
+    """The mean of the examples' penalties, weighted as Keras weights its loss. That of no examples is 0."""
+    if sample_weight is not None:
+        penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
+    # A replica may get no examples of a last batch.
+    return tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype))

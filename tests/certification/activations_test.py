@@ -1,0 +1,93 @@
+"""Tests that no activation leaves its interval, or passes its lines, on intervals of every width."""
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from keras_flowreg.certification import activations
+
+# Each step, and what it computes, in float64.
+STEPS = {
+    "relu": (activations.relu(), tf.nn.relu),
+    "leaky_relu": (activations.LeakyReLU(0.2), lambda x: tf.nn.leaky_relu(x, 0.2)),
+    "tanh": (activations.tanh(), tf.tanh),
+    "sigmoid": (activations.Sigmoid(), tf.sigmoid),
+    "softplus": (activations.softplus(), tf.math.softplus),
+    "swish": (activations.swish(), tf.nn.silu),
+    "gelu": (activations.gelu(), tf.nn.gelu),
+    "approximate_gelu": (activations.gelu(approximate=True), lambda x: tf.nn.gelu(x, approximate=True)),
+}
+
+
+def intervals(count=4000):
+    """Random intervals, of widths from 1e-6 to 1e3, in float32."""
+    random = np.random.RandomState(0)
+    center = random.randn(count) * 10 ** random.uniform(-2, 1.5, count)
+    width = 10 ** random.uniform(-6, 3, count)
+    return fr.certification.Interval(*(tf.constant(center + sign * width / 2, tf.float32) for sign in (-1, 1)))
+
+
+def points(interval, count=1001):
+    """Points of each interval, in float64: `[count, intervals]`."""
+    low, high = (np.float64(end.numpy()) for end in interval)
+    return low + np.linspace(0, 1, count)[:, np.newaxis] * (high - low)
+
+
+class ActivationsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(*STEPS)
+    def test_interval(self, name):
+        step, function = STEPS[name]
+        interval = intervals()
+        values = function(points(interval)).numpy()
+        low, high = (end.numpy() for end in step.interval(interval))
+        scale = 1 + np.abs(values).max(axis=0)
+        self.assertAllLessEqual((low - values.min(axis=0)) / scale, 1e-6)
+        self.assertAllLessEqual((values.max(axis=0) - high) / scale, 1e-6)
+        self.assertAllLessEqual((values.min(axis=0) - low) / scale, 1e-3)  # As tight as the points are dense.
+
+    @parameterized.parameters(*STEPS)
+    def test_lines(self, name):
+        step, function = STEPS[name]
+        interval = intervals()
+        x = points(interval)
+        values = function(x).numpy()
+        low_slope, low_intercept, high_slope, high_intercept = (
+            np.float64(part.numpy()) for part in step.relax(interval)
+        )
+        rounding = 1e-6 * (1 + np.abs(values).max(axis=0))
+        self.assertAllLessEqual((low_slope * x + low_intercept - values - rounding).max(axis=0), 0)
+        self.assertAllLessEqual((values - high_slope * x - high_intercept - rounding).max(axis=0), 0)
+
+    @parameterized.parameters(*STEPS)
+    def test_lines_are_tight(self, name):
+        step, function = STEPS[name]
+        for width, most in ((1e-4, 3e-5), (0.1, 2e-3), (2.0, 0.6)):
+            center = np.linspace(-3, 3, 40) + 0.011  # Off the kink.
+            interval = fr.certification.Interval(
+                *(tf.constant(center + sign * width / 2, tf.float32) for sign in (-1, 1))
+            )
+            low_slope, low_intercept, high_slope, high_intercept = step.relax(interval)
+            gap = (high_slope - low_slope) * interval.center + high_intercept - low_intercept
+            is_straight = np.abs(center) > width / 2 if "relu" in name else center < np.inf
+            self.assertLess(np.max(gap.numpy()[is_straight]), most, width)
+
+    def test_relu_by_hand(self):
+        interval = fr.certification.Interval(
+            *(tf.constant(end) for end in ([-3.0, -1.0, 1.0, -2.0], [1.0, 3.0, 2.0, -1.0]))
+        )
+        lines = activations.relu().relax(interval)
+        self.assertAllClose(lines, [[0, 1, 1, 0], [0, 0, 0, 0], [0.25, 0.75, 1, 0], [0.75, 0.75, 0, 0]])
+
+    def test_softmax_within_its_interval(self):
+        random = np.random.RandomState(0)
+        center, radius = 3 * random.randn(20, 5), random.rand(20, 5)
+        interval = fr.certification.Interval(tf.constant(center - radius), tf.constant(center + radius))
+        low, high = activations.Softmax().interval(interval)
+        tried = tf.nn.softmax(center + radius * random.choice([-1, 1], [2000, 20, 5])).numpy()
+        self.assertAllClose(tried.min(axis=0), low)  # Corners are among what is tried.
+        self.assertAllClose(tried.max(axis=0), high)
+
+
+if __name__ == "__main__":
+    tf.test.main()

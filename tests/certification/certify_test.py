@@ -1,0 +1,175 @@
+"""Tests of certificates: against exhaustive search, against attacks, and of every kind of model and label."""
+
+import itertools
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from keras import layers
+
+import keras_flowreg as fr
+from keras_flowreg.certification import METHODS
+from keras_flowreg.certification.network import Network
+from tests import testing
+from tests.certification import networks
+
+IMAGES = networks.images(6)
+EPSILON = 0.03
+
+
+def network(*last):
+    return networks.chain(layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(3, 3, activation="relu"), *last)
+
+
+def predicted(model, images=IMAGES):
+    return model.predict(images, verbose=0).argmax(axis=1)
+
+
+def leads(logits, labels):
+    """By how much the label's logit is above each other one: `[batch, classes - 1]`."""
+    return np.stack([np.delete(row[label] - row, label) for row, label in zip(logits, labels)])
+
+
+class CertifyTest(tf.test.TestCase, parameterized.TestCase):
+    def test_exhaustive_search(self):
+        # Every pixel of a grey image moves on its own, so all combinations of its values are tried.
+        shape = (2, 3, 1)
+        images = networks.images(4, shape)
+        model = networks.chain(layers.Dense(4, activation="relu"), layers.Conv2D(3, 2, activation="relu"), shape=shape)
+        labels = predicted(model, images)
+        for epsilon in (1e-4, 0.1, 0.6):
+            box = fr.certification.reach_box(images, epsilon)
+            grid = np.array(list(itertools.product(np.linspace(0, 1, 4), repeat=6)), "float32").reshape(-1, 1, *shape)
+            tried = box.low + grid * (box.high - box.low)
+            logits = model.predict(tf.reshape(tried, [-1, *shape]), batch_size=4096, verbose=0).reshape(-1, 4, 3)
+            searched = np.min([leads(each, labels) for each in logits], axis=(0, 2))
+            for method in METHODS:
+                certificate = fr.certify(model, images, labels, epsilon, method=method)
+                self.assertAllLessEqual(certificate.margin - searched, 0)
+                self.assertAllEqual(certificate.certified, certificate.margin > 0)
+                self.assertAllLessEqual(certificate.certified.numpy() & (searched <= 0), False)
+
+    @parameterized.parameters(*METHODS, "auto")
+    def test_margin_without_a_flow(self, method):
+        model = network()
+        labels = predicted(model)
+        certificate = fr.certify(model, IMAGES, labels, 0.0, method=method)
+        margin = leads(model.predict(IMAGES, verbose=0), labels).min(axis=1)
+        self.assertAllClose(certificate.margin, margin, rtol=1e-3, atol=5e-3)
+        self.assertAllLessEqual(certificate.margin - margin, 0)
+
+    def test_methods_are_ordered(self):
+        model = network()
+        margins = [fr.certify(model, IMAGES, predicted(model), EPSILON, method=method).margin for method in METHODS]
+        self.assertAllLessEqual(margins[0] - margins[1], 0)
+        self.assertAllLessEqual(margins[1] - margins[2], 0)
+        self.assertLess(np.mean(margins[0]), np.mean(margins[1]) - 1)
+        self.assertLess(np.mean(margins[1]), np.mean(margins[2]) - 0.1)
+
+    def test_auto_certifies_what_crown_does_by_the_cheapest_method(self):
+        model = network()
+        labels = predicted(model)
+        labels[0] = (labels[0] + 1) % 3
+        auto = fr.certify(model, IMAGES, labels, 0.01)
+        each = [fr.certify(model, IMAGES, labels, 0.01, method=method).certified.numpy() for method in METHODS]
+        self.assertAllEqual(auto.certified, each[2])
+        self.assertGreater(len(set(auto.method)), 1)
+        for by, *certified in zip(auto.method, *each):
+            if any(certified):
+                self.assertEqual(by, METHODS[certified.index(True)])
+        self.assertEqual(auto.method[0], "ibp")  # Nothing is tried on what is wrong as it is.
+
+    @parameterized.parameters((0.02, "linf"), (0.03, "pixel_l2"))
+    def test_no_attack_breaks_what_is_certified(self, epsilon, norm):
+        images = testing.data(12)[0]
+        model = testing.network()
+        model.compile(loss=testing.cross_entropy())
+        labels = predicted(model, images)
+        certified = fr.certify(model, images, labels, epsilon, norm=norm).certified.numpy()
+        attack = fr.attacks.FlowFrankWolfe(epsilon, steps=5, norm=norm, loss="margin")
+        fooled = attack.run(images, labels, model=model).success.numpy()
+        self.assertFalse(np.any(certified & fooled))
+        self.assertTrue(np.any(certified) and np.any(fooled))
+        self.assertLess(np.mean(~certified & ~fooled), 0.35)
+
+    def test_disc_is_in_the_square(self):
+        model = network()
+        disc, square = (
+            fr.certify(model, IMAGES, predicted(model), EPSILON, method="ibp", norm=norm).margin
+            for norm in ("pixel_l2", "linf")
+        )
+        self.assertAllLess(square - disc, 0)
+
+    def test_budget(self):
+        model = network()
+        labels = predicted(model)
+        short = fr.certify(model, IMAGES, labels, EPSILON, method="crown", budget=1e-9).margin
+        self.assertAllClose(short, fr.certify(model, IMAGES, labels, EPSILON, method="crown_ibp").margin)
+
+    def test_batches(self):
+        model = network()
+        labels = predicted(model)
+        whole, parts = (fr.certify(model, IMAGES, labels, EPSILON, batch_size=size) for size in (6, 4))
+        self.assertAllClose(whole.margin, parts.margin, rtol=1e-4, atol=1e-4)
+
+    def test_kinds_of_labels_and_models(self):
+        model = network()
+        labels = predicted(model)
+        expected = fr.certify(model, IMAGES, labels, EPSILON, method="crown_ibp").margin
+        inputs = keras.Input(networks.SHAPE)
+        with_softmax = keras.Model(inputs, layers.Softmax()(model(inputs)))
+        for other in (with_softmax, fr.FlowRegularizedModel(model)):
+            self.assertAllClose(fr.certify(other, IMAGES, labels, EPSILON, method="crown_ibp").margin, expected)
+        for other_labels in (labels[:, np.newaxis], np.eye(3)[labels], tf.constant(labels)):
+            self.assertAllClose(fr.certify(model, IMAGES, other_labels, EPSILON, method="crown_ibp").margin, expected)
+
+    def test_two_classes_by_one_logit(self):
+        one = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
+        inputs = keras.Input(networks.SHAPE)
+        two = keras.Model(inputs, layers.Concatenate()([layers.Rescaling(0.0)(one(inputs)), one(inputs)]))
+        with_sigmoid = keras.Model(inputs, layers.Activation("sigmoid")(one(inputs)))
+        labels = np.array([0, 1] * 3)
+        expected = fr.certify(two, IMAGES, labels, EPSILON, method="crown").margin
+        for model in (one, with_sigmoid):
+            self.assertAllClose(fr.certify(model, IMAGES, labels, EPSILON, method="crown").margin, expected, atol=1e-4)
+
+    @parameterized.parameters(1, 3)
+    def test_channels(self, channels):
+        shape = (6, 9, channels)
+        images = networks.images(3, shape)
+        model = networks.chain(layers.Conv2D(3, 3, strides=2, activation="swish"), shape=shape)
+        labels = predicted(model, images)
+        margins = [fr.certify(model, images, labels, epsilon).margin.numpy() for epsilon in (1e-4, 0.05, 2.0)]
+        self.assertAllGreater(margins[0], 0)
+        self.assertAllLess(margins[2] - margins[1], 0)
+
+    def test_xla_gives_the_same_intervals(self):
+        network_of_steps = Network(networks.table()[1]["residual"]())
+        box = fr.certification.reach_box(IMAGES, EPSILON)
+        compiled = tf.function(lambda box: network_of_steps.intervals(box)[-1], jit_compile=True)
+        for end, expected in zip(compiled(box), network_of_steps.intervals(box)[-1]):
+            self.assertAllClose(end, expected, rtol=1e-4)
+
+    def test_bad_input(self):
+        model = network()
+        labels = [0] * 6
+        for error, options, message in (
+            (ValueError, {"epsilon": -1.0}, "Expected `epsilon`.*-1"),
+            (ValueError, {"method": "magic"}, "Expected `method`.*'auto'.*'magic'"),
+            (ValueError, {"norm": "l2"}, "Expected `norm`.*'l2'"),
+            (ValueError, {"budget": 0}, "Expected `budget`.*0"),
+            (ValueError, {"batch_size": 0}, "Expected `batch_size`.*0"),
+            (ValueError, {"labels": [0] * 5}, "Expected one label for each image"),
+            (ValueError, {"labels": [3] * 6}, "Expected labels from 0 to 2"),
+            (ValueError, {"images": IMAGES[:, :5]}, "Expected `images` of the shape"),
+            (ValueError, {"images": IMAGES * np.nan}, "Expected finite images"),
+            (TypeError, {"model": len}, "Expected `model` to be a keras.Model"),
+        ):
+            arguments = {"model": model, "images": IMAGES, "labels": labels, "epsilon": 0.1, **options}
+            with self.assertRaisesRegex(error, message):
+                fr.certify(**arguments)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,102 @@
+"""Small networks at random weights, one for each kind of layer."""
+
+import keras
+import numpy as np
+from keras import layers
+
+SHAPE, CLASSES = (7, 6, 2), 3
+
+
+def images(size=3, shape=SHAPE, seed=0):
+    return np.random.RandomState(seed).rand(size, *shape).astype("float32")
+
+
+def randomize(model, seed=0):
+    """Gives a model random weights, and its batch normalizations random statistics."""
+    random = np.random.RandomState(seed)
+    for weights in model.trainable_weights:
+        weights.assign(random.randn(*weights.shape))
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_mean.assign(random.randn(*layer.moving_mean.shape))
+            layer.moving_variance.assign(random.uniform(0.5, 1.5, layer.moving_variance.shape))
+    return model
+
+
+def chain(*parts, shape=SHAPE, classes=CLASSES):
+    model = keras.Sequential([keras.Input(shape), *parts, layers.Flatten(), layers.Dense(classes)])
+    return randomize(model)
+
+
+def _residual():
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    y = layers.Conv2D(4, 3, padding="same")(layers.ReLU()(x))
+    x = layers.Activation("relu")(layers.Add()([x, y]))
+    x = layers.Concatenate()([x, layers.Activation("tanh")(y), inputs])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x))))
+
+
+def _nested():
+    inputs = keras.Input(SHAPE)
+    inner_inputs = keras.Input(SHAPE)
+    inner = keras.Model(inner_inputs, layers.Add()([layers.Conv2D(2, 1)(inner_inputs), inner_inputs]))
+    block = keras.Sequential([layers.Conv2D(2, 3, padding="same", activation="relu"), layers.Dropout(0.5)])
+    x = inner(layers.ReLU()(block(inner(inputs))))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x))))
+
+
+def _normalization():
+    layer = layers.Normalization()
+    layer.adapt(images(8))
+    return chain(layer, layers.Conv2D(3, 3, activation="relu"))
+
+
+def _hidden(activation):
+    return chain(
+        layers.Conv2D(3, 3, strides=2),
+        layers.Activation(activation),
+        layers.Conv2D(3, 2),
+        layers.Activation(activation),
+    )
+
+
+def table():
+    """`{name: function that makes the network}`."""
+    linear = {
+        "dense": lambda: chain(),
+        "conv_same": lambda: chain(layers.Conv2D(3, 3, strides=(2, 1), padding="same")),
+        "conv_dilated": lambda: chain(layers.Conv2D(3, 2, dilation_rate=(2, 3))),
+        "conv_groups": lambda: chain(layers.Conv2D(4, 3, groups=2)),
+        "depthwise": lambda: chain(layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2, padding="same")),
+        "depthwise_dilated": lambda: chain(layers.DepthwiseConv2D(2, dilation_rate=2)),
+        "separable": lambda: chain(layers.SeparableConv2D(3, 3, strides=2, use_bias=False)),
+        "batch_normalization": lambda: chain(layers.Conv2D(3, 3), layers.BatchNormalization()),
+        "batch_normalization_rows": lambda: chain(layers.BatchNormalization(axis=1, scale=False)),
+        "average_pooling": lambda: chain(layers.AveragePooling2D(3, 2, padding="same")),
+        "global_average": lambda: chain(layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True)),
+        "padding_reshape": lambda: chain(
+            layers.ZeroPadding2D(((1, 0), (2, 1))), layers.Reshape((9, 8, 2)), layers.Conv2D(2, 3)
+        ),
+        "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
+    }
+    other = {
+        "relu": lambda: chain(layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(3, 2), layers.ReLU()),
+        "leaky_relu": lambda: chain(layers.Conv2D(3, 3), layers.LeakyReLU(), layers.Conv2D(3, 2), layers.LeakyReLU()),
+        "max_pooling": lambda: chain(layers.Conv2D(4, 3), layers.MaxPooling2D(), layers.ReLU(), layers.Conv2D(3, 2)),
+        "max_pooling_same": lambda: chain(
+            layers.Conv2D(4, 2, activation="relu"), layers.MaxPooling2D(3, 2, padding="same")
+        ),
+        "global_max": lambda: chain(
+            layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(), layers.Dense(4, activation="relu")
+        ),
+        "noise": lambda: chain(
+            layers.GaussianNoise(0.1), layers.Conv2D(3, 3, activation="relu"), layers.SpatialDropout2D(0.5)
+        ),
+        "softmax_within": lambda: chain(layers.Conv2D(3, 3), layers.Softmax(), layers.Conv2D(3, 2), layers.Softmax()),
+        "normalization": _normalization,
+        "residual": _residual,
+        "nested": _nested,
+    }
+    smooth = {name: lambda name=name: _hidden(name) for name in ("tanh", "sigmoid", "softplus", "swish", "gelu")}
+    return linear, {**other, **smooth}
