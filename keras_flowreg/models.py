@@ -47,8 +47,8 @@ class FlowRegularizedModel(GuardedModel):
     regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
     ```
 
-    The logs are `loss`, `task_loss`, the penalty without its weight (`gradient_penalty`) and the metrics. In validation and
-    `evaluate` the penalty is taken at the identity, without a random start.
+    The logs are `loss`, `task_loss`, `gradient_penalty` (without its weight) and the metrics. In validation, the penalty is
+    taken at the identity, without a random start.
 
     Args:
       base_model: a Keras model (Sequential, functional or subclassed), from images `[batch, height, width, channels]` to
@@ -69,8 +69,7 @@ class FlowRegularizedModel(GuardedModel):
       regularizer: the regularizer, or `None`.
       attack: the attack, or `None`.
       penalty_weight: the weight of the penalty, a variable. It begins as `regularizer.weight`.
-      epsilon_scale: the factor of the regularizer's ε in training, a variable, if it has one. It begins as 1.
-      attack_scale: the factor of the attack's θ, a variable. It begins as 1.
+      epsilon_scale, attack_scale: the factors of the regularizer's ε and of the attack's θ, variables. They begin as 1.
 
     Raises:
       TypeError: if `base_model` is not a Keras model, `regularizer` not a `Regularizer`, or `attack` not an `Attack`.
