@@ -90,8 +90,10 @@ def _training(model):
 
 
 def _regularizer(regularizer):
-    config = {key: value for key, value in regularizer.get_config().items() if key != "perturbation"}
-    return {"class": type(regularizer).__name__, "perturbation": type(regularizer.perturbation).__name__, **config}
+    config = regularizer.get_config()
+    if hasattr(regularizer, "perturbation"):
+        config["perturbation"] = type(regularizer.perturbation).__name__
+    return {"class": type(regularizer).__name__, **config}
 
 
 def _robustness(report):
