@@ -5,6 +5,7 @@ r"""Reports how far deformations fool a saved classifier: as a table, as JSON an
 
 --model is a .keras, .h5 or .hdf5 file, a SavedModel or a TF-Hub handle, with logits. --output=report writes report.json, report.md
 and report.png, and keeps partial results in report.jsonl: start a killed evaluation again, and it goes on.
+--certify adds what is proven: the true accuracy lies between it and the worst case.
 --split=validation takes the training images that train.py held out: choose weights by those, not by the test images.
 """
 
@@ -20,6 +21,7 @@ models.define_flags("a saved classifier with logits")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "which images")
 _VALIDATION_SIZE = flags.DEFINE_integer("validation_size", 1000, "as train.py was told", lower_bound=1)
 _CHECK = flags.DEFINE_bool("check", True, "whether to check if the report can be trusted")
+_CERTIFY = flags.DEFINE_bool("certify", False, "whether to prove, too, which images no flow of each radius can fool")
 _OUTPUT = flags.DEFINE_string("output", None, "where to write the report, without an ending")
 
 
@@ -40,6 +42,7 @@ def main(_):
         examples=args.examples,
         seed=args.seed,
         check=_CHECK.value,
+        certify=_CERTIFY.value,
         resume_from=f"{_OUTPUT.value}.jsonl" if _OUTPUT.value else None,
     )
     print(f"\n{args.model} on {args.dataset}, {_SPLIT.value} split, seed {args.seed}\n\n{report.to_markdown()}")
