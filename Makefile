@@ -1,4 +1,4 @@
-.PHONY: lint test demo
+.PHONY: lint test demo docs
 
 lint:
 	scripts/lint
@@ -8,3 +8,6 @@ test:
 
 demo:
 	scripts/demo
+
+docs:
+	scripts/docs

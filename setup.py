@@ -50,8 +50,16 @@ EXTRAS = {
         "tensorflow-datasets",
         "tensorflow-hub",
     ],
-    # What scripts/lint runs.
+    # What scripts/docs runs.
+    "docs": [
+        "mkdocs<2",
+        "mkdocs-material",
+        "mkdocstrings-python",
+        "ruff",
+    ],
+    # What scripts/lint and scripts/package run.
     "lint": [
+        "build",
         "mypy",
         "pre-commit",
         "ruff",
@@ -83,7 +91,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_flowreg", "keras_flowreg.*"]),
-    package_data={"keras_flowreg": ["py.typed"]},
+    package_data={"keras_flowreg": ["py.typed", "commands/digits/*"]},
+    entry_points={"console_scripts": ["keras-flowreg=keras_flowreg.__main__:main"]},
     python_requires=">=3.9",
     # TensorFlow comes with one of the two stacks, as an extra.
     install_requires=["numpy", "scipy"],

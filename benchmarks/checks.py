@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_flowreg as fr
-from flowreg_examples import architectures
+from keras_flowreg.commands import architectures
 from keras_flowreg.ops.labels import expect_labels
 from keras_flowreg.ops.losses import expect_labels_in_range
 from keras_flowreg.ops.validation import as_images, as_labels, expect_finite, expect_in_range, expect_same_batch

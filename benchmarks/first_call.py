@@ -27,7 +27,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_flowreg as fr
-from flowreg_examples import architectures
+from keras_flowreg.commands import architectures
 
 _ARCHITECTURE = flags.DEFINE_string("architecture", "MobileNetV2", "the network, by its name in keras.applications")
 _IMAGE_SHAPE = flags.DEFINE_multi_integer("image_shape", [96, 96, 3], "height, width, channels")

@@ -26,8 +26,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_flowreg as fr
-from flowreg_examples import architectures
 from keras_flowreg import gradients
+from keras_flowreg.commands import architectures
 
 APPLICATIONS = (
     "MobileNetV2",

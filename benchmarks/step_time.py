@@ -24,8 +24,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_flowreg as fr
-from flowreg_examples import architectures
 from keras_flowreg import compat
+from keras_flowreg.commands import architectures
 
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "vgg11", architectures.NAMES, "the network")
 _WIDTH = flags.DEFINE_float("width", 1.0, "multiplies the network's channels")

@@ -16,8 +16,9 @@ import tensorflow as tf
 from absl import flags
 
 import keras_flowreg as fr
-from flowreg_examples import command_line, datasets, outputs, recipes, training
-from flowreg_examples.flags import (
+from keras_flowreg.commands import command_line, datasets, outputs, recipes, training
+from keras_flowreg.commands.command_line import Result
+from keras_flowreg.commands.flags import (
     build_attack,
     build_attacks,
     define_attack_flags,
@@ -26,17 +27,21 @@ from flowreg_examples.flags import (
     epsilons,
     model_options,
 )
-from flowreg_examples.models import predict
+from keras_flowreg.commands.models import predict
 
-define_dataset_flags()
-define_model_flags()
-define_attack_flags(["FlowFrankWolfe"])
-_METHODS = flags.DEFINE_multi_enum("methods", ["plain", "flow_gradient"], recipes.METHODS, "what to compare")
-_EPOCHS = flags.DEFINE_integer("epochs", None, "epochs of each training, if not the recipe's", lower_bound=1)
-_PICTURE = flags.DEFINE_string("picture", "demo.png", "where to write the picture")
-_PICTURED_EPSILON = flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
-_MODELS = flags.DEFINE_string("models", None, "a folder to save the trained models in, for evaluate.py and attack.py")
 _PICTURED_EXAMPLES = 3
+
+
+def define_flags():
+    """Those of data sets, models and attacks; what to compare, and where the results go."""
+    define_dataset_flags()
+    define_model_flags()
+    define_attack_flags(["FlowFrankWolfe"])
+    flags.DEFINE_multi_enum("methods", ["plain", "flow_gradient"], recipes.METHODS, "what to compare")
+    flags.DEFINE_integer("epochs", None, "epochs of each training, if not the recipe's", lower_bound=1)
+    flags.DEFINE_string("picture", "demo.png", "where to write the picture")
+    flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
+    flags.DEFINE_string("models", None, "a folder to save the trained models in, for the other commands")
 
 
 def load_dataset():
@@ -50,8 +55,8 @@ def train(dataset, method):
     """Trains one model from the same weights; returns it and its seconds an epoch."""
     recipe = recipes.get(method, dataset.name)
     schedule = recipe.schedule
-    if _EPOCHS.value:
-        schedule = dataclasses.replace(schedule, epochs=_EPOCHS.value)
+    if flags.FLAGS.epochs:
+        schedule = dataclasses.replace(schedule, epochs=flags.FLAGS.epochs)
         recipe = dataclasses.replace(recipe, schedule=schedule)
     model = training.build_model(dataset, recipe, **model_options())
     start = time.perf_counter()
@@ -73,20 +78,36 @@ def attack_description():
     return f"{', '.join(args.attacks)}, {args.steps} steps, {args.norm}, seed {args.seed}"
 
 
-def print_table(accuracies, seconds, examples):
+def table(accuracies, seconds, examples):
+    """Accuracy at each radius, one training a row, in Markdown."""
     radii = list(next(iter(accuracies.values())))
-    print(f"\nAccuracy on {examples} test images of {flags.FLAGS.dataset}; {attack_description()}\n")
-    print("| training | clean | " + " | ".join(f"ε = {radius:g} px" for radius in radii[1:]) + " | s/epoch |")
-    print("| --- " + "| ---: " * (len(radii) + 1) + "|")
+    lines = [
+        f"\nAccuracy on {examples} test images of {flags.FLAGS.dataset}; {attack_description()}\n",
+        "| training | clean | " + " | ".join(f"ε = {radius:g} px" for radius in radii[1:]) + " | s/epoch |",
+        "| --- " + "| ---: " * (len(radii) + 1) + "|",
+    ]
     for name, by_radius in accuracies.items():
         cells = " | ".join(f"{accuracy:.3f}" for accuracy in by_radius.values())
-        print(f"| {name} | {cells} | {seconds[name]:.1f} |")
+        lines.append(f"| {name} | {cells} | {seconds[name]:.1f} |")
+    return "\n".join(lines)
+
+
+def values(accuracies, seconds, examples):
+    """The numbers of the table."""
+    trainings = {
+        name: {
+            "accuracy": [{"epsilon": epsilon, "value": value} for epsilon, value in by_radius.items()],
+            "seconds_per_epoch": seconds[name],
+        }
+        for name, by_radius in accuracies.items()
+    }
+    return {"examples": examples, "attack": attack_description(), "trainings": trainings}
 
 
 def pictured_examples(model, dataset):
     """Images that the model gets right, and its attack gets wrong: images, labels, flows, deformed images."""
     images, labels = next(iter(dataset.test.unbatch().batch(64)))
-    attack = build_attack(flags.FLAGS.attacks[0], _PICTURED_EPSILON.value)
+    attack = build_attack(flags.FLAGS.attacks[0], flags.FLAGS.pictured_epsilon)
     result = attack.run(images, labels, model=model)
     chosen = np.flatnonzero(result.success & ~result.clean_success)[:_PICTURED_EXAMPLES]
     return [tf.gather(tensor, chosen).numpy() for tensor in (images, labels, result.flow, result.images)]
@@ -94,7 +115,7 @@ def pictured_examples(model, dataset):
 
 def draw(models, accuracies, dataset):
     """One picture: accuracy against ε, and digits with the flow that fools the plain model."""
-    examples = pictured_examples(models[_METHODS.value[0]], dataset)
+    examples = pictured_examples(models[flags.FLAGS.methods[0]], dataset)
     figure, curve, panels = figure_grid(_PICTURED_EXAMPLES, 3)
     curve.set_title(f"{flags.FLAGS.dataset}: {attack_description()}")
     fr.pictures.plot_accuracy(curve, accuracies)
@@ -103,9 +124,9 @@ def draw(models, accuracies, dataset):
     for row, image, label, flow, deformed in zip(panels, *examples):
         says = {name: _says(model, deformed, dataset) for name, model in models.items()}
         fr.pictures.draw_image(row[0], image, f"{dataset.class_names[label]}")
-        fr.pictures.draw_flow(row[1], image, flow, f"flow, ε = {_PICTURED_EPSILON.value:g} px")
+        fr.pictures.draw_flow(row[1], image, flow, f"flow, ε = {flags.FLAGS.pictured_epsilon:g} px")
         fr.pictures.draw_image(row[2], deformed, "\n".join(f"{name}: {said}" for name, said in says.items()))
-    outputs.save_picture(figure, _PICTURE.value)
+    outputs.save_picture(figure, flags.FLAGS.picture)
 
 
 def figure_grid(rows, columns):
@@ -120,23 +141,24 @@ def _says(model, image, dataset):
     return f"{dataset.class_names[label]} ({confidence:.0%})"
 
 
-def main(_):
-    outputs.expect_picture_path(_PICTURE.value, "picture")
-    for name in _METHODS.value if _MODELS.value else ():
-        outputs.expect_model_path(os.path.join(_MODELS.value, f"{name}.keras"), "models")
+def main():
+    args = flags.FLAGS
+    outputs.expect_picture_path(args.picture, "picture")
+    for name in args.methods if args.models else ():
+        outputs.expect_model_path(os.path.join(args.models, f"{name}.keras"), "models")
     models, seconds, accuracies = {}, {}, {}
-    for name in _METHODS.value:
+    for name in args.methods:
         print(f"\nTraining: {name}", flush=True)
         dataset = load_dataset()
         models[name], seconds[name] = train(dataset, name)
-        if _MODELS.value:
-            outputs.save_model(models[name], os.path.join(_MODELS.value, f"{name}.keras"))
+        if args.models:
+            outputs.save_model(models[name], os.path.join(args.models, f"{name}.keras"))
         print(f"Attacking: {name}", flush=True)
         accuracies[name], examples = measure(models[name], dataset)
-    print_table(accuracies, seconds, examples)
     draw(models, accuracies, dataset)
-    print(f"\nThe picture is in {_PICTURE.value}")
+    text = f"{table(accuracies, seconds, examples)}\n\nThe picture is in {args.picture}"
+    return Result(text, {**values(accuracies, seconds, examples), "picture": args.picture})
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, define_flags)

@@ -16,20 +16,26 @@ import os
 
 from absl import flags
 
-from flowreg_examples import command_line, datasets, recipes, study, study_report
+from flowreg_examples import study, study_report
 from flowreg_examples.presets import PRESETS
 from keras_flowreg import files
+from keras_flowreg.commands import command_line, datasets, recipes
+from keras_flowreg.commands.command_line import Result
 from keras_flowreg.evaluation.plain import plain
 
-_PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
-_OUTPUT = flags.DEFINE_string("output", None, "a folder for the JSON files, the report and the figures", required=True)
-_SCRATCH = flags.DEFINE_string("scratch", None, "a folder for what is not done yet; by default in --output")
-_SHARD = flags.DEFINE_string("shard", "1/1", "which part of the cells: 2/4 is the second quarter")
-_DATASETS = flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
-_METHODS = flags.DEFINE_multi_enum("method", None, recipes.METHODS, "only these; may be given several times")
-_SEEDS = flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
-_EXAMPLES = flags.DEFINE_integer("examples", None, "images to attack, if not the study's own number", lower_bound=1)
-_REPORT = flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
+
+def define_flags():
+    """Which study, which part of it, and where its results go."""
+    flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
+    flags.DEFINE_string("output", None, "a folder for the JSON files, the report and the figures", required=True)
+    flags.DEFINE_string("scratch", None, "a folder for what is not done yet; by default in --output")
+    flags.DEFINE_string("shard", "1/1", "which part of the cells: 2/4 is the second quarter")
+    flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
+    flags.DEFINE_multi_enum("method", None, recipes.METHODS, "only these; may be given several times")
+    flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
+    flags.DEFINE_integer("examples", None, "images to attack, if not the study's own number", lower_bound=1)
+    flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
+    flags.register_validator("shard", _is_shard, "Expected a part such as 2/4.")
 
 
 def _is_shard(text):
@@ -37,19 +43,16 @@ def _is_shard(text):
     return bool(slash) and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)
 
 
-flags.register_validator("shard", _is_shard, "Expected a part such as 2/4.")
-
-
 def cells():
     """The cells that the flags ask for."""
-    chosen = PRESETS[_PRESET.value].cells(_SEEDS.value)
-    if _DATASETS.value:
-        chosen = [cell for cell in chosen if cell.setting.dataset in _DATASETS.value]
-    if _METHODS.value:
-        chosen = [cell for cell in chosen if cell.method in _METHODS.value]
-    if _EXAMPLES.value:
-        chosen = [_with_examples(cell, _EXAMPLES.value) for cell in chosen]
-    number, count = map(int, _SHARD.value.split("/"))
+    chosen = PRESETS[flags.FLAGS.preset].cells(flags.FLAGS.seeds)
+    if flags.FLAGS.dataset:
+        chosen = [cell for cell in chosen if cell.setting.dataset in flags.FLAGS.dataset]
+    if flags.FLAGS.method:
+        chosen = [cell for cell in chosen if cell.method in flags.FLAGS.method]
+    if flags.FLAGS.examples:
+        chosen = [_with_examples(cell, flags.FLAGS.examples) for cell in chosen]
+    number, count = map(int, flags.FLAGS.shard.split("/"))
     return chosen[number - 1 :: count]
 
 
@@ -58,30 +61,30 @@ def _with_examples(cell, examples):
 
 
 def result_path(cell):
-    return os.path.join(_OUTPUT.value, f"{cell.name}.json")
+    return os.path.join(flags.FLAGS.output, f"{cell.name}.json")
 
 
 def run_cells(chosen):
     """Runs the cells that have no result yet."""
-    scratch = _SCRATCH.value or os.path.join(_OUTPUT.value, "scratch")
+    scratch = flags.FLAGS.scratch or os.path.join(flags.FLAGS.output, "scratch")
     for number, cell in enumerate(chosen):
         if os.path.exists(result_path(cell)):
             study.expect_result_of(cell, result_path(cell))
             continue
         print(f"\n[{number + 1}/{len(chosen)}] {cell.name}", flush=True)
-        result = study.run(cell, PRESETS[_PRESET.value], os.path.join(scratch, cell.name))
+        result = study.run(cell, PRESETS[flags.FLAGS.preset], os.path.join(scratch, cell.name))
         files.write_text(result_path(cell), json.dumps(plain(result), allow_nan=False))
 
 
-def main(_):
-    files.expect_writable("--output", os.path.join(_OUTPUT.value, "report.md"))
-    if not _REPORT.value:
+def main():
+    files.expect_writable("--output", os.path.join(flags.FLAGS.output, "report.md"))
+    if not flags.FLAGS.report:
         for setting in {cell.setting.dataset: cell.setting for cell in cells()}.values():
             setting.load(batch_size=1)  # A data set that is not there is an error at the start.
         run_cells(cells())
-    path = study_report.write(_OUTPUT.value)
-    print(f"\nThe report is {path}")
+    path = study_report.write(flags.FLAGS.output)
+    return Result(f"\nThe report is {path}", {"report": path})
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, define_flags)

@@ -22,35 +22,40 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from flowreg_examples import command_line, outputs, training, training_flags
-from flowreg_examples.flags import model_options
 from keras_flowreg import compat, files
+from keras_flowreg.commands import command_line, outputs, training, training_flags
+from keras_flowreg.commands.command_line import Result
+from keras_flowreg.commands.flags import model_options
 
-training_flags.define_training_flags()
-_WORKERS = flags.DEFINE_integer("workers", 2, "processes to start on this machine", lower_bound=1)
-_RESTARTS = flags.DEFINE_integer("restarts", 3, "how often to start again when a worker is lost", lower_bound=0)
-_BACKUP = flags.DEFINE_string("backup", None, "folder of the backup, for all workers; by default beside the output")
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
+def define_flags():
+    """Those of a training; how many workers, and where their backup is."""
+    training_flags.define_training_flags()
+    flags.DEFINE_integer("workers", 2, "processes to start on this machine", lower_bound=1)
+    flags.DEFINE_integer("restarts", 3, "how often to start again when a worker is lost", lower_bound=0)
+    flags.DEFINE_string("backup", None, "folder of the backup, for all workers; by default beside the output")
+
+
 def backup_folder():
-    return _BACKUP.value or f"{flags.FLAGS.output}.backup"
+    return flags.FLAGS.backup or f"{flags.FLAGS.output}.backup"
 
 
 def launch():
     """Starts the workers on this machine, and again when one is lost, until the chief has saved the model."""
-    expect_equal_shares(_WORKERS.value)
+    expect_equal_shares(flags.FLAGS.workers)
     stops = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stops.append(number))
-    for restarts_left in reversed(range(_RESTARTS.value + 1)):
-        failures = run_workers(_WORKERS.value, stops)
+    for restarts_left in reversed(range(flags.FLAGS.restarts + 1)):
+        failures = run_workers(flags.FLAGS.workers, stops)
         if not failures:
             return
         print(f"Failed, with exit status: {failures}. Restarts left: {restarts_left}", file=sys.stderr, flush=True)
         if not tf.io.gfile.exists(os.path.join(backup_folder(), "chief")):
             sys.exit("Expected a backup to go on from. Received a failure before the first: it would come again.")
-    sys.exit(f"Expected at most {_RESTARTS.value + 1} starts. Received a failure of each.")
+    sys.exit(f"Expected at most {flags.FLAGS.restarts + 1} starts. Received a failure of each.")
 
 
 def run_workers(count, stops):
@@ -141,7 +146,7 @@ def save(model, is_chief):
         tf.io.gfile.rmtree(backup_folder())
 
 
-def main(_):
+def main():
     if compat.KERAS_3:
         raise RuntimeError(
             "Expected Keras 2: Model.fit of Keras 3 does not train under tf.distribute.MultiWorkerMirroredStrategy "
@@ -149,10 +154,10 @@ def main(_):
         )
     outputs.expect_model_path(flags.FLAGS.output, "output")
     if "TF_CONFIG" in os.environ:
-        train()
-    else:
-        launch()
+        return train()
+    launch()
+    return Result(f"The model is in {flags.FLAGS.output}", {"output": flags.FLAGS.output})
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, define_flags)

@@ -1,5 +1,8 @@
 """Resistance to adversarial deformations for Keras classifiers, by regularizing flow gradients."""
 
+from keras_flowreg import compat  # noqa: F401  First: it says what to install where there is no Keras.
+
+# isort: split
 from keras_flowreg import (
     attacks,
     balls,

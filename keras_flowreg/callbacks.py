@@ -24,7 +24,8 @@ class _Warmup(keras.callbacks.Callback):
 
     The variable depends on the epoch and the batch alone. So no step is traced again, and a training that
     `BackupAndRestore` resumes goes on where it was. The variable is set before each batch (with `steps_per_execution`,
-    before each execution).
+    before each execution). Validation, and whatever comes after the training, has all of it: so `val_loss` means the same
+    in each epoch, and a training that EarlyStopping cuts short leaves no part of the value behind.
     """
 
     def __init__(self, epochs: float, start: float = 0.0, shape: str = "linear"):
@@ -50,6 +51,12 @@ class _Warmup(keras.callbacks.Callback):
         epochs = self._epoch + (batch / batches if batches else 0)
         self._set(self.weight_fraction(epochs))
 
+    def on_test_begin(self, logs: Optional[Logs] = None) -> None:
+        self._set(1.0)
+
+    def on_train_end(self, logs: Optional[Logs] = None) -> None:
+        self._set(1.0)
+
     def _set(self, fraction):
         raise NotImplementedError
 
@@ -65,7 +72,8 @@ class _Warmup(keras.callbacks.Callback):
 class PenaltyWarmup(_Warmup):
     """Raises the penalty's weight from a fraction of the regularizer's to all of it.
 
-    A strong penalty from the first step can collapse training to a constant classifier.
+    A strong penalty from the first step can collapse training to a constant classifier. Validation always has the whole
+    weight. So `val_loss` can be monitored by EarlyStopping and ModelCheckpoint, and falls while the weight rises.
 
     ```python
     regularized = fr.FlowRegularizedModel(model, fr.FlowGradientRegularizer(weight=4.4))

@@ -9,6 +9,7 @@ With h(x) = <u, f(x)>, for a layer f, the first derivative is G = ∂h/∂x. Its
 A penalty as a whole is not tried. It jumps wherever a ReLU opens or closes, and so no difference of it is its slope.
 """
 
+import concurrent.futures
 import contextlib
 import contextvars
 import inspect
@@ -75,6 +76,39 @@ def second_derivative(model: KerasModel, images: Images, *, training: bool = Tru
         if not any(found) and not _is_made_of_layers(model):
             found = [_trial(_Call(model, images, (), {}), training)]
     return [fault for fault in found if fault is not None]
+
+
+def expect_second_derivative(model: KerasModel, image_shape: tf.TensorShape) -> None:
+    """Checks the second derivatives of a model that is not made of Keras's layers alone, on noise.
+
+    Raises:
+      ValueError: if a layer's is wrong or missing.
+    """
+    if not all(_is_of_keras(layer) for layer in compat.all_layers(model)):
+        faults = faults_on_noise(model, image_shape)
+        if faults:
+            raise ValueError(
+                "Expected layers whose second derivatives are exact, since a gradient penalty is trained by them. "
+                f"Received {'; '.join(map(str, faults))} Construct the regularizer with method='finite_difference', or "
+                "FlowRegularizedModel with check_layers=False."
+            )
+
+
+def faults_on_noise(model: KerasModel, image_shape: tf.TensorShape) -> list[InexactLayer]:
+    """What `second_derivative` finds with images of noise; a height or width that is not known is 32 pixels.
+
+    It can be called while a step is traced: in a thread of its own nothing is.
+    """
+    shape = [_EXAMPLES, *(32 if size is None else size for size in image_shape[1:])]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(lambda: second_derivative(model, random.uniform(shape, [0, 3]))).result()
+
+
+def _is_of_keras(layer):
+    """Whether Keras ships a layer, and whatever it calls."""
+    is_function = type(layer).__name__.endswith("Lambda")
+    parts = (type(layer), getattr(layer, "activation", None))
+    return not is_function and all((getattr(part, "__module__", None) or "keras").startswith("keras") for part in parts)
 
 
 class _Call(NamedTuple):

@@ -3,12 +3,20 @@
 No other module asks for a version.
 """
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
-import tensorflow as tf
+try:
+    import keras
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "Expected TensorFlow and Keras. Received none. Choose a stack: `pip install 'keras_flowreg[keras3]'` for "
+        "TensorFlow 2.16 or newer and Keras 3, or `pip install 'keras_flowreg[addons]'` for TensorFlow 2.15, Keras 2 and "
+        "TensorFlow Addons, on Python 3.9 to 3.11."
+    ) from error
 
 from keras_flowreg.types import KerasModel, Scalar
 
@@ -50,14 +58,54 @@ def gradients(
 ) -> list[tf.Tensor]:
     """The derivative of a loss with respect to each variable, as the optimizer's `apply_gradients` takes them.
 
-    In mixed precision the optimizer scales the loss. Keras 2 scales and unscales in `compute_gradients`. Keras 3 scales in
-    `scale_loss`, and unscales when it applies.
+    In mixed precision the optimizer scales the loss. Keras 2 unscales before `apply_gradients`, Keras 3 in it.
     """
     if KERAS_3:
         with tape:
             loss = optimizer.scale_loss(loss)
         return tape.gradient(loss, variables)
-    return [gradient for gradient, _ in optimizer.compute_gradients(loss, variables, tape)]
+    if not scales_the_loss(optimizer):
+        return tape.gradient(loss, variables)
+    with tape:
+        loss = optimizer.get_scaled_loss(loss)
+    return optimizer.get_unscaled_gradients(tape.gradient(loss, variables))
+
+
+def scales_the_loss(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether an optimizer scales the loss, and skips the steps whose gradients are too large for half precision."""
+    cls = keras.optimizers.LossScaleOptimizer if KERAS_3 else keras.mixed_precision.LossScaleOptimizer
+    return isinstance(optimizer, cls)
+
+
+def with_loss_scaling(optimizer: Any, model: KerasModel) -> Any:
+    """An optimizer that scales the loss where Keras would have it so for a model: under `mixed_float16`."""
+    if getattr(model.dtype_policy, "name", None) != "mixed_float16" or optimizer is None:
+        return optimizer
+    optimizer = keras.optimizers.get(optimizer)
+    if scales_the_loss(optimizer):
+        return optimizer
+    return (keras.optimizers if KERAS_3 else keras.mixed_precision).LossScaleOptimizer(optimizer)
+
+
+def batches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+    """How many batches an optimizer was given. With gradient accumulation that is more than it has taken steps."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return tf.convert_to_tensor(inner._iterations if KERAS_3 else inner.iterations)
+
+
+@contextlib.contextmanager
+def repeatable_draws() -> Iterator[Callable[[], None]]:
+    """Gives a function that lets Keras 2's random layers, in this scope and thread, draw once more what they drew.
+
+    The layers of Keras 3 keep where they stand in a variable, so that whoever restores it has the same draws.
+    """
+    if KERAS_3:
+        yield lambda: None
+        return
+    from keras_flowreg import keras_2_draws
+
+    with keras_2_draws.repeatable() as restart:
+        yield restart
 
 
 def operation_modules() -> tuple[Any, Any, Any]:
@@ -74,6 +122,22 @@ def jit_compile_on_this_machine() -> bool:
     a replicated step (keras-team/keras#18145).
     """
     return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
+
+
+def symbolic_output(model: KerasModel) -> Any:
+    """A symbol of the shape and dtype of a model's predictions, or `None` where a model has none."""
+    outputs: Any = getattr(model, "outputs", None)
+    shape = tf.TensorShape(outputs[0].shape if outputs else None)
+    return tf.TensorSpec([None, *shape[1:]], outputs[0].dtype) if shape.rank else None
+
+
+def symbolic_call(layer: keras.layers.Layer, tensor: Any) -> Any:
+    """What a layer gave for a symbolic tensor, when its model was made, or `None`."""
+    for node in layer._inbound_nodes:
+        inputs = node.input_tensors if KERAS_3 else node.keras_inputs
+        if len(inputs) == 1 and inputs[0] is tensor:
+            return tf.nest.flatten(node.outputs)[0]
+    return None
 
 
 def all_layers(model: KerasModel) -> list[keras.layers.Layer]:

@@ -5,12 +5,14 @@ from typing import Any, NamedTuple, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat
+from keras_flowreg import checks, compat, states
 from keras_flowreg.attacks import Attack
+from keras_flowreg.guard import GuardedModel, expect_batch
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
+from keras_flowreg.ops.requirements import collected_requirements
 from keras_flowreg.ops.validation import (
-    as_images,
+    expect_boolean,
     expect_classifier,
     expect_finite,
     expect_fraction,
@@ -31,7 +33,7 @@ class _Losses(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowRegularizedModel(keras.Model):
+class FlowRegularizedModel(GuardedModel):
     """Trains a classifier with a penalty on its loss's gradient with respect to a perturbation.
 
         loss = task_loss + penalty_weight * gradient_penalty
@@ -45,9 +47,8 @@ class FlowRegularizedModel(keras.Model):
     regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
     ```
 
-    The logs are `loss`, `task_loss`, `gradient_penalty` or another regularizer's `penalty_name` (without its weight) and the
-    metrics. In validation and `evaluate`
-    the penalty is taken at the identity, without a random start.
+    The logs are `loss`, `task_loss`, `gradient_penalty` (without its weight) and the metrics. In validation, the penalty is
+    taken at the identity, without a random start.
 
     Args:
       base_model: a Keras model (Sequential, functional or subclassed), from images `[batch, height, width, channels]` to
@@ -55,10 +56,12 @@ class FlowRegularizedModel(keras.Model):
       regularizer: a `Regularizer`; `None` for plain training.
       attack: an untargeted `Attack`, whose adversarial images are trained on; `None` for clean ones. It raises its own
         loss, or else the one that this model is compiled with.
-      penalty_every: how many steps one penalty stands for. With 4, it is taken in each fourth step, with four times its
-        weight. The other steps have no random start.
-      clean_fraction: the part of each batch, from its first example, that is not attacked. It is rounded to whole examples.
+      penalty_every: how many batches one penalty stands for. With 4, it is taken in each fourth batch, with four times its
+        weight. The others have no random start. With `gradient_accumulation_steps` too, batches are counted.
+      clean_fraction: the part of each batch, rounded to whole examples from its first on, that is not attacked.
       seed: a whole number, which decides the regularizer's random starts and the attack's draws.
+      check_layers: whether layers that Keras does not ship are tried before the first step of an exact penalty, by
+        `checks.second_derivative`. Under a distribution strategy none is.
       name: the name of the model.
 
     Attributes:
@@ -66,14 +69,11 @@ class FlowRegularizedModel(keras.Model):
       regularizer: the regularizer, or `None`.
       attack: the attack, or `None`.
       penalty_weight: the weight of the penalty, a variable. It begins as `regularizer.weight`.
-      epsilon_scale: the factor of the regularizer's ε in training, a variable, if it has one. It begins as 1.
-      attack_scale: the factor of the attack's θ, a variable. It begins as 1.
+      epsilon_scale, attack_scale: the factors of the regularizer's ε and of the attack's θ, variables. They begin as 1.
 
     Raises:
-      TypeError: if `base_model` is not a Keras model, `regularizer` not a `Regularizer`, or `attack` not an
-        `Attack`.
-      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or `clean_fraction` is not from 0
-        to less than 1.
+      TypeError: if `base_model` is not a Keras model, `regularizer` not a `Regularizer`, or `attack` not an `Attack`.
+      ValueError: if `base_model` has several inputs or outputs, the attack is targeted, or a number is out of its range.
 
     Reference: Xia and Li, "Improving Resistance to Adversarial Deformations by Regularizing Gradients", 2021.
     """
@@ -87,6 +87,7 @@ class FlowRegularizedModel(keras.Model):
         penalty_every: int = 1,
         clean_fraction: float = 0.0,
         seed: int = 0,
+        check_layers: bool = True,
         name: Optional[str] = None,
     ):
         expect_classifier("base_model", base_model)
@@ -103,6 +104,8 @@ class FlowRegularizedModel(keras.Model):
         if self.clean_fraction == 1:
             raise ValueError(f"Expected `clean_fraction` to be less than 1. Received {clean_fraction!r}.")
         self.seed = expect_seed(seed)
+        self.check_layers = expect_boolean("check_layers", check_layers)
+        self._is_checked = False
         self._total_tracker = keras.metrics.Mean(name="loss")
         self._task_tracker = keras.metrics.Mean(name="task_loss")
         self._penalty_tracker = keras.metrics.Mean(name=getattr(regularizer, "penalty_name", "penalty"))
@@ -114,51 +117,55 @@ class FlowRegularizedModel(keras.Model):
             self.attack_scale = self._add_number("attack_scale", 1.0)
         if base_model.built and getattr(base_model, "inputs", None):
             self.build(base_model.input_shape)
+        # Tools that explain a model read them.
+        self.inputs, self.outputs = getattr(base_model, "inputs", None), getattr(base_model, "outputs", None)
 
     def call(self, images: Images, training: Optional[bool] = None) -> Predictions:
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
         return self.base_model(images)
 
-    def compile(self, *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
+    def compile(self, optimizer: Any = "rmsprop", *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
         """Configures the model as `keras.Model.compile` does, with the same arguments.
 
         Args:
-          *args, **kwargs: the arguments of `keras.Model.compile`.
+          optimizer: any optimizer that Keras trains with. Under the policy `mixed_float16` it scales the loss.
+          *args, **kwargs: the other arguments of `keras.Model.compile`.
           jit_compile: whether to compile the steps with XLA. `"auto"` does where there is a GPU and no distribution
             strategy, since XLA's convolutions are slow on a CPU.
         """
         if jit_compile == "auto":
             jit_compile = compat.jit_compile_on_this_machine()
-        super().compile(*args, jit_compile=jit_compile, **kwargs)
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = compat.with_loss_scaling(optimizer, self.base_model)
+        super().compile(optimizer, *args, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config: Config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        images, labels, sample_weight = _unpack(data)
-        if self.attack is not None:
-            images = self._attacked(self.attack, images, labels)
-
-        def step(penalized_steps):
-            return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
-
-        if self.regularizer is None or self.penalty_every == 1:
-            predictions, gradients = step(1)
-        else:
-            # All derivatives are taken inside: TensorFlow's second derivative of a fused BatchNormalization is
-            # wrong through a condition.
-            is_due = tf.equal(tf.cast(self.optimizer.iterations, tf.int32) % self.penalty_every, 0)
-            predictions, gradients = tf.cond(is_due, lambda: step(self.penalty_every), lambda: step(0))
-        if gradients:  # There are none for a frozen model.
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+        with collected_requirements() as requirements:
+            images, labels, sample_weight = expect_batch(data, self.base_model, compiled_loss(self))
+            self._check_layers(images)
+            statistics = states.statistics(self.base_model)
+            if self.attack is not None:
+                images = self._attacked(self.attack, images, labels)
+            predictions, total, gradients = self._step(images, labels, sample_weight)
+            expect_finite(total, "loss")
+            self.expect_finite_gradients(gradients)
+        is_good = self.are_met(requirements)
+        self.apply_if(is_good, gradients)
+        statistics.restore_unless(is_good)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        images, labels, sample_weight = _unpack(data)
-        predictions, penalty = self._predict(images, labels, sample_weight, training=False)
-        self._log(self._parts_of_loss(images, labels, sample_weight, predictions, penalty), images)
+        with collected_requirements() as requirements:
+            images, labels, sample_weight = expect_batch(data, self.base_model, compiled_loss(self))
+            predictions, penalty = self._predict(images, labels, sample_weight, training=False)
+            losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty)
+        self.are_met(requirements)
+        self._log(losses, images)
         return self.compute_metrics(images, labels, predictions, sample_weight)
 
     @property
@@ -166,7 +173,7 @@ class FlowRegularizedModel(keras.Model):
         own = [self._total_tracker, self._task_tracker]
         if self.regularizer is not None:
             own.append(self._penalty_tracker)
-        trackers = (self._total_tracker, self._task_tracker, self._penalty_tracker)
+        trackers = (self._total_tracker, self._task_tracker, self._penalty_tracker, self._unmet)
         # Keras's own "loss" is the task loss alone.
         others = [
             metric for metric in super().metrics if metric.name != "loss" and all(metric is not t for t in trackers)
@@ -182,6 +189,7 @@ class FlowRegularizedModel(keras.Model):
             "penalty_every": self.penalty_every,
             "clean_fraction": self.clean_fraction,
             "seed": self.seed,
+            "check_layers": self.check_layers,
         }
 
     @classmethod
@@ -207,20 +215,41 @@ class FlowRegularizedModel(keras.Model):
         attacked = tf.concat([images[:clean], moved], axis=0)
         return tf.ensure_shape(attacked, images.shape)
 
+    def _check_layers(self, images):
+        """Tries the layers of the user's own, once."""
+        is_exact = getattr(self.regularizer, "method", None) == "exact"
+        if self.check_layers and is_exact and not (self._is_checked or tf.distribute.has_strategy()):
+            self._is_checked = True
+            checks.expect_second_derivative(self.base_model, images.shape)
+
+    def _step(self, images, labels, sample_weight):
+        """The predictions, this replica's total loss, and its derivative with respect to each weight."""
+
+        def step(penalized_steps):
+            return self._predict_and_differentiate(images, labels, sample_weight, penalized_steps)
+
+        if self.regularizer is None or self.penalty_every == 1:
+            return step(1)
+        # All derivatives are taken inside: TensorFlow's second derivative of a fused BatchNormalization is wrong through
+        # a condition.
+        is_due = tf.equal(tf.cast(compat.batches_seen(self.optimizer), tf.int32) % self.penalty_every, 0)
+        return tf.cond(is_due, lambda: step(self.penalty_every), lambda: step(0))
+
     def _predict_and_differentiate(self, images, labels, sample_weight, penalized_steps):
-        """The predictions, and the derivative of this replica's total loss with respect to each weight."""
         with tf.GradientTape() as tape:
             predictions, penalty = self._predict(images, labels, sample_weight, True, penalized_steps)
             losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
         self._log(losses, images)
         try:
-            return predictions, compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
+            gradients = compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except LookupError as error:
+            layers = checks.faults_on_noise(self.base_model, images.shape)
             raise ValueError(
-                "Expected every operation of the model to have a second derivative, which the exact gradient "
-                "penalty needs: construct the regularizer with method='finite_difference' for a model that has "
-                f"none. Received an operation without one: {error}"
+                "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
+                "construct the regularizer with method='finite_difference' for a model that has none. Received "
+                f"{'; '.join(map(str, layers)) or f'an operation without one: {error}'}"
             ) from error
+        return predictions, losses.total, gradients
 
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
         """The predictions, and the penalty if it is taken, which stands for a number of steps; 0 for no penalty."""
@@ -257,7 +286,7 @@ class FlowRegularizedModel(keras.Model):
 
     def _step_seed(self):
         """A seed for each step and replica, that a resumed training finds again."""
-        step = tf.cast(self.optimizer.iterations, tf.int32)
+        step = tf.cast(compat.batches_seen(self.optimizer), tf.int32)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return random.fold_in(tf.stack([self.seed, step]), replica)
 
@@ -265,13 +294,6 @@ class FlowRegularizedModel(keras.Model):
 def classifier_of(model: KerasModel) -> KerasModel:
     """The classifier itself: the base model of a `FlowRegularizedModel`, or the model."""
     return model.base_model if isinstance(model, FlowRegularizedModel) else model
-
-
-def _unpack(data):
-    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None:
-        raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
-    return expect_finite(as_images(images)), labels, sample_weight
 
 
 def _replicas():

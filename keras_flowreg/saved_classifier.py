@@ -1,5 +1,6 @@
 """Classifiers as they were saved, of any origin, as Keras models to attack and to evaluate."""
 
+import json
 import os
 import zipfile
 from typing import Union
@@ -99,7 +100,7 @@ def _load_file(path, safe_mode):
     try:
         if safe_mode:
             untrusted.expect_no_code(path)
-        return keras.models.load_model(path, safe_mode=safe_mode)
+        return keras.models.load_model(path, safe_mode=safe_mode) if kind == ".keras" else _load_hdf5(path, safe_mode)
     except Exception as error:  # Whatever a damaged file leads to.
         first_line = str(error).strip().partition("\n")[0]
         if first_line.startswith("Expected"):
@@ -107,6 +108,19 @@ def _load_file(path, safe_mode):
         raise ValueError(
             f"Expected {path} to be a classifier that this Keras can load. Received {type(error).__name__}: {first_line}"
         ) from error
+
+
+def _load_hdf5(path, safe_mode):
+    """A Keras model of an HDF5 file. Its optimizer may be of another Keras, whose options are not known here."""
+    try:
+        return keras.models.load_model(path, safe_mode=safe_mode)
+    except (ValueError, TypeError):
+        model = keras.models.load_model(path, safe_mode=safe_mode, compile=False)
+    with h5py.File(path, "r") as file:
+        loss = json.loads(file.attrs.get("training_config", "{}")).get("loss")
+    if loss:
+        model.compile(loss=keras.losses.get(loss))
+    return model
 
 
 def _ends_in_softmax(model):

@@ -21,8 +21,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from flowreg_examples import outputs
 from keras_flowreg import files
+from keras_flowreg.commands import outputs
 from keras_flowreg.evaluation.journal import Journal
 from tests import command_line, testing
 
@@ -40,7 +40,7 @@ def tearDownModule():
 
 
 class Ended(Exception):
-    """A script ended with exit code 1 and these last words."""
+    """A script did not end well, and these were its last words."""
 
 
 @functools.cache
@@ -202,9 +202,9 @@ def generator():
 
 
 def script(name, *flags):
-    code, words = command_line.run(name, *map(str, flags))
+    code, _, errors = command_line.run(f"examples/{name}", *map(str, flags))
     if code:
-        raise Ended(words)
+        raise Ended(errors.splitlines()[-1])
 
 
 def leaving(path, call):
@@ -742,7 +742,7 @@ def claimed(*flags):
     """Goes on with the logs of another training."""
     logs = FOLDER / "logs"
     with contextlib.suppress(Ended):
-        with mock.patch("flowreg_examples.training.build_model", side_effect=ValueError("claimed")):
+        with mock.patch("keras_flowreg.commands.training.build_model", side_effect=ValueError("claimed")):
             train(f"--logs={logs}", "--weight=1")
     leaving(logs, lambda: train(f"--logs={logs}", "--weight=1", *flags))
 
@@ -876,7 +876,7 @@ def attack_digits(*flags):
 
 def train_nothing(*flags, **options):
     """train.py, which must end before it trains."""
-    with mock.patch("flowreg_examples.training.fit", side_effect=AssertionError("training")):
+    with mock.patch("keras_flowreg.commands.training.fit", side_effect=AssertionError("training")):
         train(*flags, **options)
 
 

@@ -42,6 +42,20 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
         testing.fit(model, epochs=3, callbacks=[fr.callbacks.PenaltyWarmup(**options), recorder])
         self.assertAllClose(recorder.weights, expected, atol=1e-5)
 
+    def test_a_training_that_ends_early_leaves_the_whole_weight(self):
+        model = testing.regularized(weight=4.0)
+        stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True))
+        testing.fit(model, epochs=9, callbacks=[fr.callbacks.PenaltyWarmup(epochs=9), stop])
+        self.assertAllClose(model.penalty_weight, 4)
+
+    def test_validation_has_the_whole_weight(self):
+        model = testing.regularized(weight=4.0, optimizer=keras.optimizers.SGD(0.0))
+        warmup = fr.callbacks.PenaltyWarmup(epochs=2)
+        history = testing.fit(model, epochs=2, callbacks=[warmup], validation_data=testing.data())
+        expected = history["val_task_loss"][0] + 4 * history["val_gradient_penalty"][0]
+        self.assertAllClose(history["val_loss"], [expected, expected], rtol=1e-5)
+        self.assertLess(history["loss"][0], history["loss"][1])
+
     def test_nothing_is_traced_again(self):
         traces = []
 

@@ -1,27 +1,29 @@
-"""Runs an example script in this process, as its command line would."""
+"""Runs a script or a command in this process, as its command line would."""
 
 import contextlib
-import importlib.util
 import io
 import pathlib
+import runpy
+import sys
 from unittest import mock
 
 from absl import flags
 
-EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run(script, *arguments):
-    """Runs a script's main function; returns its exit code, and what it would print as its last words."""
-    runs = mock.patch("absl.app.run", side_effect=lambda main: main(flags.FLAGS(["script.py", *arguments])))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), _no_flags(), runs:
-            _load(script)
-    except SystemExit as end:
-        return (0, "") if end.code in (None, 0) else (1, str(end.code))
-    except flags.Error as error:  # absl prints it, and leaves.
-        return 1, str(error)
-    return 0, ""
+    """Runs a script, or keras_flowreg/__main__.py; returns its exit code, and what it prints to both outputs."""
+    runs = mock.patch("absl.app.run", side_effect=lambda main, argv, flags_parser: main(flags_parser(argv)))
+    arguments = mock.patch.object(sys, "argv", [script, *arguments])
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            with _no_flags(), runs, arguments:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+    return code, out.getvalue(), err.getvalue()
 
 
 @contextlib.contextmanager
@@ -43,9 +45,3 @@ def _no_flags():
         flags.FLAGS.unparse_flags()
         if was_parsed:
             flags.FLAGS.mark_as_parsed()
-
-
-def _load(script):
-    spec = importlib.util.spec_from_file_location("__main__", EXAMPLES / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)

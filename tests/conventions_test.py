@@ -15,6 +15,8 @@ from tests import testing
 PACKAGE = pathlib.Path(fr.__file__).parent
 # From the top floor to the ground: a module imports only from lower floors, or its own.
 FLOORS = (
+    ("__main__",),
+    ("commands",),
     ("__init__",),
     ("export", "saved_classifier"),
     ("untrusted",),
@@ -23,18 +25,21 @@ FLOORS = (
     ("pictures",),
     ("callbacks",),
     ("models",),
+    ("guard",),
     ("layers",),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
     ("certification",),
-    ("gradients",),
+    ("augmentation", "gradients"),
     ("second_derivatives",),
     ("perturbations",),
     ("balls",),
     ("batches",),
+    ("states",),
     ("ops",),
     ("files",),
     ("compat",),
+    ("keras_2_draws",),
     ("types",),
 )
 

@@ -374,13 +374,6 @@ class BadInputTest(tf.test.TestCase):
             testing.regularized().fit(images[..., 0], labels, verbose=0)
         with self.assertRaisesRegex(ValueError, "Expected images with labels"):
             testing.regularized().fit(images, verbose=0)
-        images[7, 2, 3, 1] = np.nan
-        with self.assertRaisesRegex(Exception, "Expected finite images. Received NaN"):
-            testing.regularized().fit(images, labels, verbose=0)
-        images, labels = testing.data()
-        labels[5] = testing.CLASSES
-        with self.assertRaisesRegex(Exception, "Expected labels from 0 to 3|outside the valid range"):
-            testing.regularized().fit(images, labels, verbose=0)
 
     def test_integer_images_train_as_their_values(self):
         images, labels = testing.data()

@@ -1,14 +1,17 @@
 """Tests that a saved classifier is attacked as the one that was saved."""
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
 
+import h5py
 import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg.evaluation.journal import digest
+from keras_flowreg.ops.losses import compiled_loss
 from tests import testing
 
 
@@ -59,6 +62,20 @@ class LoadClassifierTest(tf.test.TestCase):
         self.assertAllClose(loaded(self.images), self.model(self.images), atol=1e-6)
         self.model.save(self.path + ".keras")
         self.expect_the_same(fr.load_classifier(self.path + ".keras"))
+
+    def test_an_hdf5_file_with_an_optimizer_of_another_keras(self):
+        path = os.path.join(self.get_temp_dir(), "classifier.h5")
+        model = testing.network()
+        model.compile("sgd", "categorical_crossentropy")
+        model.save(path)
+        with h5py.File(path, "r+") as file:
+            config = json.loads(file.attrs["training_config"])
+            config["optimizer_config"]["config"]["unknown"] = 1
+            file.attrs["training_config"] = json.dumps(config)
+        loaded = fr.load_classifier(path)
+        self.assertEqual(fr.ops.losses.name_of(compiled_loss(loaded)), "categorical_crossentropy")
+        images, _ = testing.data(4)
+        self.assertAllClose(loaded(images), model(images), atol=1e-6)
 
     def test_a_serving_signature(self):
         module = OnlyASignature(self.model)

@@ -17,7 +17,7 @@ from absl import app, flags
 
 import keras_flowreg as fr
 from benchmarks.peers import torch_flow, torch_network
-from flowreg_examples import datasets
+from keras_flowreg.commands import datasets
 
 _MODEL = flags.DEFINE_string("model", None, "a saved Keras model with logits, a chain of layers", required=True)
 _DATASET = flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set")

@@ -15,7 +15,8 @@ from absl import app, flags
 
 from benchmarks.xla import exporting
 from benchmarks.xla.augmentation import cropped_and_mirrored
-from flowreg_examples import datasets, presets
+from flowreg_examples import presets
+from keras_flowreg.commands import datasets
 from keras_flowreg.ops import random
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")

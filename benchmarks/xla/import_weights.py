@@ -14,7 +14,8 @@ import shutil
 import numpy as np
 from absl import app, flags
 
-from flowreg_examples import outputs, presets, study
+from flowreg_examples import presets, study
+from keras_flowreg.commands import outputs
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds", lower_bound=1)

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 import keras_flowreg as fr
-from flowreg_examples import datasets, outputs, recipes, training
 from keras_flowreg import compat, files
+from keras_flowreg.commands import datasets, outputs, recipes, training
 from keras_flowreg.evaluation.plain import plain
 
 VALIDATION_SIZE = 2000

@@ -4,6 +4,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from keras_flowreg.ops.requirements import are_collected, require
 from keras_flowreg.ops.validation import as_labels
 from keras_flowreg.types import Labels, PerExample, Predictions
 
@@ -77,30 +78,30 @@ def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> 
     if kind == "any" and not (labels.dtype.is_integer and _is_shape_of(labels, predictions, classes, "indices")):
         return labels
     if not _is_shape_of(labels, predictions, classes, kind):
-        expected = {"indices": "[batch] or [batch, 1]", "one_hot": f"[batch, {classes}]", "each": f"[batch, {classes}]"}
+        shapes = {"indices": "[batch] or [batch, 1]", "one_hot": f"[batch, {classes}]", "each": f"[batch, {classes}]"}
         raise ValueError(
-            f"Expected `labels` of the shape {expected.get(kind, f'[batch] or [batch, {classes}]')}, for this loss and "
+            f"Expected `labels` of the shape {shapes.get(kind, f'[batch] or [batch, {classes}]')}, for this loss and "
             f"predictions of the shape {predictions.shape}. Received shape {labels.shape}."
         )
     if kind == "each":
         return labels
     if are_one_hot(labels):
         total = tf.reduce_sum(tf.cast(labels, tf.float32), axis=1)
-        message = "Expected the probabilities of each one-hot label to add up to one. Received values:"
-        return _checked(labels, tf.abs(total - 1) <= _SMALL, message, total)
+        expected = "Expected the probabilities of each one-hot label to add up to one."
+        return _checked(labels, tf.abs(total - 1) <= _SMALL, expected, total)
     whole = tf.cast(labels, tf.int64)
     is_index = (whole >= 0) & (whole < classes)
     if labels.dtype.is_floating:
         is_index &= labels == tf.cast(whole, labels.dtype)
-    message = f"Expected labels from 0 to {classes - 1}, whole numbers, for {classes} predictions. Received values:"
-    return _checked(labels, is_index, message, labels)
+    expected = f"Expected labels from 0 to {classes - 1}, whole numbers, for {classes} predictions."
+    return _checked(labels, is_index, expected, labels)
 
 
 def expect_probabilities(labels: Labels) -> tf.Tensor:
     """Checks that the labels of two classes are from 0 to 1; returns them. See `expect_labels`."""
     labels = as_labels(labels)
     values = tf.cast(labels, tf.float32)
-    return _checked(labels, (values >= 0) & (values <= 1), "Expected labels from 0 to 1. Received values:", values)
+    return _checked(labels, (values >= 0) & (values <= 1), "Expected labels from 0 to 1.", values)
 
 
 def _is_shape_of(labels, predictions, classes, kind):
@@ -113,16 +114,14 @@ def _is_shape_of(labels, predictions, classes, kind):
     return kind not in ("one_hot", "each")
 
 
-def _checked(labels, is_right, message, values):
+def _checked(labels, is_right, expected, values):
     """The labels, after a check of every one."""
-    is_right, values = tf.reduce_all(is_right), tf.cast(values, tf.float32)
-    if not tf.executing_eagerly():
-        limits = tf.reduce_min(values), tf.reduce_max(values)
-        with tf.control_dependencies([tf.debugging.Assert(is_right, [message, *limits])]):
-            return tf.identity(labels)
-    if not is_right:
-        raise ValueError(f"{message} {tf.reduce_min(values):g} to {tf.reduce_max(values):g}.")
-    return labels
+    is_right = tf.reduce_all(is_right)
+    waits = require(is_right, expected, "Received values:", tf.cast(values, tf.float32))
+    if are_collected():  # Whatever takes them goes on, and TensorFlow's losses stop at a wrong label.
+        return tf.where(is_right, labels, tf.zeros_like(labels))
+    with tf.control_dependencies(waits):
+        return tf.identity(labels) if waits else labels
 
 
 def _expect_classes(predictions):

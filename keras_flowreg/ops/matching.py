@@ -10,8 +10,10 @@ from keras_flowreg.types import FlowField, KerasModel, Parameters
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
     """Checks that images have the shape that a model is known to take."""
-    inputs = getattr(getattr(model, "base_model", model), "inputs", None) or [None]
-    known = tf.TensorShape(getattr(inputs[0], "shape", None))
+    inputs = getattr(getattr(model, "base_model", model), "inputs", None)
+    if not inputs or inputs[0].shape is None:
+        return
+    known = tf.TensorShape([None, *inputs[0].shape[1:]])  # Keras 2 keeps the batch that a subclassed model met first.
     if not images.shape.is_compatible_with(known):
         raise ValueError(f"Expected `images` of the shape {known}, which the model takes. Received {images.shape}.")
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.ops.requirements import require
 from keras_flowreg.types import (
     FlowField,
     Images,
@@ -102,17 +103,15 @@ def expect_flow(flow: FlowField, images: Images) -> None:
 def expect_finite(images: tf.Tensor, name: str = "images") -> tf.Tensor:
     """Checks that no value is NaN or infinite; returns the images, or whatever it is.
 
-    In a graph the check is an operation, which XLA drops, because a compiled step cannot stop in the middle.
+    In a graph the check is an operation, which XLA drops; see `requirements`.
 
     Raises:
       ValueError: if a value is not finite (in a graph: InvalidArgumentError).
     """
-    message = f"Expected finite {name}. Received NaN or infinity in a batch of {name}"
-    if not tf.executing_eagerly():
-        return tf.debugging.check_numerics(images, f"{message}:")
-    if not tf.reduce_all(tf.math.is_finite(images)):
-        raise ValueError(f"{message}.")
-    return images
+    is_finite = tf.reduce_all(tf.math.is_finite(images))
+    waits = require(is_finite, f"Expected finite {name}.", f"Received NaN or infinity in a batch of {name}")
+    with tf.control_dependencies(waits):
+        return tf.identity(images) if waits else images
 
 
 def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
@@ -125,17 +124,11 @@ def expect_in_range(images: tf.Tensor, value_range: ValueRange) -> tf.Tensor:
     """
     low, high = value_range
     slack = _ROUNDING * (high - low)
-    message = f"Expected finite images with values from {low} to {high} (`value_range`). Received from, to:"
-    least, greatest = tf.reduce_min(images), tf.reduce_max(images)
     # NaN compares with nothing. A replica may get no examples of a last batch.
     is_in_range = tf.reduce_all((images >= low - slack) & (images <= high + slack))
-    clipped = tf.clip_by_value(images, low, high)
-    if tf.executing_eagerly():
-        if not is_in_range:
-            raise ValueError(f"{message} {least:g}, {greatest:g}.")
-        return clipped
-    with tf.control_dependencies([tf.debugging.Assert(is_in_range, [message, least, greatest])]):
-        return tf.identity(clipped)
+    expected = f"Expected finite images with values from {low} to {high} (`value_range`)."
+    with tf.control_dependencies(require(is_in_range, expected, "Received values from", images)):
+        return tf.clip_by_value(images, low, high)
 
 
 def expect_same_batch(examples: tf.Tensor, labels: Labels, name: str = "label", of: str = "image") -> None:
@@ -270,7 +263,18 @@ def expect_classifier(name: str, model: KerasModel) -> KerasModel:
                 f"Expected `{name}` to map one batch of images to one batch of predictions. "
                 f"Received a model with {len(tensors)} {side}."
             )
+    first: Any = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
+    if getattr(first, "data_format", None) == "channels_first":
+        raise ValueError(
+            f"Expected `{name}` to take images whose channels come last, since a flow moves height and width. Received a "
+            f"model whose layer {first.name!r} takes channels first: put keras.layers.Permute((3, 1, 2)) before it."
+        )
     return model
+
+
+def _decides_the_format(layer):
+    """Whether a layer tells height, width and channels apart, or moves them."""
+    return hasattr(layer, "data_format") or type(layer).__name__ in ("Permute", "Reshape", "Lambda")
 
 
 def _short(value):

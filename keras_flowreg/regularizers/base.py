@@ -11,11 +11,13 @@ So a penalty on it loses hold of the examples of which the model is sure. A pena
 docs/reproduction.md has what that changes.
 """
 
+import contextlib
 from typing import Optional
 
 import keras
 import tensorflow as tf
 
+from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
@@ -33,6 +35,7 @@ from keras_flowreg.ops.validation import (
 from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
 from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
+from keras_flowreg.states import passes_over_one_batch, statistics
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
 GRADIENT_PLACES = ("start", "identity")
@@ -53,6 +56,9 @@ class GradientRegularizer(Regularizer):
         predictions, penalty = regularizer(model, images, labels, loss)
         total = tf.reduce_mean(loss(labels, predictions)) + regularizer.weight * penalty
     ```
+
+    Random augmentation layers at the model's front (RandomCrop, RandomContrast ...) run first, as in Keras. The penalty is
+    taken on the images that they give, so that they need no derivative.
 
     Args:
       perturbation: the `Perturbation` T(x; θ).
@@ -169,12 +175,16 @@ class GradientRegularizer(Regularizer):
             return self._of_all(model, images, labels, loss, sample_weight, training, seed, start_scale)
         count = tf.maximum(whole_examples(self.fraction, images), 1)
         weights = None if sample_weight is None else sample_weight[:count]
+        before = statistics(model)
         predictions, penalty = self._of_all(
             model, images[:count], labels[:count], loss, weights, training, seed, start_scale
         )
+        of_part = statistics(model)
+        before.restore()
         # The rest is never empty, which BatchNormalization could not average.
         first = tf.minimum(count, tf.shape(images)[0] - 1)
         others = model(images[first:], training=training)
+        of_part.mix_in(count / tf.shape(images)[0])
         return tf.concat([predictions[:first], others], axis=0), penalty
 
     def _penalized_loss(self, loss, model):
@@ -183,24 +193,32 @@ class GradientRegularizer(Regularizer):
 
     def _of_all(self, model, images, labels, loss, sample_weight, training, seed, start_scale):
         """The predictions and the penalty of a whole batch."""
+        if training:
+            model, images = after_augmentation(model, images)
         images, parameters = self._start(images, training, seed, start_scale)
         perturbed, pullbacks = linearize(self._sides(parameters), images, parameters)
         mode = training and self.model_mode == "training"
-        predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, mode)
+        with self._passes(model) as passes:
+            predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, mode)
+
+            def losses_after(step):
+                moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
+                with passes.another():
+                    return per_example_loss(loss, labels, model(moved, training=mode))
+
+            penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
         if mode != training:
             predictions = model(perturbed, training=training)
+        return predictions, mean_penalty(tf.add_n(penalties) / len(pullbacks), sample_weight)
 
-        def losses_after(step):
-            moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
-            return per_example_loss(loss, labels, model(moved, training=mode))
+    def _passes(self, model):
+        """The scope of the passes over one batch, if there are several."""
+        return contextlib.nullcontext() if self.method == "exact" else passes_over_one_batch(model)
 
-        def penalties_of(gradients):
-            if self.method == "exact":
-                return penalty_of(gradients, self.gradient_norm)
-            return penalty_by_finite_difference(gradients, self.gradient_norm, losses, losses_after, self.step)
-
-        penalties = tf.add_n([penalties_of(pullback(upstream)) for pullback in pullbacks]) / len(pullbacks)
-        return predictions, mean_penalty(penalties, sample_weight)
+    def _penalties(self, gradients, losses, losses_after):
+        if self.method == "exact":
+            return penalty_of(gradients, self.gradient_norm)
+        return penalty_by_finite_difference(gradients, self.gradient_norm, losses, losses_after, self.step)
 
     def _start(self, images, training, seed, scale):
         """The images and the θ that the gradient is taken at; `None` for the identity."""

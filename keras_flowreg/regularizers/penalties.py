@@ -44,5 +44,5 @@ def penalty_by_finite_difference(
     length = balls.LInfBall(1.0).norm(direction)
     per_example = tf.reshape(length, tf.concat([tf.shape(length), tf.ones([tf.rank(direction) - 1], tf.int32)], 0))
     step = step_size * tf.math.divide_no_nan(direction, per_example)
-    slopes = length * (losses_after(step) - losses) / step_size
+    slopes = length * tf.cast(losses_after(step) - losses, length.dtype) / step_size
     return penalties + slopes - tf.stop_gradient(slopes)

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 import keras_flowreg as fr
-from flowreg_examples import outputs
+from keras_flowreg.commands import outputs
 from keras_flowreg.evaluation import Run
 
 # The attack that weights are chosen by.

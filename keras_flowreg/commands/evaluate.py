@@ -1,0 +1,57 @@
+r"""Reports how far deformations fool a saved classifier: as a table, as JSON and as a figure.
+
+    keras-flowreg evaluate --model=digits.keras --dataset=digits --epsilons=0.1,0.2,0.4 --output=report
+    keras-flowreg evaluate --model=digits.keras --attacks=FlowPGD --attacks=RotationTranslation
+
+--model is a .keras, .h5 or .hdf5 file, a SavedModel or a TF-Hub handle, with logits. --output=report writes report.json, report.md
+and report.png, and keeps partial results in report.jsonl: start a killed evaluation again, and it goes on.
+--certify adds what is proven: the true accuracy lies between it and the worst case.
+--split=validation takes the training images that the command train held out: choose weights by those, not by the test
+images.
+"""
+
+from absl import flags
+
+import keras_flowreg as fr
+from keras_flowreg.commands import datasets, models, outputs
+from keras_flowreg.commands.command_line import Result
+from keras_flowreg.commands.flags import build_attacks, define_attack_flags, define_dataset_flags, epsilons
+
+
+def define_flags() -> None:
+    """Those of a model, a data set and attacks; which images, and where the report goes."""
+    define_dataset_flags()
+    define_attack_flags(["AutoDeform"])
+    models.define_flags("a saved classifier with logits")
+    flags.DEFINE_enum("split", "test", ["test", "validation"], "which images")
+    flags.DEFINE_integer("validation_size", 1000, "as the command train was told", lower_bound=1)
+    flags.DEFINE_bool("check", True, "whether to check if the report can be trusted")
+    flags.DEFINE_bool("certify", False, "whether to prove, too, which images no flow of each radius can fool")
+    flags.DEFINE_string("output", None, "where to write the report, without an ending")
+
+
+def main() -> Result:
+    """Evaluates the model of the flags."""
+    args = flags.FLAGS
+    if args.output:
+        outputs.expect_report_path(args.output, "output")
+    model = models.load()
+    validation_size = args.validation_size if args.split == "validation" else 0
+    dataset = datasets.load(
+        args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, validation_size=validation_size
+    )
+    report = fr.evaluate_robustness(
+        model,
+        getattr(dataset, args.split),
+        build_attacks(),
+        epsilons(),
+        examples=args.examples,
+        seed=args.seed,
+        check=args.check,
+        certify=args.certify,
+        resume_from=f"{args.output}.jsonl" if args.output else None,
+    )
+    if args.output:
+        outputs.write_report(report, args.output)
+    heading = f"{args.model} on {args.dataset}, {args.split} split, seed {args.seed}"
+    return Result(f"\n{heading}\n\n{report.to_markdown()}", report.to_dict())

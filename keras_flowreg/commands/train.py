@@ -1,0 +1,68 @@
+r"""Trains a classifier by one of several methods against deformations, and saves it.
+
+    keras-flowreg train --dataset=digits --method=flow_gradient --output=digits.keras
+    keras-flowreg train --dataset=cifar10 --architecture=vgg11 --width=1 --batch_size=128 \
+        --method=flow_gradient+deformation_training --output=cifar10.keras
+
+Each method has a recipe for each data set (see keras_flowreg/commands/recipes.py); the other flags change what is in it.
+"""
+
+import dataclasses
+import os
+
+import keras
+from absl import flags
+
+import keras_flowreg as fr
+from keras_flowreg.commands import outputs, training, training_flags
+from keras_flowreg.commands.command_line import Result
+from keras_flowreg.commands.datasets import Dataset
+from keras_flowreg.commands.flags import model_options
+from keras_flowreg.commands.progress import TrainingProgress
+from keras_flowreg.commands.recipes import Recipe
+
+
+def define_flags() -> None:
+    """Those of a training, and --logs."""
+    training_flags.define_training_flags()
+    flags.DEFINE_string("logs", None, "where to write TensorBoard's logs and the backup to resume from")
+
+
+def main() -> Result:
+    """Trains the model of the flags."""
+    args = flags.FLAGS
+    # Before the data set is loaded: the order of the examples depends on it too.
+    keras.utils.set_random_seed(args.seed)
+    outputs.expect_model_path(args.output, "output")
+    recipe = training_flags.recipe()
+    if args.logs is None:
+        return _train(recipe)
+    with outputs.claimed_folder(args.logs, training_flags.settings(), "logs"):
+        return _train(recipe)
+
+
+def _train(recipe: Recipe) -> Result:
+    """Trains by a recipe, and saves the model."""
+    output = flags.FLAGS.output
+    dataset = training_flags.load_dataset()
+    print(f"Recipe: {recipe}")
+    model = training.build_model(dataset, recipe, **model_options())
+    history = training.fit(model, dataset, recipe.schedule, _callbacks(dataset), verbose=0).history
+    outputs.save_model(model, output)
+    last = {name: values[-1] for name, values in history.items()}
+    return Result(f"Saved {output}", {"output": output, "recipe": dataclasses.asdict(recipe), "last_epoch": last})
+
+
+def _callbacks(dataset: Dataset) -> list[keras.callbacks.Callback]:
+    """The progress bar; monitors and backups, where there is a place for them."""
+    logs = flags.FLAGS.logs
+    if logs is None:
+        return [TrainingProgress()]
+    monitors = [fr.callbacks.FlowGradientMonitor(dataset.validation, batches=4)] if dataset.validation else []
+    return [
+        keras.callbacks.BackupAndRestore(os.path.join(logs, "backup")),
+        *monitors,
+        keras.callbacks.TensorBoard(logs),
+        keras.callbacks.CSVLogger(os.path.join(logs, "history.csv"), append=True),
+        TrainingProgress(),
+    ]

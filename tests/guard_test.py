@@ -1,0 +1,158 @@
+"""Tests of what fit does with a batch that cannot be trained on."""
+
+from tests import virtual_devices  # noqa: F401 (first: it divides the CPU before TensorFlow starts)
+
+import keras  # isort: skip
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import keras_flowreg as fr
+from tests import testing
+
+BATCH = 8
+
+
+def build(attack=None, base=None, random_start=0.2, **options):
+    regularizer = fr.FlowGradientRegularizer(1.0, random_start=random_start)
+    model = fr.FlowRegularizedModel(base or testing.network(keras.layers.BatchNormalization()), regularizer, attack)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), testing.cross_entropy(), **options)
+    return model
+
+
+def data(change=None):
+    """Three batches. The last is spoiled by a change of its images, labels and weights."""
+    images, labels = testing.data(3 * BATCH)
+    weights = np.ones([3 * BATCH], "float32")
+    if change is not None:
+        change(*(array[2 * BATCH :] for array in (images, labels, weights)))
+    return images, labels, weights
+
+
+def fit(model, images, labels, weights):
+    model.fit(images, labels, sample_weight=weights, batch_size=BATCH, shuffle=False, verbose=0)
+
+
+def nan_image(images, labels, weights):
+    images[3, 1, 2, 0] = np.nan
+
+
+def infinite_image(images, labels, weights):
+    images[0, 0, 0, 0] = -np.inf
+
+
+def image_out_of_range(images, labels, weights):
+    images *= 255
+
+
+def label_out_of_range(images, labels, weights):
+    labels[7] = testing.CLASSES
+
+
+def negative_label(images, labels, weights):
+    labels[0] = -1
+
+
+def nan_weight(images, labels, weights):
+    weights[5] = np.nan
+
+
+def huge_image(images, labels, weights):
+    images[:] = 1e25  # Its loss is too large for a number.
+
+
+FAULTS = (
+    (nan_image, "Expected finite images. Received NaN or infinity in a batch of images, after [0-9]* good ones"),
+    (infinite_image, "Expected finite images"),
+    (label_out_of_range, "Expected labels from 0 to 3, whole numbers.* Received other values in a batch"),
+    (negative_label, "Expected labels from 0 to 3"),
+    (nan_weight, "Expected finite sample weights"),
+    (huge_image, "Expected finite (loss|gradients)"),
+)
+
+
+class GuardTest(tf.test.TestCase, parameterized.TestCase):
+    def assertStopsWithTheLastGoodWeights(self, model, good, change, message):
+        images, labels, weights = data()
+        fit(good, images[: 2 * BATCH], labels[: 2 * BATCH], weights[: 2 * BATCH])
+        with self.assertRaisesRegex(ValueError, message):
+            fit(model, *data(change))
+        for ours, theirs in zip(model.base_model.get_weights(), good.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=1e-5)
+
+    @parameterized.product(jit_compile=[False, True])
+    def test_one_batch_is_wrong(self, jit_compile):
+        good, model = (build(jit_compile=jit_compile) for _ in range(2))
+        for change, message in FAULTS:  # Training can go on after each.
+            self.assertStopsWithTheLastGoodWeights(model, good, change, message)
+
+    @parameterized.product(jit_compile=[False, True])
+    def test_images_out_of_the_range_of_an_attack(self, jit_compile):
+        attack = fr.attacks.FlowFGSM(epsilon=0.3)
+        good, model = (build(attack, jit_compile=jit_compile) for _ in range(2))
+        message = r"Expected finite images with values from 0.0 to 1.0"
+        self.assertStopsWithTheLastGoodWeights(model, good, image_out_of_range, message)
+
+    @parameterized.parameters({"run_eagerly": True}, {"steps_per_execution": 3})
+    def test_other_ways_to_run(self, **options):
+        good, model = build(run_eagerly=options.get("run_eagerly", False)), build(**options)
+        self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
+
+    def test_two_replicas(self):
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            good, model = build(random_start=0.0), build(random_start=0.0)
+        self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
+
+    def test_mixed_precision(self):
+        keras.mixed_precision.set_global_policy("mixed_float16")
+        try:
+            good, model = (build() for _ in range(2))
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        self.assertIn("LossScale", type(model.optimizer).__name__)
+        self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
+
+    def test_a_subclassed_model(self):
+        good, model = (build(base=testing.Subclassed()) for _ in range(2))
+        for each in (good, model):
+            each.base_model.build((None, *testing.SHAPE))
+            each.base_model.set_weights([np.ones_like(value) / 9 for value in each.base_model.get_weights()])
+        self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
+
+    def test_a_training_that_diverges(self):
+        model = build()
+        model.compile(keras.optimizers.SGD(1e30), testing.cross_entropy())
+        with self.assertRaisesRegex(ValueError, "Expected finite"):
+            testing.fit(model, epochs=3)
+
+    @parameterized.product(jit_compile=[False, True])
+    def test_evaluation(self, jit_compile):
+        model = build(jit_compile=jit_compile)
+        for change, message in FAULTS[:5]:
+            images, labels, weights = data(change)
+            with self.assertRaisesRegex(ValueError, message.split(",")[0]):
+                model.evaluate(images, labels, sample_weight=weights, batch_size=BATCH, verbose=0)
+
+    def test_a_resumed_training_ends_as_one_without_the_batch(self):
+        images, labels, weights = data()
+        folder = self.get_temp_dir()
+
+        def resume(model, data):
+            backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+            model.fit(*data[:2], batch_size=BATCH, shuffle=False, verbose=0, epochs=2, callbacks=[backup])
+
+        undisturbed = build()
+        testing.fit(undisturbed, batch_size=BATCH, size=3 * BATCH, epochs=2)
+        first = build()
+        backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+        first.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[backup])
+        with self.assertRaisesRegex(ValueError, "Expected finite images"):
+            resume(build(), data(nan_image))
+        resumed = build()
+        resume(resumed, (images, labels))
+        for ours, theirs in zip(resumed.base_model.get_weights(), undisturbed.base_model.get_weights()):
+            self.assertAllClose(ours, theirs, atol=1e-6)
+
+
+if __name__ == "__main__":
+    tf.test.main()
