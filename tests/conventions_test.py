@@ -26,7 +26,7 @@ FLOORS = (
     ("pictures",),
     ("models",),
     ("guard",),
-    ("layers",),
+    ("binary", "layers"),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
     ("certification",),
