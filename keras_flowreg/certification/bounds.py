@@ -69,12 +69,13 @@ class Bounds:
           is_over: asked again and again; once it says so, what is left stays as it is.
         """
         self._relaxations = {}
-        linear_outputs = {place.output for place in self._network.places if place.step.is_linear}
-        for place in self._network.places:
+        # Steps that are not linear bound their own output already.
+        left = {place.output for place in self._network.places if place.step.is_linear}
+        for place in self._network.places[: self._network.logits]:
             if not place.step.is_linear:
-                # Any other step bounds its own output already.
-                for number in linear_outputs.intersection(place.inputs):
+                for number in left.intersection(place.inputs):
                     self._tighten(number, place.step.is_loose(self._values[number]), is_over)
+                left -= {*place.inputs}
             inputs = [self._values[number] for number in place.inputs]
             self._values[place.output] = self._values[place.output].intersect(place.step.interval(*inputs))
 
@@ -90,10 +91,11 @@ class Bounds:
                 break
             chunk = slice(start, start + step)
             least, greatest = self._ends(number, indices[chunk], examples[chunk], low.shape[1])
-            low[examples[chunk], indices[chunk]] = least
-            high[examples[chunk], indices[chunk]] = greatest
+            # An overflow, NaN, says nothing.
+            low[examples[chunk], indices[chunk]] = np.fmax(low[examples[chunk], indices[chunk]], least)
+            high[examples[chunk], indices[chunk]] = np.fmin(high[examples[chunk], indices[chunk]], greatest)
         tightened = (tf.reshape(tf.constant(end), interval.low.shape) for end in (low, high))
-        self._values[number] = interval.intersect(Interval(*tightened))
+        self._values[number] = interval.intersect(Interval(*tightened))  # Which may not meet, by rounding.
 
     def _ends(self, number, indices, examples, size):
         """The least and the greatest of single numbers of a value."""
