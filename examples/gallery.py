@@ -3,7 +3,7 @@ r"""Draws what every attack does to one image of a data set: one attack a row.
     keras-flowreg train --dataset=digits --method=plain --output=digits.keras
     python examples/gallery.py --model=digits.keras --dataset=digits --picture=docs/figures/gallery-digits.png
 
-Each attack takes the first image of the test split that the model gets right and --attack fools it on.
+They take the first image of the test split that the model gets right, and that FlowFrankWolfe fools it on.
 """
 
 import numpy as np
@@ -13,9 +13,11 @@ from absl import flags
 import keras_flowreg as fr
 from keras_flowreg.commands import command_line, datasets, models, outputs
 from keras_flowreg.commands.command_line import Result
-from keras_flowreg.commands.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
+from keras_flowreg.commands.flags import build_attack, define_dataset_flags, define_search_flags
 
 _CANDIDATES = 64  # images among which one that is fooled is looked for
+# The others look like these.
+_ATTACKS = ("FlowFGSM", "FlowPGD", "FlowFrankWolfe", "FlowSPSA", "FlowSquare", "StAdv", "ADef", "RotationTranslation")
 
 
 def define_flags():
@@ -23,16 +25,15 @@ def define_flags():
     define_dataset_flags()
     define_search_flags()
     models.define_flags("a saved classifier with logits")
+    flags.DEFINE_multi_enum("attacks", _ATTACKS, _ATTACKS, "which attacks; may be given several times")
     flags.DEFINE_float("epsilon", 0.4, "radius of the flows, in pixels", lower_bound=0)
     flags.DEFINE_string("picture", "gallery.png", "where to write the picture")
 
 
-def moving_attacks():
-    """The attacks that move pixels, by name; `RandomFlow` and `AutoDeform` look like others."""
-    names = [name for name in attack_names() if name not in ("AutoDeform", "IntensityPGD", "RandomFlow")]
-    attacks = {name: build_attack(name, flags.FLAGS.epsilon) for name in names}
-    # At its default, 30 degrees, its displacements would hide the others' in the scale of the colours.
-    return {**attacks, "RotationTranslation": fr.attacks.RotationTranslation(max_angle=10.0, max_shift=1.0)}
+def build(name):
+    """An attack; a rotation by little, whose displacements do not hide the others' in the scale of the colours."""
+    attack = build_attack(name, flags.FLAGS.epsilon)
+    return attack.replace(max_angle=10.0, max_shift=1.0) if name == "RotationTranslation" else attack
 
 
 def pick(model, dataset, attack):
@@ -50,9 +51,8 @@ def main():
     outputs.expect_picture_path(args.picture, "picture")
     model = models.load()
     dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir)
-    attacks = moving_attacks()
-    images, labels = pick(model, dataset, attacks["FlowFrankWolfe"])
-    results = {name: attack.run(images, labels, model=model) for name, attack in attacks.items()}
+    images, labels = pick(model, dataset, build("FlowFrankWolfe"))
+    results = {name: build(name).run(images, labels, model=model) for name in args.attacks}
     captions = [
         (name, f"{dataset.class_names[label]} ({confidence:.0%})")
         for name, result in results.items()

@@ -62,17 +62,14 @@ def loaded_from_elsewhere(pages):
 def undocumented_names(pages):
     """The public names that have no anchor in any page, in words."""
     package = griffe.load("keras_flowreg", search_paths=["."])
+    kinds = ("module", "class", "function")  # A constant has no page; what uses it says what it may be.
     anchors = {anchor for page in pages.values() for anchor in page.anchors if anchor.startswith("keras_flowreg")}
     documented = {canonical(package, anchor) for anchor in anchors}
-    for name in package.exports:
-        public = f"keras_flowreg.{name}"
-        # A function and its module may share a name.
-        if canonical(package, public) not in documented:
-            yield f"{public} is on no page"
-        member = package[name]
-        for inner in member.exports or () if member.is_module else ():
-            if canonical(package, f"{public}.{inner}") not in documented:
-                yield f"{public}.{inner} is on no page"
+    modules = [package, *(package[name] for name in package.exports if package[name].is_module)]
+    for module in modules:
+        for name in module.exports or ():
+            if module[name].kind.value in kinds and module[name].canonical_path not in documented:
+                yield f"{module.path}.{name} is on no page"
 
 
 def canonical(package, path):

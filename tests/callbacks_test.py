@@ -249,10 +249,44 @@ class FlowGradientMonitorTest(tf.test.TestCase):
             testing.fit(testing.regularized(), callbacks=[fr.callbacks.FlowGradientMonitor(empty)])
 
 
+class AttackPicturesTest(tf.test.TestCase):
+    def test_one_picture_each_second_epoch(self):
+        model = testing.network()
+        model.compile("sgd", testing.cross_entropy())
+        attack, logs = fr.attacks.FlowFGSM(epsilon=0.5), self.get_temp_dir()
+        pictures = fr.callbacks.AttackPictures(attack, testing.data(), logs, examples=2, every=2)
+        weights = model.get_weights()
+        for epoch in range(3):
+            pictures.set_model(model)
+            pictures.on_epoch_end(epoch)
+        drawn = [event for event in _events(os.path.join(logs, "attack", "events*")) if event.summary.value]
+        self.assertEqual([event.step for event in drawn], [0, 2])
+        width, height, png = tf.make_ndarray(drawn[0].summary.value[0].tensor)
+        self.assertEqual((int(width), int(height)), (13 * 60, round(2 * 2.7 * 60)))
+        image = tf.io.decode_png(png).numpy()
+        self.assertGreater(len(np.unique(image.reshape(-1, 3), axis=0)), 100)
+        self.assertAllEqual(drawn[1].summary.value[0].tensor.string_val[2], png)  # The model is the same.
+        for ours, before in zip(model.get_weights(), weights):
+            self.assertAllEqual(ours, before)
+
+    def test_bad_input(self):
+        attack = fr.attacks.FlowFGSM(epsilon=0.5)
+        with self.assertRaisesRegex(TypeError, "`attack`"):
+            fr.callbacks.AttackPictures("FlowPGD", testing.data(), "logs")
+        with self.assertRaisesRegex(ValueError, "`every`"):
+            fr.callbacks.AttackPictures(attack, testing.data(), "logs", every=0)
+        with self.assertRaisesRegex(ValueError, "`validation_data`"):
+            fr.callbacks.AttackPictures(attack, np.zeros([2, 4, 4, 1]), "logs")
+
+
+def _events(pattern):
+    for path in tf.io.gfile.glob(pattern):
+        yield from tf.compat.v1.train.summary_iterator(path)
+
+
 def _tensorboard_tags(folder):
-    for path in tf.io.gfile.glob(os.path.join(folder, "*", "events*")):
-        for event in tf.compat.v1.train.summary_iterator(path):
-            yield from (value.tag for value in event.summary.value)
+    for event in _events(os.path.join(folder, "*", "events*")):
+        yield from (value.tag for value in event.summary.value)
 
 
 if __name__ == "__main__":

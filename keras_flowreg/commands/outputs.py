@@ -1,7 +1,6 @@
 """What the commands write: checked before the work, and never in the place of a file that is not ours."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import struct
@@ -45,8 +44,7 @@ def expect_report_path(prefix: str, flag: str) -> None:
     """Checks, before the attacks, that a report can be written there."""
     if not os.path.basename(prefix) or os.path.isdir(prefix):
         raise ValueError(f"Expected `--{flag}` to be a path without an ending. Received {prefix}, which is a folder.")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("Expected Matplotlib to be installed, for a report's picture. Received none.")
+    fr.pictures.expect_matplotlib()
     paths = [f"{prefix}.{ending}" for ending in _REPORT_ENDINGS]
     for path in paths:
         files.expect_writable(f"--{flag}", path)

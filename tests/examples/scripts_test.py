@@ -1,5 +1,6 @@
 """Tests that run the example scripts as a user does, with little work."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -38,12 +39,24 @@ class ScriptsTest(tf.test.TestCase):
         self.assert_succeeds(run(*study, "--report"))
         self.assertIn("report.md", os.listdir(folder))
 
-    def test_demo_writes_its_picture(self):
-        picture = os.path.join(self.get_temp_dir(), "demo.png")
+    def test_demo_gallery_and_figures(self):
+        folder = self.get_temp_dir()
+        picture = os.path.join(folder, "demo.png")
         little = ["--epochs=1", "--width=0.2", "--examples=100", "--steps=2", "--epsilons=0.4"]
-        table = self.assert_succeeds(run("demo.py", *little, f"--picture={picture}"))
+        table = self.assert_succeeds(run("demo.py", *little, f"--picture={picture}", f"--models={folder}"))
         self.assertRegex(table, r"\| plain \| 0\.\d+ \| 0\.\d+ \|")
         self.assertGreater(os.path.getsize(picture), 10_000)
+
+        model, gallery = os.path.join(folder, "plain.keras"), os.path.join(folder, "gallery.png")
+        draw = ["gallery.py", f"--model={model}", f"--picture={gallery}", "--epsilon=1", "--steps=2", "--json"]
+        drawn = json.loads(
+            self.assert_succeeds(run(*draw, "--attacks=FlowFrankWolfe", "--attacks=RotationTranslation"))
+        )
+        self.assertTrue(drawn["success"]["FlowFrankWolfe"])
+        self.assertGreater(os.path.getsize(gallery), 10_000)
+        draw = ["figures.py", f"--models={folder}", f"--output={folder}", "--examples=8", "--json"]
+        for figure in json.loads(self.assert_succeeds(run(*draw)))["figures"]:
+            self.assertGreater(os.path.getsize(figure), 10_000)
 
     def test_bad_flags(self):
         for arguments, code, message in (
