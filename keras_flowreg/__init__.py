@@ -18,6 +18,7 @@ from keras_flowreg import (
     pictures,
     untrusted,
 )
+from keras_flowreg.binary import two_class_classifier
 from keras_flowreg.certification import Certificate, certify
 from keras_flowreg.evaluation import RobustnessReport, evaluate_robustness
 from keras_flowreg.export import export
@@ -70,6 +71,7 @@ __all__ = [
     "perturbations",
     "pictures",
     "pixels_from_normalized",
+    "two_class_classifier",
     "untrusted",
     "weight_from_paper",
 ]

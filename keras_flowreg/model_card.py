@@ -90,8 +90,10 @@ def _training(model):
 
 
 def _regularizer(regularizer):
-    config = {key: value for key, value in regularizer.get_config().items() if key != "perturbation"}
-    return {"class": type(regularizer).__name__, "perturbation": type(regularizer.perturbation).__name__, **config}
+    config = regularizer.get_config()
+    if hasattr(regularizer, "perturbation"):
+        config["perturbation"] = type(regularizer.perturbation).__name__
+    return {"class": type(regularizer).__name__, **config}
 
 
 def _robustness(report):
@@ -105,6 +107,7 @@ def _robustness(report):
         "clean_accuracy": content["clean_accuracy"],
         "robust_accuracy": [{key: run[key] for key in ("attack", "epsilon", "accuracy")} for run in content["runs"]],
         "worst_case": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content["worst_case"]],
+        "certified": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content.get("certified", ())],
         "attacks": content["settings"]["attacks"],
         "versions": content["versions"],
     }
@@ -132,6 +135,7 @@ def _robustness_section(robustness):
         _row("clean", None, robustness["clean_accuracy"]),
         *(_row(run["attack"], run["epsilon"], run["accuracy"]) for run in robustness["robust_accuracy"]),
         *(_row("**worst case**", case["epsilon"], case["accuracy"]) for case in robustness["worst_case"]),
+        *(_row("**certified**", case["epsilon"], case["accuracy"]) for case in robustness["certified"]),
         "",
         *(f"- **{finding['check']}**: {finding['message']}" for finding in robustness["findings"]),
     ]

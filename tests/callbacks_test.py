@@ -141,6 +141,25 @@ class AttackWarmupTest(tf.test.TestCase):
             testing.fit(testing.regularized(), callbacks=[fr.callbacks.AttackWarmup(1)])
 
 
+class EpsilonWarmupTest(tf.test.TestCase):
+    def test_the_radius_rises(self):
+        images, labels = testing.data(16)
+        base = testing.network()
+        model = fr.FlowRegularizedModel(base, fr.IntervalBoundRegularizer(epsilon=0.2))
+        model.compile(keras.optimizers.SGD(0.0), testing.cross_entropy())
+        history = testing.fit(model, size=16, epochs=3, callbacks=[fr.callbacks.EpsilonWarmup(2)])
+        expected = [
+            model.regularizer(base, images, labels, testing.cross_entropy(), start_scale=scale)[1]
+            for scale in (0.0, 0.5, 1.0)
+        ]
+        self.assertAllClose(history["interval_penalty"], expected, rtol=1e-4, atol=1e-5)
+        self.assertLess(expected[1], expected[2])
+
+    def test_bad_input(self):
+        with self.assertRaisesRegex(ValueError, "Expected a FlowRegularizedModel with `epsilon_scale`, for EpsilonW"):
+            testing.fit(testing.regularized(), callbacks=[fr.callbacks.EpsilonWarmup(1)])
+
+
 class RobustAccuracyMonitorTest(tf.test.TestCase):
     def test_other_callbacks_see_the_accuracy_under_the_attack(self):
         images, labels = testing.data(20)

@@ -26,7 +26,7 @@ FLOORS = (
     ("pictures",),
     ("models",),
     ("guard",),
-    ("layers",),
+    ("binary", "layers"),
     ("attacks",),
     ("regularizers", "first_order", "checks"),
     ("certification",),
@@ -121,6 +121,7 @@ def configurables():
     return [
         fr.FlowGradientRegularizer(1.0),
         fr.InputGradientRegularizer(1.0),
+        fr.IntervalBoundRegularizer(1.0),
         fr.GradientRegularizer(fr.perturbations.Affine(), 1.0),
         fr.perturbations.Flow(),
         fr.perturbations.Additive(),

@@ -357,7 +357,7 @@ class BadInputTest(tf.test.TestCase):
             fr.FlowRegularizedModel(several)
 
     def test_parts(self):
-        with self.assertRaisesRegex(TypeError, "Expected `regularizer`.*GradientRegularizer. Received 4.4"):
+        with self.assertRaisesRegex(TypeError, "Expected `regularizer` to be a Regularizer. Received 4.4"):
             fr.FlowRegularizedModel(testing.network(), 4.4)
         with self.assertRaisesRegex(TypeError, "Expected `attack`.*Attack. Received 'pgd'"):
             fr.FlowRegularizedModel(testing.network(), attack="pgd")

@@ -81,7 +81,7 @@ def _bias(layer):
 class _Scale(Linear):
     """Each value times a number, plus a number."""
 
-    def __init__(self, scale, offset):
+    def __init__(self, scale: tf.Tensor, offset: tf.Tensor):
         super().__init__(
             lambda inputs: inputs * scale,
             absolute=lambda inputs: inputs * tf.abs(scale),
@@ -95,7 +95,7 @@ class _Normalization(_Scale):
 
     has_statistics = True
 
-    def __init__(self, layer, mean, variance):
+    def __init__(self, layer: layers.Layer, mean: tf.Tensor, variance: tf.Tensor):
         self._layer = layer
         (self._axis,) = tf.nest.flatten(layer.axis)
         scale = tf.math.rsqrt(variance + layer.epsilon)

@@ -21,6 +21,7 @@ _RESNET_STAGES = {
 }
 _SMALLEST_SIDES = {
     "small_cnn": 4,
+    "strided_cnn": 10,
     "lenet5": 12,
     **dict.fromkeys(_VGG_STAGES, 17),
     "resnet8": 3,
@@ -65,6 +66,8 @@ def build(
         features = _vgg(inputs, _VGG_STAGES[name], scale, activate)
     elif name in _RESNET_STAGES:
         features = _resnet(inputs, _RESNET_STAGES[name], scale, activate)
+    elif name == "strided_cnn":
+        features = _strided_cnn(inputs, scale, activate)
     elif name == "lenet5":
         features = _lenet5(inputs, scale, activate)
     else:
@@ -102,6 +105,17 @@ def _small_cnn(x, scale, activate):
         x = activate(_convolution(x, scale(channels), 5))
         x = keras.layers.MaxPooling2D()(x)
     return activate(_dense(layers.Flatten()(x), scale(256)))
+
+
+def _strided_cnn(x, scale, activate):
+    """A network of few layers without pooling, whose bounds are tight, for certified training.
+
+    It is the small network of Gowal et al., On the Effectiveness of Interval Bound Propagation, 2018. Deviation: a stride of 2
+    in the second convolution, too.
+    """
+    for channels in (16, 32):
+        x = activate(_convolution(x, scale(channels), 4, strides=2, padding="valid"))
+    return activate(_dense(layers.Flatten()(x), scale(100)))
 
 
 def _lenet5(x, scale, activate):

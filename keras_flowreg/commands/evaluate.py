@@ -5,6 +5,7 @@ r"""Reports how far deformations fool a saved classifier: as a table, as JSON an
 
 --model is a .keras, .h5 or .hdf5 file, a SavedModel or a TF-Hub handle, with logits. --output=report writes report.json, report.md
 and report.png, and keeps partial results in report.jsonl: start a killed evaluation again, and it goes on.
+--certify adds what is proven: the true accuracy lies between it and the worst case.
 --split=validation takes the training images that the command train held out: choose weights by those, not by the test
 images.
 """
@@ -25,6 +26,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("split", "test", ["test", "validation"], "which images")
     flags.DEFINE_integer("validation_size", 1000, "as the command train was told", lower_bound=1)
     flags.DEFINE_bool("check", True, "whether to check if the report can be trusted")
+    flags.DEFINE_bool("certify", False, "whether to prove, too, which images no flow of each radius can fool")
     flags.DEFINE_string("output", None, "where to write the report, without an ending")
 
 
@@ -46,6 +48,7 @@ def main() -> Result:
         examples=args.examples,
         seed=args.seed,
         check=args.check,
+        certify=args.certify,
         resume_from=f"{args.output}.jsonl" if args.output else None,
     )
     if args.output:

@@ -8,11 +8,13 @@ from keras_flowreg.commands import training
 from keras_flowreg.types import KerasModel
 
 REGULARIZERS = ("flow_gradient", "input_gradient")
+CERTIFIED = "certified_training"
 ATTACKS = ("deformation_training", "intensity_training")
 METHODS = (
     "plain",
     *REGULARIZERS,
     *ATTACKS,
+    CERTIFIED,
     *(f"{regularizer}+{attack}" for regularizer in REGULARIZERS for attack in ATTACKS),
 )
 
@@ -30,7 +32,7 @@ class Recipe:
 
     Attributes:
       method: what trains against deformations, one of `METHODS`.
-      weight: the weight of the gradient penalty.
+      weight: the weight of the gradient penalty, or of the bound of `certified_training`.
       penalized_loss: the loss whose gradient is penalized, as `fr.GradientRegularizer` takes it; `None` for the trained
         loss.
       random_start: the standard deviation of the penalty's start, in pixels; in values for `input_gradient`.
@@ -42,7 +44,8 @@ class Recipe:
       penalty_every: the penalty is taken in each `penalty_every`-th step.
       fraction: the part of each batch whose penalty is taken.
       deformation: the attack that `deformation_training` trains on, one of `DEFORMATIONS`.
-      epsilon: the radius of that attack, in pixels; in values for `intensity_training`.
+      epsilon: the radius of that attack, or of the bound of `certified_training`, in pixels; in values for
+        `intensity_training`.
       steps: the steps of that attack.
       clean_fraction: the part of each batch that is not attacked.
       label_smoothing: the part of each label's probability that all classes share.
@@ -77,10 +80,12 @@ class Recipe:
     @property
     def regularizer_name(self) -> Optional[str]:
         """The part of the method that penalizes, or `None`."""
-        return next((name for name in REGULARIZERS if name in self.method), None)
+        return next((name for name in (*REGULARIZERS, CERTIFIED) if name in self.method), None)
 
     def build(self, network: KerasModel, seed: int) -> fr.FlowRegularizedModel:
         """The `FlowRegularizedModel` that trains `network` so."""
+        if self.method == CERTIFIED:
+            fr.certification.initialize(network, seed)
         return fr.FlowRegularizedModel(
             network,
             self._regularizer(),
@@ -104,6 +109,8 @@ class Recipe:
             return fr.FlowGradientRegularizer(self.weight, lattice=self.lattice, **options)
         if self.regularizer_name == "input_gradient":
             return fr.InputGradientRegularizer(self.weight, **options)
+        if self.regularizer_name == CERTIFIED:
+            return fr.IntervalBoundRegularizer(self.epsilon, self.weight)
         return None
 
     def _attack(self, seed):
@@ -121,6 +128,10 @@ _SCHEDULES = {
     "fashion_mnist": training.Schedule(epochs=10),
     "cifar10": training.Schedule(epochs=30, learning_rate=0.1, weight_decay=5e-4),
 }
+_CERTIFIED_SCHEDULES = {
+    "digits": training.Schedule(epochs=40, optimizer="adam", learning_rate=2e-3),
+    "*": training.Schedule(epochs=20, optimizer="adam", learning_rate=2e-3),
+}
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
@@ -131,6 +142,7 @@ _RANDOM_STARTS = {
     "input_gradient": {"*": 0.0},
 }
 _RADII = {
+    CERTIFIED: {"cifar10": 0.155, "*": 0.4},
     "deformation_training": {"cifar10": 0.155, "*": 0.4},
     "intensity_training": {"digits": 0.1, "mnist": 0.1, "fashion_mnist": 0.05, "cifar10": 4 / 255},
 }
@@ -147,6 +159,11 @@ def get(method: str, dataset: str) -> Recipe:
     if method not in METHODS:
         raise ValueError(f"Expected `method` to be one of {', '.join(METHODS)}. Received: method={method!r}")
     recipe = Recipe(method, activation=_of(_ACTIVATIONS, dataset), schedule=_of(_SCHEDULES, dataset))
+    if method == CERTIFIED:
+        schedule = _of(_CERTIFIED_SCHEDULES, dataset)
+        return dataclasses.replace(
+            recipe, weight=1.0, epsilon=_of(_RADII[method], dataset), activation="relu", schedule=schedule
+        )
     if recipe.regularizer_name:
         weight = _of(_WEIGHTS[recipe.regularizer_name], dataset)
         recipe = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""How the commands train: stochastic gradient descent with momentum, and a warmed-up penalty and attack."""
+"""How the commands train: by gradient descent with momentum or Adam, and a warmed-up penalty and attack."""
 
 import dataclasses
 import math
@@ -23,16 +23,18 @@ class Schedule:
       epochs: how often each training example is seen.
       learning_rate: the learning rate at the start; without milestones it falls to zero along half a cosine.
       milestones: epochs after each of which the learning rate is divided by ten.
-      momentum: the momentum of the gradient descent.
+      optimizer: `"sgd"` or `"adam"`.
+      momentum: the momentum of `"sgd"`.
       weight_decay: the part of each weight that a step takes away, times the learning rate; 0 for none.
       clip_norm: the longest that the gradient of all weights together may be; `None` for any length. The penalty of a
         few hard examples can be very steep, and one such step can collapse the network to a constant.
-      warmup: the fraction of the epochs over which the penalty's weight and the attack's flows rise.
+      warmup: the fraction of the epochs over which the penalty's weight and radius, and the attack's flows, rise.
     """
 
     epochs: int = 10
     learning_rate: float = 0.05
     milestones: tuple[int, ...] = ()
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: Optional[float] = 1.0
@@ -85,6 +87,8 @@ def fit(
     warmup, warmups = schedule.warmup * schedule.epochs, []
     if model.regularizer is not None:
         warmups.append(fr.callbacks.PenaltyWarmup(warmup))
+        if model.regularizer.epsilon is not None:
+            warmups.append(fr.callbacks.EpsilonWarmup(warmup))
     if model.attack is not None:
         warmups.append(fr.callbacks.AttackWarmup(warmup))
     return model.fit(
@@ -98,12 +102,14 @@ def fit(
 
 
 def _optimizer(schedule, steps_per_epoch):
-    return keras.optimizers.SGD(
-        _learning_rate(schedule, steps_per_epoch),
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay or None,
-        global_clipnorm=schedule.clip_norm,
-    )
+    options = {
+        "learning_rate": _learning_rate(schedule, steps_per_epoch),
+        "weight_decay": schedule.weight_decay or None,
+        "global_clipnorm": schedule.clip_norm,
+    }
+    if schedule.optimizer == "adam":
+        return keras.optimizers.Adam(**options)
+    return keras.optimizers.SGD(momentum=schedule.momentum, **options)
 
 
 def _learning_rate(schedule, steps_per_epoch):

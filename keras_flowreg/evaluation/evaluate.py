@@ -14,6 +14,7 @@ from keras_flowreg.attacks import Attack, AutoDeform
 from keras_flowreg.attacks.runner import has_gradient
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.evaluation import checks
+from keras_flowreg.evaluation.certified import Certifier, contradictions
 from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.evaluation.journal import Journal, digest
 from keras_flowreg.evaluation.record import AttackRecord
@@ -45,6 +46,7 @@ def evaluate_robustness(
     seed: int = 0,
     resume_from: Optional[Union[str, os.PathLike]] = None,
     check: bool = True,
+    certify: bool = False,
     verbose: int = 1,
 ) -> RobustnessReport:
     """Measures how far deformations fool a classifier, and whether the measurement can be trusted.
@@ -71,6 +73,9 @@ def evaluate_robustness(
       resume_from: the path of a file for partial results. It is written after every batch. What it already holds is
         not computed again. It belongs to one model, one list of attacks and one data set, and another file is left alone.
       check: whether to check that the report can be trusted; see `RobustnessReport.findings`.
+      certify: whether to prove, too, at each of the attacks' radii, which examples no flow can fool (`certify`, norm
+        `"linf"`). The true robust accuracy lies between what is certified and what no attack fools. What is certified is not
+        kept in `resume_from`.
       verbose: 1 for a progress bar, 0 for silence.
 
     Returns:
@@ -78,7 +83,7 @@ def evaluate_robustness(
 
     Raises:
       ValueError: if an argument is out of its range; if an attack is targeted, or needs a gradient that the model does
-        not have; if the data set is empty, has no end, or is not batches of images and labels; if a loss is NaN; or if
+        not have; if the model is to be certified and has a layer without a rule for bounds; if the data set is empty, has no end, or is not batches of images and labels; if a loss is NaN; or if
         `resume_from` holds anything else than this evaluation's results.
       TypeError: if an attack is not an `Attack`, or `model` not a Keras model.
       OSError: if `resume_from` cannot be written.
@@ -91,6 +96,7 @@ def evaluate_robustness(
     """
     expect_instance("model", model, keras.Model)
     expect_boolean("check", check)
+    expect_boolean("certify", certify)
     loss, value_range = resolve_loss(loss, compiled_loss(model)), expect_value_range(value_range)
     named = _named([AutoDeform(0.1, value_range=value_range, seed=seed)] if attacks is None else attacks)
     runs = {run: _Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
@@ -104,13 +110,16 @@ def evaluate_robustness(
     model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
     findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
     settings = _settings(model, loss, runs, examples, value_range, seed, first[0].shape[1:])
+    certifier = Certifier(model, {run.epsilon for run in runs if run.epsilon is not None} if certify else ())
+    certifier.try_one(*first)
     progress = keras.utils.Progbar(batches.size(), unit_name="batch", verbose=verbose)
     with contextlib.closing(Journal(resume_from, settings)) as journal:
         if check:  # Before the attacks: an error should not come after hours.
             findings.extend(checks.run(model, first, loss=loss, value_range=value_range, seed=seed))
-        records = _attack_all(model, batches, runs, journal, progress)
-    report = RobustnessReport.from_records(settings, compat.versions(), records)
+        records = _attack_all(model, batches, runs, journal, certifier, progress)
+    report = RobustnessReport.from_records(settings, compat.versions(), records, certifier.results())
     report.findings.extend(findings + (checks.look_at(report) if check else []))
+    report.findings.extend(contradictions(report, {run: search.attack for run, search in runs.items()}))
     return report
 
 
@@ -216,12 +225,13 @@ def _described(loss):
     return {"loss": name_of(loss), "loss_options": {**options, "name": name_of(loss)}}
 
 
-def _attack_all(model, batches, runs, journal, progress):
-    """`{Run: AttackRecord}`: what each attack did to all examples."""
+def _attack_all(model, batches, runs, journal, certifier, progress):
+    """`{Run: AttackRecord}`: what each attack did to all examples. They are certified on the way."""
     records: dict[Run, list[AttackRecord]] = {run: [] for run in runs}
     for number, (images, labels) in enumerate(batches):
         for run, search in runs.items():
             records[run].append(_attack(model, images, labels, search, run, number, journal))
+        certifier.add(images, labels)
         progress.update(number + 1, _so_far(records))
     return {run: AttackRecord.joined(parts) for run, parts in records.items()}
 

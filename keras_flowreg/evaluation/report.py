@@ -36,6 +36,8 @@ class RobustnessReport:
         of each example's median displacement, `largest` the largest displacement of any pixel, both in pixels
         (see `ops.DisplacementStatistics`). `seconds` is the time for all examples.
       findings: a list of `Finding`, the reasons not to trust the report. It is empty if nothing was found.
+      certified: `{ε: bool [examples]}`, whether it is proven that no flow of that radius fools the model. It is empty if
+        nothing was to be certified.
 
     ```python
     report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.4], check=False)
@@ -52,12 +54,17 @@ class RobustnessReport:
     robust: dict
     measures: dict
     findings: list = dataclasses.field(default_factory=list)
+    certified: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_records(
-        cls, settings: Mapping[str, Any], versions: Mapping[str, str], records: Mapping[Run, AttackRecord]
+        cls,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, str],
+        records: Mapping[Run, AttackRecord],
+        certified: Optional[Mapping[float, np.ndarray]] = None,
     ) -> "RobustnessReport":
-        """The report of what each run did to all examples.
+        """The report of what each run did to all examples, and of what is certified of them.
 
         Raises:
           ValueError: if the records are not of the same number of examples.
@@ -68,7 +75,9 @@ class RobustnessReport:
         correct = ~next(iter(records.values())).clean_success
         robust = {run: correct & ~record.success for run, record in records.items()}
         measures = {run: _measures(record, correct) for run, record in records.items()}
-        return cls(dict(settings), dict(versions), len(correct), correct, robust, measures)
+        return cls(
+            dict(settings), dict(versions), len(correct), correct, robust, measures, certified=dict(certified or {})
+        )
 
     @property
     def clean_accuracy(self) -> Accuracy:
@@ -119,6 +128,8 @@ class RobustnessReport:
             lines.append(_row(run.attack, radius, accuracy(self.robust[run]), self.measures[run]))
         for epsilon, robust in self.worst_case().items():
             lines.append(_row("**worst case**", f"{epsilon:g}", accuracy(robust)))
+        for epsilon, proven in self.certified.items():
+            lines.append(_row("**certified**", f"{epsilon:g}", accuracy(proven)))
         lines += ["", *(f"- **{finding.check}**: {finding.message}" for finding in self.findings)]
         if self.findings:
             lines.append("\nNot to be trusted as it is: see above.")
@@ -129,6 +140,7 @@ class RobustnessReport:
 
         A number that is not finite becomes `None`.
         """
+        proven = [{"epsilon": epsilon, **_summary(each, "certified")} for epsilon, each in self.certified.items()]
         return plain(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -145,6 +157,7 @@ class RobustnessReport:
                 "worst_case": [
                     {"epsilon": epsilon, **_summary(robust)} for epsilon, robust in self.worst_case().items()
                 ],
+                **({"certified": proven} if proven else {}),
             }
         )
 
@@ -174,6 +187,9 @@ class RobustnessReport:
             correct=_from_bits(values["correct"], size),
             robust={run: _from_bits(entries["robust"], size) for run, entries in runs.items()},
             measures={run: {name: _number(entries[name]) for name in _MEASURES} for run, entries in runs.items()},
+            certified={
+                entries["epsilon"]: _from_bits(entries["certified"], size) for entries in values.get("certified", ())
+            },
             findings=[Finding(**finding) for finding in values["findings"]],
         )
 
@@ -195,7 +211,7 @@ class RobustnessReport:
         return cls.from_dict(values)
 
     def plot(self, axes: Optional["Axes"] = None) -> "Axes":
-        """Draws accuracy against ε, for each attack and for the worst case, which has its interval.
+        """Draws accuracy against ε, for each attack, for the worst case, and for what is certified, with intervals.
 
         Args:
           axes: Matplotlib axes; `None` for those of a new figure.
@@ -212,7 +228,17 @@ class RobustnessReport:
             label = f"worst case ({CONFIDENCE:.0%})"
             curves[label] = {0.0: self.clean_accuracy, **{epsilon: accuracy(left) for epsilon, left in worst.items()}}
             styles[label] = {"color": "black", "linewidth": 2, "marker": ""}
+        if self.certified:
+            label = f"certified ({CONFIDENCE:.0%})"
+            curves[label] = {
+                0.0: self.clean_accuracy,
+                **{epsilon: accuracy(left) for epsilon, left in self.certified.items()},
+            }
+            styles[label] = {"color": "black", "linewidth": 2, "marker": "", "linestyle": "--"}
         axes = pictures.plot_accuracy(axes, curves, styles=styles)
+        if self.certified and worst:  # The true accuracy lies between the two.
+            ends = ([float(np.mean(each)) for each in curve.values()] for curve in (self.certified, worst))
+            axes.fill_between(list(worst), *ends, color="black", alpha=0.08, linewidth=0)
         axes.set_title(f"{self.examples} examples" + ("" if self.trustworthy else ": not to be trusted, see findings"))
         return axes
 
@@ -248,9 +274,9 @@ def _cell(number, digits):
     return "" if number is None or np.isnan(number) else f"{number:.{digits}f}"
 
 
-def _summary(robust):
+def _summary(kept, name="robust"):
     """What the report holds of a bool `[examples]`."""
-    return {"accuracy": accuracy(robust)._asdict(), "robust": _bits(robust)}
+    return {"accuracy": accuracy(kept)._asdict(), name: _bits(kept)}
 
 
 def _number(value):

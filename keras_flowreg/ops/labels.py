@@ -128,7 +128,7 @@ def _expect_classes(predictions):
     if predictions.shape.rank != 2 or (predictions.shape[1] or 2) < 2:
         raise ValueError(
             "Expected predictions of the shape [batch, classes], for at least two classes. "
-            f"Received shape {predictions.shape}."
+            f"Received shape {predictions.shape}: `two_class_classifier` makes such a model of a binary one."
         )
 
 

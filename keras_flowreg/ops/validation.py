@@ -263,6 +263,11 @@ def expect_classifier(name: str, model: KerasModel) -> KerasModel:
                 f"Expected `{name}` to map one batch of images to one batch of predictions. "
                 f"Received a model with {len(tensors)} {side}."
             )
+    if isinstance(getattr(model, "output", None) if getattr(model, "outputs", None) else None, dict):
+        raise ValueError(
+            f"Expected `{name}` to give a tensor of predictions. Received a model that gives a dictionary: take its entry "
+            "by keras.Model(model.inputs, model.output[...])."
+        )
     first: Any = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
     if getattr(first, "data_format", None) == "channels_first":
         raise ValueError(

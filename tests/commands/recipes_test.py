@@ -18,6 +18,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         regularizers = {
             "flow_gradient": fr.FlowGradientRegularizer,
             "input_gradient": fr.InputGradientRegularizer,
+            "certified_training": fr.IntervalBoundRegularizer,
             None: type(None),
         }
         attacks = {

@@ -71,6 +71,19 @@ class RobustnessReportTest(tf.test.TestCase):
         self.assertEqual(json.loads(made.to_json()), values)
         self.assertNotEqual(made, report())
 
+    def test_certified(self):
+        made = report()
+        made.certified = {0.2: np.arange(10) > 3, 0.4: np.arange(10) > 7}
+        values = made.to_dict()
+        self.assertEqual([case["certified"] for case in values["certified"]], ["0000111111", "0000000011"])
+        self.assertEqual(values["certified"][0]["accuracy"], accuracy(np.arange(10) > 3)._asdict())
+        self.assertEqual(RobustnessReport.from_json(made.to_json()), made)
+        self.assertNotEqual(made, report())
+        self.assertNotIn("certified", report().to_dict())
+        self.assertIn("| **certified** | 0.4 | 0.200 | 0.025–0.556 |", made.to_markdown())
+        curve = made.plot().get_lines()[-1]
+        self.assertAllClose(curve.get_xydata(), [[0, 0.9], [0.2, 0.6], [0.4, 0.2]])
+
     def test_numbers_that_are_not_finite(self):
         made = report(loss=np.full(10, np.inf))
         self.assertEqual(made.to_dict()["runs"][0]["loss"], None)

@@ -1,0 +1,95 @@
+"""Tests of bounds against CROWN as it is published, written with matrices in NumPy."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from keras_flowreg.certification.bounds import Bounds
+from keras_flowreg.certification.network import Network
+from keras_flowreg.certification.reach import reach
+from tests.certification import networks
+
+SHAPE, UNITS = (3, 4, 1), (9, 8, 7, 3)
+IMAGES = networks.images(1, SHAPE)
+EPSILON = 0.2
+
+
+def affine_layers(model):
+    """`[(weights [outputs, inputs], bias)]`, in float64."""
+    arrays = [np.float64(array) for array in model.get_weights()]
+    return [(weights.T, bias) for weights, bias in zip(arrays[::2], arrays[1::2])]
+
+
+def interval_bounds(network, low, high):
+    """Of every value before a ReLU: interval arithmetic."""
+    found = []
+    for weights, bias in network:
+        if found:
+            low, high = np.maximum(low, 0), np.maximum(high, 0)
+        positive, negative = np.maximum(weights, 0), np.minimum(weights, 0)
+        low, high = positive @ low + negative @ high + bias, positive @ high + negative @ low + bias
+        found.append((low, high))
+    return found
+
+
+def crown(network, between, low, high):
+    """A lower bound of each output of the last layer: the linear form goes back, through a line for each ReLU."""
+    weights, constant = network[-1]
+    for (inner, bias), (least, greatest) in reversed(list(zip(network[:-1], between))):
+        open_ = (least < 0) & (greatest > 0)
+        chord = np.where(open_, greatest / np.where(open_, greatest - least, 1), greatest > 0)
+        below = np.where(open_, greatest > -least, greatest > 0)
+        intercept = np.where(open_, -chord * least, 0)
+        positive, negative = np.maximum(weights, 0), np.minimum(weights, 0)
+        constant = constant + negative @ intercept
+        weights = positive * below + negative * chord
+        constant, weights = constant + weights @ bias, weights @ inner
+    return np.maximum(weights, 0) @ low + np.minimum(weights, 0) @ high + constant
+
+
+def crown_everywhere(network, low, high):
+    """CROWN for every layer, the one before it with the bounds that are found so far."""
+    found = []
+    for depth in range(1, len(network) + 1):
+        part = network[:depth]
+        negated = [*part[:-1], (-part[-1][0], -part[-1][1])]
+        pair = crown(part, found, low, high), -crown(negated, found, low, high)
+        by_intervals = interval_bounds(part, low, high)[-1]
+        found.append((np.maximum(pair[0], by_intervals[0]), np.minimum(pair[1], by_intervals[1])))
+    return found
+
+
+class PublishedTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        hidden = [layers.Dense(units, activation="relu") for units in UNITS[:-1]]
+        stack = [keras.Input(SHAPE), layers.Flatten(), *hidden, layers.Dense(UNITS[-1])]
+        self.model = networks.randomize(keras.Sequential(stack))
+        reachable = reach(IMAGES, EPSILON, "linf")
+        self.low, self.high = (np.float64(end).ravel() for end in reachable.box)
+        self.bounds = Bounds(Network(self.model), reachable)
+        self.forms = tf.constant(np.concatenate([np.eye(3), -np.eye(3)])[np.newaxis], tf.float32)
+        # The forms are one more affine layer, joined to the last one.
+        *first, (weights, bias) = affine_layers(self.model)
+        forms = np.float64(self.forms[0])
+        self.network = [*first, (forms @ weights, forms @ bias)]
+
+    def test_intervals(self):
+        expected = interval_bounds(self.network, self.low, self.high)[-1][0]
+        self.assertAllClose(self.bounds.minimum_by_intervals(self.forms)[0], expected, rtol=1e-4, atol=1e-4)
+
+    def test_crown_ibp(self):
+        between = interval_bounds(self.network[:-1], self.low, self.high)
+        expected = crown(self.network, between, self.low, self.high)
+        self.assertAllClose(self.bounds.minimum(self.forms)[0], expected, rtol=1e-4, atol=1e-4)
+
+    def test_crown(self):
+        between = crown_everywhere(self.network[:-1], self.low, self.high)
+        expected = crown(self.network, between, self.low, self.high)
+        self.bounds.tighten()
+        self.assertAllClose(self.bounds.minimum(self.forms)[0], expected, rtol=1e-3, atol=1e-3)
+
+
+if __name__ == "__main__":
+    tf.test.main()
