@@ -15,6 +15,7 @@ from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
 from keras_flowreg.certification.steps import Relaxation
+from keras_flowreg.certification.windows import Window
 from keras_flowreg.types import PerExample
 
 _ROUNDING = 4e-6  # of the terms that a bound is the sum of
@@ -50,7 +51,7 @@ class Bounds:
           Lower bounds, `[batch, forms]`.
         """
         coefficients, examples = _queries(forms)
-        form, _ = self._through_linear_steps(self._network.logits, coefficients)
+        form, _ = self._through_linear_steps(self._network.logits, Window(coefficients))
         least = form.least([self._minimum_of_value(number, part, examples) for number, part in form.parts.items()])
         return tf.reshape(least, tf.shape(forms)[:2])
 
@@ -59,7 +60,9 @@ class Bounds:
         coefficients, examples = _queries(forms)
         starts = range(0, len(examples), self._queries_at_once(self._network.logits))
         chunks = [slice(start, start + starts.step) for start in starts]
-        least = [self._minimum(self._network.logits, coefficients[chunk], None, examples[chunk]) for chunk in chunks]
+        least = [
+            self._minimum(self._network.logits, Window(coefficients[chunk]), None, examples[chunk]) for chunk in chunks
+        ]
         return tf.reshape(tf.concat(least, axis=0), forms.shape[:2])
 
     def tighten(self, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -69,12 +72,13 @@ class Bounds:
           is_over: asked again and again; once it says so, what is left stays as it is.
         """
         self._relaxations = {}
-        linear_outputs = {place.output for place in self._network.places if place.step.is_linear}
-        for place in self._network.places:
+        # Steps that are not linear bound their own output already.
+        left = {place.output for place in self._network.places if place.step.is_linear}
+        for place in self._network.places[: self._network.logits]:
             if not place.step.is_linear:
-                # Any other step bounds its own output already.
-                for number in linear_outputs.intersection(place.inputs):
+                for number in left.intersection(place.inputs):
                     self._tighten(number, place.step.is_loose(self._values[number]), is_over)
+                left -= {*place.inputs}
             inputs = [self._values[number] for number in place.inputs]
             self._values[place.output] = self._values[place.output].intersect(place.step.interval(*inputs))
 
@@ -89,58 +93,66 @@ class Bounds:
             if is_over():
                 break
             chunk = slice(start, start + step)
-            least, greatest = self._ends(number, indices[chunk], examples[chunk], low.shape[1])
-            low[examples[chunk], indices[chunk]] = least
-            high[examples[chunk], indices[chunk]] = greatest
+            least, greatest = self._ends(number, indices[chunk], examples[chunk])
+            # An overflow, NaN, says nothing.
+            low[examples[chunk], indices[chunk]] = np.fmax(low[examples[chunk], indices[chunk]], least)
+            high[examples[chunk], indices[chunk]] = np.fmin(high[examples[chunk], indices[chunk]], greatest)
         tightened = (tf.reshape(tf.constant(end), interval.low.shape) for end in (low, high))
-        self._values[number] = interval.intersect(Interval(*tightened))
+        self._values[number] = interval.intersect(Interval(*tightened))  # Which may not meet, by rounding.
 
-    def _ends(self, number, indices, examples, size):
+    def _ends(self, number, indices, examples):
         """The least and the greatest of single numbers of a value."""
         distinct, rows = np.unique(indices, return_inverse=True)
-        shape = [-1, *self._values[number].low.shape[1:]]
-        ones = tf.reshape(tf.one_hot(distinct, size, dtype=self._values[number].low.dtype), shape)
         rows = np.concatenate([rows, rows + len(distinct)])
-        bounds = self._minimum(number, tf.concat([ones, -ones], axis=0), rows, np.concatenate([examples, examples]))
+        start = Window.around(distinct, self._values[number].low.shape[1:]).with_negative()
+        bounds = self._minimum(number, start, rows, np.concatenate([examples, examples]))
         least, negative_greatest = np.split(bounds.numpy(), 2)
         return least, -negative_greatest
 
-    def _minimum(self, number, coefficients, rows, examples):
+    def _minimum(self, number, start, rows, examples):
         """The least of linear forms of a value.
 
         Args:
           number: of the value.
-          coefficients: `[forms, ...]`.
+          start: the `Window` of the coefficients of all forms.
           rows: int `[queries]`, the form of each query; `None` if each has its own.
           examples: int `[queries]`.
         """
         # As far as all is linear, a form is the same for every example.
-        form, places = self._through_linear_steps(number, coefficients)
+        form, places = self._through_linear_steps(number, start)
         form = form if rows is None else form.of(rows)
         for place in reversed(places):
             if place.output in form.parts:
-                form = self._through(place, form, [tf.gather(part, examples) for part in self._relaxation(place)])
+                form = self._through(place, form, examples)
         return form.least([self._reach.minimum(part, examples) for part in form.parts.values()])
 
-    def _through_linear_steps(self, number, coefficients):
+    def _through_linear_steps(self, number, start):
         """A form, taken backward to the last step that is not linear; and the places that are left."""
-        form = _Form({number: coefficients}, [])
+        form = _Form({number: start}, [])
         places = self._network.places
         for index in reversed(range(len(places))):
             if places[index].output in form.parts:
                 if not places[index].step.is_linear:
                     return form, places[: index + 1]
-                form = self._through(places[index], form, ())
+                form = self._through(places[index], form, None)
         return form, []
 
-    def _through(self, place, form, relaxation):
+    def _through(self, place, form, examples):
         """A form, taken backward through one step."""
         parts = dict(form.parts)
-        coefficients = parts.pop(place.output)
+        window, sliding = parts.pop(place.output), place.step.sliding
         shapes = [self._values[number].low.shape[1:] for number in place.inputs]
-        of_inputs, constant = place.step.backward(coefficients, shapes, relaxation)
-        for number, part in zip(place.inputs, of_inputs):
-            parts[number] = parts[number] + part if number in parts else part
+        is_local = sliding is not None and len(shapes[0]) == 3
+        if not is_local:
+            window = Window(window.whole(self._values[place.output].low.shape[1:]))
+            seen = shapes
+        else:
+            seen = [(*sliding.covered(window.coefficients.shape[1:3]), shape[-1]) for shape in shapes]
+        relaxation = [tf.gather(window.cut(part), examples) for part in self._relaxation(place)]
+        of_inputs, constant = place.step.backward(window.coefficients, seen, relaxation)
+        for number, part, shape in zip(place.inputs, of_inputs, shapes):
+            found = window.seen(part, sliding, shape[:2]) if is_local else Window(part)
+            parts[number] = parts[number].plus(found) if number in parts else found
         return _Form(parts, form.constants if constant is None else [*form.constants, constant])
 
     def _relaxation(self, place):
@@ -149,10 +161,10 @@ class Bounds:
             self._relaxations[place.output] = place.step.relax(*inputs)
         return self._relaxations[place.output]
 
-    def _minimum_of_value(self, number, coefficients, examples):
+    def _minimum_of_value(self, number, window, examples):
         if number == 0:
-            return self._reach.minimum(coefficients, examples)
-        return self._values[number].of(examples).minimum(coefficients)
+            return self._reach.minimum(window, examples)
+        return Interval(*map(window.cut, self._values[number])).of(examples).minimum(window.coefficients)
 
     def _queries_at_once(self, number):
         largest = max(int(np.prod(value.low.shape[1:])) for value in self._values[: number + 1])
@@ -168,12 +180,12 @@ def _queries(forms):
 class _Form(NamedTuple):
     """Linear forms: Σ of parts[number] · value of that number, plus constants."""
 
-    parts: dict[int, tf.Tensor]  # [queries, ...]
+    parts: dict[int, Window]
     constants: list[tf.Tensor]  # [queries]
 
     def of(self, rows: np.ndarray) -> "_Form":
         """Some of the forms, by their indices."""
-        parts = {number: tf.gather(part, rows) for number, part in self.parts.items()}
+        parts = {number: part.of(rows) for number, part in self.parts.items()}
         return _Form(parts, [tf.gather(constant, rows) for constant in self.constants])
 
     def least(self, minima: list[tf.Tensor]) -> PerExample:

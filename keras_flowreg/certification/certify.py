@@ -162,7 +162,8 @@ class _Prover(NamedTuple):
 def _least_lead(leads, forms):
     """The least of all leads of an example, but for that of the label over itself."""
     is_own = tf.reduce_all(forms == 0, axis=2)
-    return tf.reduce_min(tf.where(is_own, leads.dtype.max, leads), axis=1).numpy()
+    proven = tf.where(tf.math.is_nan(leads), leads.dtype.min, leads)  # An overflow proves nothing.
+    return tf.reduce_min(tf.where(is_own, leads.dtype.max, proven), axis=1).numpy()
 
 
 @contextlib.contextmanager

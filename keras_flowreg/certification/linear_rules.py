@@ -8,6 +8,7 @@ from keras import layers
 
 from keras_flowreg.certification.rules import activation_steps, register_rule
 from keras_flowreg.certification.steps import Linear
+from keras_flowreg.certification.windows import Sliding
 
 
 @register_rule(layers.Dense)
@@ -86,6 +87,8 @@ class _Scale(Linear):
             lambda inputs: inputs * scale,
             absolute=lambda inputs: inputs * tf.abs(scale),
             offset=offset,
+            # One number for each channel is the same at each pixel.
+            sliding=Sliding() if scale.shape.num_elements() == scale.shape[-1:].num_elements() else None,
             transpose=lambda coefficients, shapes: [coefficients * scale],
         )
 
@@ -121,29 +124,37 @@ def _along(axis, layer, values):
 
 
 def _convolve(kernel, strides, padding, bias):
-    strides, padding = list(strides), padding.upper()
+    strides, sliding = list(strides), _sliding(kernel, strides, padding)
 
     def convolve(weights):
-        return lambda inputs: tf.nn.conv2d(inputs, weights, strides, padding)
+        return lambda inputs: tf.nn.conv2d(inputs, weights, strides, padding.upper())
 
     def transpose(coefficients, shapes):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
-        return [tf.nn.conv2d_transpose(coefficients, kernel, shape, strides, padding)]
+        return [tf.nn.conv2d_transpose(coefficients, kernel, shape, strides, "VALID")]
 
-    return Linear(convolve(kernel), absolute=convolve(tf.abs(kernel)), offset=bias, transpose=transpose)
+    return Linear(
+        convolve(kernel), absolute=convolve(tf.abs(kernel)), offset=bias, sliding=sliding, transpose=transpose
+    )
 
 
 def _convolve_depthwise(layer, kernel, bias):
-    strides, padding = [1, *layer.strides, 1], layer.padding.upper()
+    strides, sliding = [1, *layer.strides, 1], _sliding(kernel, layer.strides, layer.padding)
 
     def convolve(weights):
-        return lambda inputs: tf.nn.depthwise_conv2d(inputs, weights, strides, padding)
+        return lambda inputs: tf.nn.depthwise_conv2d(inputs, weights, strides, layer.padding.upper())
 
     def transpose(coefficients, shapes):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
-        return [tf.nn.depthwise_conv2d_backprop_input(shape, kernel, coefficients, strides, padding)]
+        return [tf.nn.depthwise_conv2d_backprop_input(shape, kernel, coefficients, strides, "VALID")]
 
-    return Linear(convolve(kernel), absolute=convolve(tf.abs(kernel)), offset=bias, transpose=transpose)
+    return Linear(
+        convolve(kernel), absolute=convolve(tf.abs(kernel)), offset=bias, sliding=sliding, transpose=transpose
+    )
+
+
+def _sliding(kernel, strides, padding):
+    return Sliding(tuple(kernel.shape[:2]), tuple(strides), padding == "same")
 
 
 def _depthwise_kernel(layer):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.certification.intervals import Interval, sum_per_example
+from keras_flowreg.certification.windows import Window
 from keras_flowreg.ops.linear_maximization import Displacement, Shift, shifted
 from keras_flowreg.ops.matching import expect_within_images
 from keras_flowreg.ops.validation import as_images, expect_finite, expect_not_negative, expect_one_of
@@ -30,21 +31,22 @@ class Reach(NamedTuple):
     displaced: Optional[tf.Tensor]  # [displacements, batch, height, width, channels]; `None` if channels are not tied
     rounding: tf.Tensor  # []
 
-    def minimum(self, coefficients: tf.Tensor, examples: tf.Tensor) -> PerExample:
+    def minimum(self, window: Window, examples: tf.Tensor) -> PerExample:
         """The least Σ coefficients · image; exact for `"linf"`, since the channels of a pixel move together.
 
         Args:
-          coefficients: `[queries, height, width, channels]`.
+          window: the coefficients, of `[queries, height, width, channels]`.
           examples: int `[queries]`, the image that each is about.
 
         Returns:
           `[queries]`.
         """
+        coefficients = window.coefficients
         if self.displaced is None:
-            return self.box.of(examples).minimum(coefficients)
+            return Interval(*map(window.cut, self.box)).of(examples).minimum(coefficients)
         least = None
         for images in tf.unstack(self.displaced):
-            sums = tf.reduce_sum(coefficients * tf.gather(images, examples), axis=-1)
+            sums = tf.reduce_sum(coefficients * tf.gather(window.cut(images), examples), axis=-1)
             least = sums if least is None else tf.minimum(least, sums)
         return sum_per_example(least) - self.rounding * sum_per_example(tf.abs(coefficients))
 

@@ -13,6 +13,7 @@ from keras import layers
 
 from keras_flowreg.certification import activations
 from keras_flowreg.certification.steps import Linear, Step
+from keras_flowreg.certification.windows import Sliding
 
 Rule = Callable[[Any], Sequence[Step]]
 _Rule = TypeVar("_Rule", bound=Rule)
@@ -162,12 +163,12 @@ def _zero_padding(layer):
 
 @register_rule(layers.Add)
 def _add(layer):
-    return [Linear(lambda *inputs: sum(inputs[1:], inputs[0]))]
+    return [Linear(lambda *inputs: sum(inputs[1:], inputs[0]), sliding=Sliding())]
 
 
 @register_rule(layers.Concatenate)
 def _concatenate(layer):
-    return [Linear(lambda *inputs: tf.concat(inputs, layer.axis))]
+    return [Linear(lambda *inputs: tf.concat(inputs, layer.axis), sliding=Sliding() if layer.axis == -1 else None)]
 
 
 @register_rule(layers.Activation)

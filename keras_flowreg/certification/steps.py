@@ -15,6 +15,7 @@ from typing import Optional, Union
 import tensorflow as tf
 
 from keras_flowreg.certification.intervals import Interval, sum_per_example
+from keras_flowreg.certification.windows import Sliding
 
 Relaxation = tuple[tf.Tensor, ...]
 Backward = tuple[list[tf.Tensor], Optional[tf.Tensor]]  # parts [queries, ...]; constant [queries], or None for zero
@@ -31,10 +32,12 @@ class Step:
     Attributes:
       is_linear: whether the output is linear in the inputs, but for a constant.
       has_statistics: whether it is another step in training, by the statistics of the batch.
+      sliding: how it slides over images, if each output sees a few pixels only; `None` if it may see all.
       keeps_class: whether it leaves the class of predictions as it is. A last step that does is not bounded.
     """
 
     is_linear = False
+    sliding: Optional[Sliding] = None
     keeps_class = False
     has_statistics = False
 
@@ -58,8 +61,8 @@ class Step:
         """The linear forms of the inputs.
 
         Args:
-          coefficients: `[queries, ...]`.
-          shapes: of each input, without the batch.
+          coefficients: `[queries, ...]`. Of a step that slides they may be those of a part of the output.
+          shapes: of each input, without the batch; of a step that slides, of what these outputs see, the padding included.
           relaxation: what `relax` gave, for each query: tensors `[queries, ...]`.
         """
         raise NotImplementedError
@@ -82,6 +85,7 @@ class Linear(Step):
       function: the linear part, a function of one tensor for each input.
       absolute: the same function, with the absolute value of each weight; `None` if no weight is negative.
       offset: what is added: a number or a tensor.
+      sliding: how the function slides over images; see `Step`.
       transpose: the transposed map, a function of coefficients `[queries, ...]` and of the inputs' shapes, which returns a
         list; `None` to differentiate `function`.
     """
@@ -94,11 +98,13 @@ class Linear(Step):
         *,
         absolute: Optional[Callable[..., tf.Tensor]] = None,
         offset: Union[tf.Tensor, float, None] = None,
+        sliding: Optional[Sliding] = None,
         transpose: Optional[Callable[..., list[tf.Tensor]]] = None,
     ):
         self._function = function
         self._absolute = absolute
         self._offset = offset
+        self.sliding = sliding
         self._transpose = transpose or self._differentiate
 
     def interval(self, *inputs: Interval) -> Interval:
@@ -127,7 +133,7 @@ class Linear(Step):
 
 
 class Elementwise(Step):
-    """A function of each value on its own, between two lines. A subclass gives its range and the lines.
+    """A function of each value on its own, between two lines. A subclass gives its interval and the lines.
 
     ```python
     class Absolute(fr.certification.Elementwise):
@@ -141,6 +147,8 @@ class Elementwise(Step):
             return tf.zeros_like(low), low, tf.zeros_like(high), high
     ```
     """
+
+    sliding = Sliding()
 
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
         """`(slope, intercept)` of a line below the function on the interval, and of one above it."""
@@ -161,24 +169,26 @@ class MaxPool(Step):
     be greatest, and m the greatest that the others can be; and above that its chord.
 
     ```python
-    step = fr.certification.MaxPool(lambda images, fill: tf.reshape(images, [len(images), 1, 80, 2]))  # of 8x10 pixels
-    print(step.interval(fr.certification.Interval(images, images)).high.shape)
+    step = fr.certification.MaxPool(lambda images: tf.reshape(images, [len(images), 1, 80, 2]))  # of 8x10 pixels
+    print(step.interval(fr.certification.Interval(tf.constant(images), tf.constant(images))).high.shape)
     ```
 
     Args:
-      windows: a function of images `[batch, height, width, channels]` and of what lies outside of them, to the values of
-        their windows, `[batch, ..., values, channels]`.
+      windows: a function of images `[batch, height, width, channels]` to the values of their windows, `[batch, ..., values,
+        channels]`.
+      sliding: how the windows slide over an image, which is padded before; see `Step`.
     """
 
-    def __init__(self, windows: Callable[[tf.Tensor, float], tf.Tensor]):
+    def __init__(self, windows: Callable[[tf.Tensor], tf.Tensor], sliding: Optional[Sliding] = None):
         self._windows = windows
+        self.sliding = sliding
 
     def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
-        return Interval(*(tf.reduce_max(self._windows(end, end.dtype.min), axis=-2) for end in inputs))
+        return Interval(*(tf.reduce_max(self._values(end, end.dtype.min), axis=-2) for end in inputs))
 
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
         outside = inputs.low.dtype.min / 4
-        low, high = (self._windows(end, outside) for end in inputs)
+        low, high = (self._values(end, outside) for end in inputs)
         is_below, is_greatest = (_marked_greatest(values) for values in (low + high, high))
         least = tf.reduce_sum(is_greatest * low, axis=-2)
         greatest = tf.reduce_max(high, axis=-2)
@@ -194,9 +204,16 @@ class MaxPool(Step):
         inputs = tf.zeros([tf.shape(coefficients)[0], *shapes[0]], coefficients.dtype)
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            values = self._windows(inputs, 0.0)
+            values = self._windows(inputs)
         of_values = positive[..., tf.newaxis, :] * is_below + negative[..., tf.newaxis, :] * high_slope
         return [tape.gradient(values, inputs, of_values)], sum_per_example(negative * high_intercept)
+
+    def _values(self, images, outside):
+        """The values of all windows of images, and what lies outside of them."""
+        if self.sliding is None:
+            return self._windows(images)
+        paddings = [(0, 0), *self.sliding.paddings(images.shape[1:3]), (0, 0)]
+        return self._windows(tf.pad(images, paddings, constant_values=outside))
 
 
 def _marked_greatest(values):

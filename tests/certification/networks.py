@@ -83,6 +83,9 @@ def table():
     other = {
         "relu": lambda: chain(layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(3, 2), layers.ReLU()),
         "leaky_relu": lambda: chain(layers.Conv2D(3, 3), layers.LeakyReLU(), layers.Conv2D(3, 2), layers.LeakyReLU()),
+        "rows": lambda: chain(
+            layers.Reshape((14, 6)), layers.Dense(4, activation="relu"), layers.Dense(3, activation="relu")
+        ),
         "max_pooling": lambda: chain(layers.Conv2D(4, 3), layers.MaxPooling2D(), layers.ReLU(), layers.Conv2D(3, 2)),
         "max_pooling_same": lambda: chain(
             layers.Conv2D(4, 2, activation="relu"), layers.MaxPooling2D(3, 2, padding="same")

@@ -8,6 +8,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg.certification.reach import reach
+from keras_flowreg.certification.windows import Window
 from tests import oracle
 
 SHAPE = (2, 4, 6, 2)
@@ -69,7 +70,7 @@ class ReachBoxTest(tf.test.TestCase, parameterized.TestCase):
         examples = np.array([1, 0, 1])
         values = [np.sum(coefficients * warped(place)[examples], axis=-1) for place in places(0.7, norm)]
         searched = np.sum(np.min(values, axis=0), axis=(1, 2))
-        least = reach(IMAGES, 0.7, norm).minimum(coefficients, examples)
+        least = reach(IMAGES, 0.7, norm).minimum(Window(coefficients), examples)
         untied = fr.certification.reach_box(IMAGES, 0.7, norm).of(examples).minimum(coefficients)
         self.assertAllLessEqual(least - searched, 0)
         self.assertAllLess(untied - least, -0.5)

@@ -6,9 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.evaluation import RobustnessReport, Run
 from tests import command_line
+from tests.evaluation import records
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
@@ -57,6 +60,21 @@ class ScriptsTest(tf.test.TestCase):
         draw = ["figures.py", f"--models={folder}", f"--output={folder}", "--examples=8", "--json"]
         for figure in json.loads(self.assert_succeeds(run(*draw)))["figures"]:
             self.assertGreater(os.path.getsize(figure), 10_000)
+
+    def test_proofs(self):
+        folder = self.get_temp_dir()
+        clean = np.arange(10) < 1
+        record = records.record(np.arange(10) <= 2, clean_success=clean)
+        for name, certified in (("without", {}), ("plain", {0.2: np.arange(10) > 5})):
+            report = RobustnessReport.from_records({}, {}, {Run("FlowPGD", 0.2): record}, certified)
+            with open(os.path.join(folder, f"{name}.json"), "w", encoding="utf-8") as file:
+                file.write(report.to_json())
+        picture = f"--picture={folder}/proofs.png"
+        table = self.assert_succeeds(run("proofs.py", f"--reports={folder}/plain.json", picture))
+        self.assertIn("| plain | 0.900 | 0.400–0.700 |", table)
+        self.assertGreater(os.path.getsize(os.path.join(folder, "proofs.png")), 10_000)
+        process = run("proofs.py", f"--reports={folder}/without.json", picture)
+        self.assertIn("Expected a report of an evaluation with --certify", process.stderr)
 
     def test_bad_flags(self):
         for arguments, code, message in (
