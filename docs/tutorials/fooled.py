@@ -4,9 +4,6 @@
 # A network that classifies digits, and a flow of less than half a pixel that changes its mind. `keras_flowreg` brings 6,000
 # training images and 1,000 test images of MNIST along, so that nothing is downloaded.
 
-# %% tags=["parameters"]
-epochs, train_size, examples = 8, 6000, 300
-
 # %%
 import keras
 import numpy as np
@@ -14,6 +11,10 @@ import numpy as np
 import keras_flowreg as fr
 from keras_flowreg.commands import architectures, datasets
 
+# %% tags=["parameters"]
+epochs, train_size, examples = 8, 6000, 300
+
+# %%
 keras.utils.set_random_seed(0)
 digits = datasets.load("digits", train_size=train_size)
 classifier = architectures.build("small_cnn", digits.image_shape, digits.num_classes, width=0.5)

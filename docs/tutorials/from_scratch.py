@@ -4,9 +4,6 @@
 # The idea in one line: if the loss hardly changes as pixels begin to move, a small deformation cannot do much. So the
 # training penalizes the gradient of the loss with respect to a flow. First in twenty lines of TensorFlow, then by the library.
 
-# %% tags=["parameters"]
-epochs, train_size, examples = 12, 6000, 300
-
 # %%
 import keras
 import tensorflow as tf
@@ -14,6 +11,10 @@ import tensorflow as tf
 import keras_flowreg as fr
 from keras_flowreg.commands import architectures, datasets
 
+# %% tags=["parameters"]
+epochs, train_size, examples = 12, 6000, 300
+
+# %%
 digits = datasets.load("digits", batch_size=64, train_size=train_size)
 images, labels = next(iter(digits.test.unbatch().batch(examples)))
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
