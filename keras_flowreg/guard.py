@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import compat, states
-from keras_flowreg.ops.losses import expect_labels_in_range
+from keras_flowreg.ops.losses import expect_labels_in_range, label_kind
 from keras_flowreg.ops.requirements import Requirement
 from keras_flowreg.ops.validation import as_images, expect_finite
 from keras_flowreg.types import KerasModel, LossFunction
@@ -118,10 +118,18 @@ def expect_batch(data: Any, model: KerasModel, loss: Optional[LossFunction]) -> 
     states.build(model, images)
     predictions = compat.symbolic_output(model)
     if predictions is not None:
-        labels = expect_labels_in_range(labels, predictions, loss)
+        labels = expect_labels_in_range(_of_known_rank(labels, predictions, loss), predictions, loss)
     if sample_weight is not None:
         sample_weight = expect_finite(tf.cast(sample_weight, tf.float32), "sample weights")
     return images, labels, sample_weight
+
+
+def _of_known_rank(labels, predictions, loss):
+    """Labels of a data set that does not tell their rank, as the loss takes them."""
+    if not tf.is_tensor(labels) or labels.shape.rank is not None:
+        return labels
+    is_index = label_kind(loss) in ("indices", "either")
+    return tf.reshape(labels, [-1]) if is_index else tf.ensure_shape(labels, predictions.shape)
 
 
 class _Guarded:

@@ -152,13 +152,37 @@ class ToolsTest(tf.test.TestCase):
         permuted = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Permute((3, 1, 2)), *first.layers])
         fr.FlowRegularizedModel(permuted)
 
+    def test_labels_of_unknown_rank(self):
+        images, labels = testing.data(16)
+
+        def batches():
+            yield images, np.eye(testing.CLASSES)[labels]
+
+        signature = tf.TensorSpec([None, *testing.SHAPE]), tf.TensorSpec(None)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        attack = fr.attacks.FlowPGD(0.2, steps=2)
+        model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(1.0), attack)
+        model.compile(keras.optimizers.SGD(0.0), keras.losses.CategoricalCrossentropy(from_logits=True))
+        history = model.fit(dataset, verbose=0).history
+        expected = model.evaluate(images, np.eye(testing.CLASSES)[labels], verbose=0, return_dict=True)
+        self.assertGreater(history["task_loss"][0], expected["task_loss"])
+
     def test_images_of_another_precision_than_the_model(self):
         images, labels = testing.data(16)
         for method in ("exact", "finite_difference"):
             model = testing.regularized(method=method)
             model.fit(images.astype("float64"), labels, batch_size=16, verbose=0)
-        result = fr.attacks.FlowSPSA(0.3, queries=35).run(images.astype("float64"), labels, model=model)
-        self.assertTrue(np.isfinite(result.loss).all())
+        for attack in (
+            fr.attacks.FlowPGD(0.3, steps=2),
+            fr.attacks.FlowFrankWolfe(0.3, steps=2),
+            fr.attacks.FlowSPSA(0.3, queries=35),
+            fr.attacks.FlowSquare(0.3, queries=4),
+            fr.attacks.RandomFlow(0.3, draws=2),
+            fr.attacks.StAdv(steps=2, searches=1),
+            fr.attacks.ADef(steps=2),
+        ):
+            doubled = attack.run(images.astype("float64"), labels, model=model)
+            self.assertAllClose(doubled.clean_loss, attack.run(images, labels, model=model).clean_loss, rtol=1e-5)
 
 
 if __name__ == "__main__":

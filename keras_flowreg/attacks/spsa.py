@@ -116,7 +116,7 @@ class FlowSPSA(Attack):
             signs = self._signs(examples, flow, random.fold_in(seed, sample))
             above = objective.query(examples, flow + self.delta * signs).loss
             below = objective.query(examples, flow - self.delta * signs).loss
-            slope = (above - below) / (2 * self.delta)
+            slope = tf.cast(above - below, flow.dtype) / (2 * self.delta)
             return sample + 1, total + slope[:, tf.newaxis, tf.newaxis, tf.newaxis] * signs
 
         total = loop(lambda sample, total: sample < self.samples, add_sample, (0, tf.zeros_like(flow)))[1]

@@ -170,7 +170,7 @@ class MaxPool(Step):
 
     ```python
     step = fr.certification.MaxPool(lambda images: tf.reshape(images, [len(images), 1, 80, 2]))  # of 8x10 pixels
-    print(step.interval(fr.certification.Interval(images, images)).high.shape)
+    print(step.interval(fr.certification.Interval(tf.constant(images), tf.constant(images))).high.shape)
     ```
 
     Args:

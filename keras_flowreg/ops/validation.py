@@ -255,7 +255,10 @@ def expect_instance(name: str, value: Any, cls: type[_Value]) -> _Value:
 def expect_classifier(name: str, model: KerasModel) -> KerasModel:
     """Checks that a Keras model has one input and one output; returns it."""
     if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected `{name}` to be a keras.Model. Received {model!r}.")
+        hint = ""
+        if type(model).__module__.startswith("tf_keras"):
+            hint = " It is of Keras 2 (tf_keras): save it to a .h5 file, and load that by `load_classifier`."
+        raise TypeError(f"Expected `{name}` to be a keras.Model. Received {model!r}.{hint}")
     for side in ("inputs", "outputs"):
         tensors = getattr(model, side, None) or []
         if len(tensors) > 1:

@@ -215,7 +215,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             run(model=lambda images: images)
         with self.assertRaisesRegex(ValueError, r"Expected `images` .*\[batch, height, width, channels\]"):
             run(self.images[0], self.labels[:1])
-        with self.assertRaisesRegex(ValueError, r"values from 0.0 to 1.0 \(`value_range`\).*, 25"):
+        with self.assertRaisesRegex(ValueError, r"values from 0.0 to 1.0 \(`value_range`\).* to 25"):
             run(255 * self.images)
         with self.assertRaisesRegex(ValueError, "Expected finite images.*nan"):
             run(np.full_like(self.images, np.nan))
