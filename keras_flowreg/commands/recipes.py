@@ -129,8 +129,8 @@ _SCHEDULES = {
     "cifar10": training.Schedule(epochs=30, learning_rate=0.1, weight_decay=5e-4),
 }
 _CERTIFIED_SCHEDULES = {
-    "digits": training.Schedule(epochs=40, optimizer="adam", learning_rate=2e-3),
-    "*": training.Schedule(epochs=20, optimizer="adam", learning_rate=2e-3),
+    "digits": training.Schedule(epochs=40, optimizer="adam", learning_rate=5e-3),
+    "*": training.Schedule(epochs=20, optimizer="adam", learning_rate=5e-3),
 }
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
