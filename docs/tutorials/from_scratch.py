@@ -60,7 +60,9 @@ def flow_gradients(model, images, labels, training=False):
     """The gradient of each example's loss with respect to a flow at zero: [batch, height, width, 2]."""
     with tf.GradientTape() as tape:
         tape.watch(images)
-        total = tf.reduce_sum(keras.losses.sparse_categorical_crossentropy(labels, model(images, training), True))
+        total = tf.reduce_sum(
+            keras.losses.sparse_categorical_crossentropy(labels, model(images, training=training), True)
+        )
     return -tf.einsum("bhwc,bhwcd->bhwd", tape.gradient(total, images), slopes(images))
 
 
