@@ -72,9 +72,9 @@ def steps_of(layer: keras.layers.Layer) -> list[Step]:
     rule = _RULES.get(type(layer))
     if rule is None:
         raise _unknown(layer)
-    if getattr(layer, "compute_dtype", "float32") not in ("float32", "float64"):
+    if getattr(layer, "compute_dtype", "float32") != "float32":
         raise ValueError(
-            f"Expected layers that compute in float32 or float64, for bounds to hold. Received {described(layer)}, which "
+            f"Expected layers that compute in float32, as their bounds do. Received {described(layer)}, which "
             f"computes in {layer.compute_dtype}."
         )
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):

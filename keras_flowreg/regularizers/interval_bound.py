@@ -91,7 +91,8 @@ class IntervalBoundRegularizer(Regularizer):
         expect_same_batch(images, labels)
         expect_images_of(model, images)
         predictions = model(images, training=training)
-        worst = self._worst_predictions(model, images, labels, training, start_scale if training else 1.0)
+        scale = start_scale if training else 1.0
+        worst = self._worst_predictions(model, tf.cast(images, tf.float32), labels, training, scale)
         rises = per_example_loss(loss, labels, worst) - per_example_loss(loss, labels, predictions)
         return predictions, mean_penalty(rises, sample_weight)
 

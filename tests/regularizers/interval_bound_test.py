@@ -80,6 +80,12 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(penalty(model, 0.2, start_scale=0.5), 0.7 * penalty(model, 0.2))
         self.assertAllClose(penalty(model, 0.2, start_scale=0.5, training=False), penalty(model, 0.2))
 
+    def test_images_of_another_precision(self):
+        model = network()
+        regularizer, images = fr.IntervalBoundRegularizer(EPSILON), np.float64(IMAGES)
+        found = regularizer(model, images, LABELS, testing.cross_entropy())[1]
+        self.assertAllClose(found, penalty(model), rtol=1e-4)
+
     def test_weights_of_examples(self):
         model = network()
         each = [penalty(model, sample_weight=np.eye(6)[example]) for example in range(6)]
