@@ -7,9 +7,9 @@ says why; 2, the command line is wrong; 130, interrupted.
 import sys
 
 from keras_flowreg import compat
-from keras_flowreg.commands import attack, command_line, evaluate, export, train
+from keras_flowreg.commands import attack, certify, command_line, evaluate, export, train
 
-COMMANDS = {"train": train, "evaluate": evaluate, "attack": attack, "export": export}
+COMMANDS = {"train": train, "evaluate": evaluate, "attack": attack, "certify": certify, "export": export}
 
 
 def main() -> None:

@@ -34,10 +34,15 @@ def model_options() -> dict[str, Any]:
 def define_attack_flags(attacks: Sequence[str]) -> None:
     """--attacks, with that default, --epsilons, --examples, --steps, --restarts, --norm."""
     flags.DEFINE_multi_enum("attacks", attacks, attack_names(), "which attacks; may be given several times")
-    flags.DEFINE_list("epsilons", ["0.1", "0.2", "0.4", "0.6"], "radii of the flows, in pixels")
-    flags.DEFINE_integer("examples", None, "images to attack, from the first; all by default", lower_bound=1)
-    flags.register_validator("epsilons", _are_radii, "Expected numbers of pixels, not negative: 0.1,0.2")
+    define_radius_flags("images to attack")
     define_search_flags()
+
+
+def define_radius_flags(what: str) -> None:
+    """--epsilons, --examples."""
+    flags.DEFINE_list("epsilons", ["0.1", "0.2", "0.4", "0.6"], "radii of the flows, in pixels")
+    flags.DEFINE_integer("examples", None, f"{what}, from the first; all by default", lower_bound=1)
+    flags.register_validator("epsilons", _are_radii, "Expected numbers of pixels, not negative: 0.1,0.2")
 
 
 def define_search_flags() -> None:

@@ -74,6 +74,19 @@ class CommandsTest(tf.test.TestCase):
         for ours, theirs in zip(again["runs"], measured):
             self.assertEqual(ours["accuracy"], theirs["accuracy"])
 
+        certify = [
+            "certify",
+            f"--model={model}",
+            "--epsilons=0.01,0",
+            "--examples=50",
+            "--batch_size=30",
+            "--method=ibp",
+        ]
+        nothing, little = json.loads(self.assert_succeeds(*certify, "--json"))["radii"]
+        self.assertEqual((nothing["epsilon"], nothing["examples"], little["examples"]), (0, 50, 50))
+        self.assertGreater(nothing["certified"], 15)  # Those that it classifies rightly.
+        self.assertLessEqual(little["certified"], nothing["certified"])
+
         gallery = os.path.join(folder, "gallery.png")
         attack = ["attack", f"--model={model}", f"--picture={gallery}", "--json"]
         result = json.loads(self.assert_succeeds(*attack, "--rows=2"))
