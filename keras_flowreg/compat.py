@@ -124,6 +124,14 @@ def jit_compile_on_this_machine() -> bool:
     return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
 
 
+def build(model: KerasModel, image_shape: Sequence[int]) -> None:
+    """Makes the variables of a subclassed model. Keras 3 makes them in a call, and Keras 2 keeps the batch size of one."""
+    if KERAS_3:
+        model(tf.zeros([1, *image_shape]), training=False)
+    else:
+        model.build((None, *image_shape))
+
+
 def symbolic_output(model: KerasModel) -> Any:
     """A symbol of the shape and dtype of a model's predictions, or `None` where a model has none."""
     outputs: Any = getattr(model, "outputs", None)

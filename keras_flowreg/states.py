@@ -37,7 +37,7 @@ def build(model: KerasModel, images: Images) -> None:
     """Makes the variables of a model that has none yet."""
     if not model.built and images.shape[1:].is_fully_defined():
         with tf.init_scope():
-            model.build((None, *images.shape[1:]))
+            compat.build(model, images.shape[1:])
 
 
 def statistics(model: KerasModel) -> State:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from tests import testing
 
 BATCH = 8
@@ -115,7 +116,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_subclassed_model(self):
         good, model = (build(base=testing.Subclassed()) for _ in range(2))
         for each in (good, model):
-            each.base_model.build((None, *testing.SHAPE))
+            compat.build(each.base_model, testing.SHAPE)
             each.base_model.set_weights([np.ones_like(value) / 9 for value in each.base_model.get_weights()])
         self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
 
