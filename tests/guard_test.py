@@ -17,7 +17,7 @@ BATCH = 8
 def build(attack=None, base=None, random_start=0.2, **options):
     regularizer = fr.FlowGradientRegularizer(1.0, random_start=random_start)
     model = fr.FlowRegularizedModel(base or testing.network(keras.layers.BatchNormalization()), regularizer, attack)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), testing.cross_entropy(), **options)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), testing.cross_entropy(), **options)
     return model
 
 
