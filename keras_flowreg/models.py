@@ -268,7 +268,7 @@ class FlowRegularizedModel(GuardedModel):
 
     def _parts_of_loss(self, images, labels, sample_weight, predictions, penalty, penalized_steps=1):
         """This replica's `_Losses`."""
-        expect_labels_in_range(labels, predictions, compiled_loss(self))
+        labels = expect_labels_in_range(labels, predictions, compiled_loss(self))
         task = self.compute_loss(images, labels, predictions, sample_weight)
         if penalty is None:
             return _Losses(task, task, None)

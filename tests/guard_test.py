@@ -119,6 +119,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
             compat.build(each.base_model, testing.SHAPE)
             each.base_model.set_weights([np.ones_like(value) / 9 for value in each.base_model.get_weights()])
         self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
+        self.assertStopsWithTheLastGoodWeights(model, good, label_out_of_range, "Expected labels from 0 to 3")
 
     def test_a_training_that_diverges(self):
         model = build()
