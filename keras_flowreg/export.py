@@ -138,8 +138,9 @@ class ReusableClassifier(tf.train.Checkpoint):
         super().__init__()
         self._predict = _predictor(classifier, value_range, uint8_images, probabilities)
         images = tf.TensorSpec([None, *image_shape], tf.uint8 if uint8_images else tf.float32, name="images")
-        for training in (False, True):
-            self.__call__.get_concrete_function(images, training=training)
+        modes = [self.__call__.get_concrete_function(images, training=training) for training in (False, True)]
+        # Keras 2 does not count the state of what draws at random, such as RandomTranslation, among a model's variables.
+        self._used_variables = [variable for mode in modes for variable in mode.graph.variables]
         # What Keras's layers hold, and not the layers, which need their code to be loaded.
         self.variables = compat.tf_variables(classifier.variables)
         self.trainable_variables = compat.tf_variables(classifier.trainable_variables)

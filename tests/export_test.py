@@ -70,6 +70,15 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             [loss() for loss in loaded.regularization_losses], [0.1 * np.sum(model.base_model.get_weights()[0] ** 2)]
         )
 
+    def test_augmentation_is_random_in_training_mode_alone(self):
+        model = keras.Sequential(
+            [keras.layers.Input(testing.SHAPE), keras.layers.RandomTranslation(0.4, 0.4), testing.network()]
+        )
+        fr.export(model, self.path)
+        loaded = hub.load(self.path)
+        self.assertAllClose(loaded(self.images), model(self.images, training=False), atol=1e-6)
+        self.assertNotAllClose(loaded(self.images, training=True), loaded(self.images, training=True))
+
     def test_training_mode_drops_and_counts(self):
         self.exported()
         loaded = hub.load(self.path)

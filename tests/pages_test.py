@@ -20,8 +20,9 @@ def blocks(page):
 
 
 def pages_with_code():
-    """All but the one whose code needs several devices: tests/scaling_test.py runs it."""
-    return [page for page in PAGES if blocks(page) and page != DOCS / "scaling.md"]
+    """Without those that have a test of their own: tests/scaling_test.py, and tutorial_test.py."""
+    others = {DOCS / "scaling.md", *(DOCS / "tutorials").iterdir()}
+    return [page for page in PAGES if blocks(page) and page not in others]
 
 
 class PagesTest(tf.test.TestCase, parameterized.TestCase):

@@ -10,10 +10,12 @@ from keras_flowreg.attacks.base import Attack
 from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
+from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.random_flow import RandomFlow
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.attacks.square import FlowSquare
 from keras_flowreg.ops import random
+from keras_flowreg.ops.labels import other_class
 from keras_flowreg.ops.losses import resolve_loss
 from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.perturbations import Flow, Perturbation
@@ -26,8 +28,11 @@ _MEMBERS: tuple[tuple[Callable[..., Attack], dict[str, Any]], ...] = (
     (FlowFrankWolfe, {"steps": 20}),
     (FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 2}),
     (FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "start": "zero"}),
+    (FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True}),
     (FlowSquare, {"queries": 500, "loss": "margin"}),
 )
+
+_MOST_CLASSES = 9  # that are sought one by one
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -35,9 +40,10 @@ class AutoDeform(Attack):
     """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
     The members are random flows, one gradient step, Frank-Wolfe ascent of the loss, Frank-Wolfe ascent of the margin from
-    two random starts, projected gradient ascent of the margin, and a gradient-free random search, which exposes a model
-    whose gradients are masked. Each works only on the examples that the members before it have not fooled. On a model
-    without a gradient, the members that need one are left out.
+    two random starts, projected gradient ascent of the margin, Frank-Wolfe ascent towards each of the likeliest nine other
+    classes, and a gradient-free random search, which exposes a model whose gradients are masked. Each works only on the
+    examples that the members before it have not fooled. On a model without a gradient, the members that need one are left
+    out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
@@ -90,24 +96,39 @@ class AutoDeform(Attack):
     def members(self) -> list[Attack]:
         """The attacks, in their order. A member without a loss of its own raises the loss of this attack."""
         shared = {"targeted": self.targeted, "value_range": self.value_range, "norm": self.norm}
-        return [member(self.epsilon, **shared, **options) for member, options in _MEMBERS]
+        return [member(self.epsilon, **{**shared, **options}) for member, options in _MEMBERS]
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         best = clean
         for number, member in enumerate(self.members()):
             if objective.classifier.has_gradient or not member.needs_gradient:
-                best = _run_member(member, objective, examples, best, random.fold_in(seed, number))
+                # A targeted attack has its one class, and each member searches for it.
+                runs = _other_classes(objective, examples) if member.targeted and not self.targeted else 1
+                best = _run_member(member, objective, examples, best, random.fold_in(seed, number), runs)
         return best
 
 
-def _run_member(member, objective, examples, best, seed):
-    """Has a member search the examples that are left, and queries what it found for the whole attack's loss."""
-    loss = resolve_loss(member.loss, objective.raised.loss)
-    member_objective = objective.with_loss(loss)._replace(perturbation=member.perturbation)
+def _other_classes(objective, examples):
+    """How many classes a targeted member seeks."""
+    classes = objective.classifier.predict(examples.images[:1]).shape[1]
+    return _MOST_CLASSES if classes is None else min(classes - 1, _MOST_CLASSES)
 
-    def step(count, examples, state):
-        _, found = member_objective.search(member, examples, seed)
+
+def _run_member(member, objective, examples, best, seed, runs):
+    """Has a member search the examples that are left, and queries what it found for the whole attack's loss.
+
+    In several runs its targets are the likeliest other class, then the next one, and so on.
+    """
+    raised = RaisedLoss(resolve_loss(member.loss, objective.raised.loss), member.targeted)
+    member_objective = objective._replace(raised=raised, perturbation=member.perturbation)
+
+    def step(run, examples, state):
+        sought = examples
+        if member.targeted and not objective.raised.targeted:
+            predictions = objective.classifier.predict(examples.images)
+            sought = examples._replace(labels=other_class(examples.labels, predictions, run))
+        _, found = member_objective.search(member, sought, seed)
         candidate = objective.query(examples, found.parameters)
         return candidate._replace(queries=candidate.queries + found.queries), state
 
-    return iterate(step, 1, examples, best, best.parameters)[0]
+    return iterate(step, runs, examples, best, best.parameters)[0]

@@ -11,6 +11,7 @@ import dataclasses
 import os
 
 import keras
+import tensorflow as tf
 from absl import flags
 
 import keras_flowreg as fr
@@ -21,11 +22,14 @@ from keras_flowreg.commands.flags import model_options
 from keras_flowreg.commands.progress import TrainingProgress
 from keras_flowreg.commands.recipes import Recipe
 
+_PICTURED_EPSILON = 0.4  # pixels
+
 
 def define_flags() -> None:
-    """Those of a training, and --logs."""
+    """Those of a training, and what is logged."""
     training_flags.define_training_flags()
     flags.DEFINE_string("logs", None, "where to write TensorBoard's logs and the backup to resume from")
+    flags.DEFINE_bool("pictures", False, "whether TensorBoard's logs hold pictures of attacked validation images, too")
 
 
 def main() -> Result:
@@ -58,11 +62,19 @@ def _callbacks(dataset: Dataset) -> list[keras.callbacks.Callback]:
     logs = flags.FLAGS.logs
     if logs is None:
         return [TrainingProgress()]
-    monitors = [fr.callbacks.FlowGradientMonitor(dataset.validation, batches=4)] if dataset.validation else []
     return [
         keras.callbacks.BackupAndRestore(os.path.join(logs, "backup")),
-        *monitors,
+        *(_monitors(dataset.validation) if dataset.validation else ()),
         keras.callbacks.TensorBoard(logs),
         keras.callbacks.CSVLogger(os.path.join(logs, "history.csv"), append=True),
         TrainingProgress(),
     ]
+
+
+def _monitors(validation: tf.data.Dataset) -> list[keras.callbacks.Callback]:
+    """What is measured, and drawn, on validation images."""
+    monitors: list[keras.callbacks.Callback] = [fr.callbacks.FlowGradientMonitor(validation, batches=4)]
+    if flags.FLAGS.pictures:
+        attack = fr.attacks.FlowFrankWolfe(_PICTURED_EPSILON)
+        monitors.append(fr.callbacks.AttackPictures(attack, validation, flags.FLAGS.logs))
+    return monitors

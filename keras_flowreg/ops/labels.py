@@ -36,6 +36,22 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
 
 
+def other_class(labels: Labels, predictions: Predictions, rank: int) -> PerExample:
+    """The class of each example that comes next to its label: the likeliest other one, the one after it ...
+
+    Args:
+      labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
+      predictions: `[batch, classes]`, logits or probabilities.
+      rank: 0 for the likeliest. Beyond the last class it begins anew.
+
+    Returns:
+      Class indices, int64 `[batch]`.
+    """
+    _, others = split_predictions(labels, predictions)
+    ordered = tf.argsort(others, axis=1, direction="DESCENDING", stable=True)
+    return tf.cast(ordered[:, rank % (tf.shape(predictions)[1] - 1)], tf.int64)
+
+
 def is_correct(labels: Labels, predictions: Predictions) -> tf.Tensor:
     """Whether the largest prediction is the label's: bool `[batch]`.
 

@@ -181,7 +181,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         on_one_hot = cls(**{**options, "loss": loss})
         self.assertAllClose(on_one_hot(self.images, one_hot, model=self.model), expected, atol=1e-5)
 
-    @parameterized.named_parameters(*LIGHT)
+    @parameterized.named_parameters(*CLASSES)
     def test_configuration_round_trip(self, cls, options):
         attack = cls(**{**options, "loss": testing.cross_entropy(), "seed": 3})
         copy = keras.layers.deserialize(keras.layers.serialize(attack))

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
+from keras_flowreg.ops.labels import other_class
 from tests import testing
 
 
@@ -16,6 +17,21 @@ class AutoDeformTest(tf.test.TestCase):
         for attack in (fr.attacks.RandomFlow, fr.attacks.FlowFGSM, fr.attacks.FlowPGD, fr.attacks.FlowFrankWolfe):
             member = attack(0.3, loss="margin").run(images, labels, model=model)
             self.assertFalse(np.any(member.success.numpy() & ~whole.success.numpy()), attack)
+
+    def test_each_other_class_is_sought(self):
+        images, _ = testing.data(24)
+        model = testing.network()
+        predictions = tf.constant(model(images))
+        labels = tf.argmax(predictions, axis=1)
+        whole = fr.attacks.AutoDeform(0.3, loss="margin").run(images, labels, model=model)
+        found = np.zeros(24, bool)
+        for rank in range(testing.CLASSES - 1):
+            target = other_class(labels, predictions, rank)
+            attack = fr.attacks.FlowFrankWolfe(0.3, steps=30, loss="margin", targeted=True)
+            moved = attack(images, target, model=model)
+            found |= np.argmax(model(moved), axis=1) != labels.numpy()
+        self.assertTrue(found.any())
+        self.assertFalse(np.any(found & ~whole.success.numpy()))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class CommandsTest(tf.test.TestCase):
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
         train = ["train", "--epochs=2", "--train_size=600", "--width=0.2", "--validation_size=100", "--weight=5"]
         train += ["--method=flow_gradient+deformation_training", "--attack_steps=2", "--clean_fraction=0.5"]
-        train += ["--activation=swish", f"--output={model}", f"--logs={logs}"]
+        train += ["--activation=swish", f"--output={model}", f"--logs={logs}", "--pictures"]
         words = self.assert_succeeds(*train)
         self.assertEndsWith(words, f"Saved {model}\n")
         self.assertIn("20/20", words)  # One bar over two epochs of ten steps.
@@ -51,6 +51,7 @@ class CommandsTest(tf.test.TestCase):
         with open(os.path.join(logs, "history.csv"), newline="") as file:
             rows = list(csv.DictReader(file))
         self.assertLen(rows, 2)
+        self.assertNotEmpty(os.listdir(os.path.join(logs, "attack")))
         self.assertContainsSubset(["gradient_penalty", "val_flow_gradient_norm", "val_accuracy"], rows[0])
 
         report = os.path.join(folder, "report")

@@ -3,12 +3,18 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.ops.labels import are_one_hot, is_correct, split_predictions
+from keras_flowreg.ops.labels import are_one_hot, is_correct, other_class, split_predictions
 
 LOGITS = np.array([[2.0, 1.0, 0.0], [0.5, -1.0, 3.0]], "float32")
 
 
 class LabelsTest(tf.test.TestCase):
+    def test_other_classes_in_their_order(self):
+        predictions = tf.constant([[0.1, 0.5, 0.3, 0.2], [4.0, 1.0, 2.0, 3.0]])
+        for labels in ([1, 3], [[1], [3]], np.eye(4)[[1, 3]]):
+            ranks = [other_class(tf.constant(labels), predictions, rank).numpy().tolist() for rank in range(4)]
+            self.assertEqual(ranks, [[2, 0], [3, 2], [0, 1], [2, 0]])
+
     def test_is_correct(self):
         logits = tf.constant(LOGITS)
         self.assertAllEqual(is_correct(tf.constant([0, 1]), logits), [True, False])
