@@ -21,6 +21,7 @@ from flowreg_examples.presets import PRESETS
 from keras_flowreg import files
 from keras_flowreg.commands import command_line, datasets, recipes
 from keras_flowreg.commands.command_line import Result
+from keras_flowreg.commands.flags import define_shard_flag, shard
 from keras_flowreg.evaluation.plain import plain
 
 
@@ -29,18 +30,12 @@ def define_flags():
     flags.DEFINE_enum("preset", "quick", list(PRESETS), "which study")
     flags.DEFINE_string("output", None, "a folder for the JSON files, the report and the figures", required=True)
     flags.DEFINE_string("scratch", None, "a folder for what is not done yet; by default in --output")
-    flags.DEFINE_string("shard", "1/1", "which part of the cells: 2/4 is the second quarter")
+    define_shard_flag("cells")
     flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
     flags.DEFINE_multi_enum("method", None, recipes.METHODS, "only these; may be given several times")
     flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
     flags.DEFINE_integer("examples", None, "images to attack, if not the study's own number", lower_bound=1)
     flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
-    flags.register_validator("shard", _is_shard, "Expected a part such as 2/4.")
-
-
-def _is_shard(text):
-    number, slash, count = text.partition("/")
-    return bool(slash) and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)
 
 
 def cells():
@@ -52,7 +47,7 @@ def cells():
         chosen = [cell for cell in chosen if cell.method in flags.FLAGS.method]
     if flags.FLAGS.examples:
         chosen = [_with_examples(cell, flags.FLAGS.examples) for cell in chosen]
-    number, count = map(int, flags.FLAGS.shard.split("/"))
+    number, count = shard()
     return chosen[number - 1 :: count]
 
 

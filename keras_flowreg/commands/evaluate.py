@@ -5,6 +5,8 @@ r"""Reports how far deformations fool a saved classifier: as a table, as JSON an
 
 --model is a .keras, .h5 or .hdf5 file, a SavedModel or a TF-Hub handle, with logits. --output=report writes report.json, report.md
 and report.png, and keeps partial results in report.jsonl: start a killed evaluation again, and it goes on.
+--shard=2/8 attacks one part of the images, on each of eight machines, each with an --output of its own. One report of all
+comes from the same command without it, and --merge=part1.jsonl --merge=part2.jsonl ...
 --certify adds what is proven: the true accuracy lies between it and the worst case.
 --split=validation takes the training images that the command train held out: choose weights by those, not by the test
 images.
@@ -15,7 +17,14 @@ from absl import flags
 import keras_flowreg as fr
 from keras_flowreg.commands import datasets, models, outputs
 from keras_flowreg.commands.command_line import Result
-from keras_flowreg.commands.flags import build_attacks, define_attack_flags, define_dataset_flags, epsilons
+from keras_flowreg.commands.flags import (
+    build_attacks,
+    define_attack_flags,
+    define_dataset_flags,
+    define_shard_flag,
+    epsilons,
+    shard,
+)
 
 
 def define_flags() -> None:
@@ -28,6 +37,8 @@ def define_flags() -> None:
     flags.DEFINE_bool("check", True, "whether to check if the report can be trusted")
     flags.DEFINE_bool("certify", False, "whether to prove, too, which images no flow of each radius can fool")
     flags.DEFINE_string("output", None, "where to write the report, without an ending")
+    define_shard_flag("batches")
+    flags.DEFINE_multi_string("merge", [], "partial results of a shard; may be given several times; needs --output")
 
 
 def main() -> Result:
@@ -35,6 +46,10 @@ def main() -> Result:
     args = flags.FLAGS
     if args.output:
         outputs.expect_report_path(args.output, "output")
+    if args.merge:
+        if not args.output:
+            raise ValueError("Expected --output, for what is merged. Received none.")
+        fr.evaluation.merge_partial_results(args.merge, f"{args.output}.jsonl")
     model = models.load()
     validation_size = args.validation_size if args.split == "validation" else 0
     dataset = datasets.load(
@@ -50,6 +65,7 @@ def main() -> Result:
         check=args.check,
         certify=args.certify,
         resume_from=f"{args.output}.jsonl" if args.output else None,
+        shard=shard(),
     )
     if args.output:
         outputs.write_report(report, args.output)

@@ -52,6 +52,18 @@ def define_search_flags() -> None:
     flags.DEFINE_enum("norm", "linf", fr.balls.PER_PIXEL_NORMS, "the norm of a flow")
 
 
+def define_shard_flag(of: str) -> None:
+    """--shard."""
+    flags.DEFINE_string("shard", "1/1", f"which part of the {of}: 2/4 is the second quarter")
+    flags.register_validator("shard", _is_shard, "Expected a part such as 2/4.")
+
+
+def shard() -> tuple[int, int]:
+    """The part and the number of parts of --shard."""
+    part, parts = flags.FLAGS.shard.split("/")
+    return int(part), int(parts)
+
+
 def attack_names() -> list[str]:
     """The attacks of the library that need no perturbation of the user's, by class name."""
     return [name for name in fr.attacks.__all__ if _is_attack(name) and "perturbation" not in _options(name)]
@@ -93,3 +105,8 @@ def _are_radii(values):
         return all(0 <= float(value) < float("inf") for value in values)
     except ValueError:
         return False
+
+
+def _is_shard(text):
+    number, slash, count = text.partition("/")
+    return bool(slash) and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)

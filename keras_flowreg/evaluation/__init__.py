@@ -3,5 +3,14 @@
 from keras_flowreg.evaluation.evaluate import evaluate_robustness
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Accuracy, Finding, Run, accuracy
+from keras_flowreg.evaluation.shards import merge_partial_results
 
-__all__ = ["Accuracy", "Finding", "RobustnessReport", "Run", "accuracy", "evaluate_robustness"]
+__all__ = [
+    "Accuracy",
+    "Finding",
+    "RobustnessReport",
+    "Run",
+    "accuracy",
+    "evaluate_robustness",
+    "merge_partial_results",
+]

@@ -20,6 +20,7 @@ from keras_flowreg.evaluation.journal import Journal, digest
 from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
+from keras_flowreg.evaluation.shards import expect_shard
 from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
@@ -45,6 +46,7 @@ def evaluate_robustness(
     value_range: ValueRange = (0.0, 1.0),
     seed: int = 0,
     resume_from: Optional[Union[str, os.PathLike]] = None,
+    shard: Optional[tuple[int, int]] = None,
     check: bool = True,
     certify: bool = False,
     verbose: int = 1,
@@ -72,6 +74,9 @@ def evaluate_robustness(
       seed: a whole number, which decides what is random in `AutoDeform` and the checks. Other attacks have their own.
       resume_from: the path of a file for partial results. It is written after every batch. What it already holds is
         not computed again. It belongs to one model, one list of attacks and one data set, and another file is left alone.
+      shard: `(2, 8)` attacks the second of eight parts of the batches alone, and the report is of those. Give each part a
+        `resume_from` of its own. `evaluation.merge_partial_results` makes one file of them, with which the evaluation
+        without `shard` has nothing left to attack.
       check: whether to check that the report can be trusted; see `RobustnessReport.findings`.
       certify: whether to prove, too, at each of the attacks' radii, which examples no flow can fool (`certify`, norm
         `"linf"`). The true robust accuracy lies between what is certified and what no attack fools. What is certified is not
@@ -83,8 +88,9 @@ def evaluate_robustness(
 
     Raises:
       ValueError: if an argument is out of its range; if an attack is targeted, or needs a gradient that the model does
-        not have; if the model is to be certified and has a layer without a rule for bounds; if the data set is empty, has no end, or is not batches of images and labels; if a loss is NaN; or if
-        `resume_from` holds anything else than this evaluation's results.
+        not have; if the model is to be certified and has a layer without a rule for bounds; if the data set, or its shard,
+        is empty, has no end, or is not batches of images and labels; if a loss is NaN; or if `resume_from` holds anything
+        else than this evaluation's results.
       TypeError: if an attack is not an `Attack`, or `model` not a Keras model.
       OSError: if `resume_from` cannot be written.
 
@@ -97,6 +103,7 @@ def evaluate_robustness(
     expect_instance("model", model, keras.Model)
     expect_boolean("check", check)
     expect_boolean("certify", certify)
+    part = expect_shard(shard)
     loss, value_range = resolve_loss(loss, compiled_loss(model)), expect_value_range(value_range)
     named = _named([AutoDeform(0.1, value_range=value_range, seed=seed)] if attacks is None else attacks)
     runs = {run: _Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
@@ -116,7 +123,9 @@ def evaluate_robustness(
     with contextlib.closing(Journal(resume_from, settings)) as journal:
         if check:  # Before the attacks: an error should not come after hours.
             findings.extend(checks.run(model, first, loss=loss, value_range=value_range, seed=seed))
-        records = _attack_all(model, batches, runs, journal, certifier, progress)
+        records = _attack_all(model, batches, runs, journal, certifier, progress, part)
+    if part.parts > 1:
+        settings["shard"] = str(part)
     report = RobustnessReport.from_records(settings, compat.versions(), records, certifier.results())
     report.findings.extend(findings + (checks.look_at(report) if check else []))
     report.findings.extend(contradictions(report, {run: search.attack for run, search in runs.items()}))
@@ -225,14 +234,18 @@ def _described(loss):
     return {"loss": name_of(loss), "loss_options": {**options, "name": name_of(loss)}}
 
 
-def _attack_all(model, batches, runs, journal, certifier, progress):
-    """`{Run: AttackRecord}`: what each attack did to all examples. They are certified on the way."""
+def _attack_all(model, batches, runs, journal, certifier, progress, shard):
+    """`{Run: AttackRecord}`: what each attack did to all examples of a shard. They are certified on the way."""
     records: dict[Run, list[AttackRecord]] = {run: [] for run in runs}
     for number, (images, labels) in enumerate(batches):
+        if not shard.takes(number):
+            continue
         for run, search in runs.items():
             records[run].append(_attack(model, images, labels, search, run, number, journal))
         certifier.add(images, labels)
         progress.update(number + 1, _so_far(records))
+    if not all(records.values()):
+        raise ValueError(f"Expected at least one batch in each shard. Received none in {shard}.")
     return {run: AttackRecord.joined(parts) for run, parts in records.items()}
 
 

@@ -87,7 +87,7 @@ class Journal:
         """Reads what the file holds, or writes its first line."""
         files.lock(self._file)
         first = {_MARK: _VERSION, "settings": plain(settings)}
-        lines = self._read(_encoded(first))
+        lines = self._read(encoded(first))
         if not lines:
             self._write(first)
         elif lines[0] != first:
@@ -101,26 +101,20 @@ class Journal:
         """The lines that are whole; what is cut off is removed from the file, once it is known to be one of these."""
         self._file.seek(0)
         content = self._file.read()
-        whole = content[: content.rfind(b"\n") + 1]
         mark = first[: first.index(b",")]
         if not (content.startswith(mark) or first.startswith(content)):
             raise ValueError(
                 f"Expected {self._path} to hold partial results of an evaluation. Received another file, which is left as "
                 "it is."
             )
-        try:
-            lines = [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise ValueError(f"Expected {self._path} to hold partial results. Received {error}.") from None
-        if not all(isinstance(line, dict) and set(line) >= _KEYS for line in lines[1:]):
-            raise ValueError(f"Expected {self._path} to hold partial results. Received a line that is none.")
-        self._file.truncate(len(whole))
+        lines = _lines(content, self._path)
+        self._file.truncate(content.rfind(b"\n") + 1)
         return lines
 
     def _write(self, line):
         end = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(_encoded(plain(line)))
+            self._file.write(encoded(plain(line)))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError:
@@ -128,8 +122,34 @@ class Journal:
             raise
 
 
-def _encoded(line):
+def read(path: Union[str, os.PathLike]) -> list[dict[str, Any]]:
+    """The lines of a file of partial results, the first of which holds the settings.
+
+    Raises:
+      ValueError: if the file is another one.
+      OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    if not content.startswith(encoded({_MARK: _VERSION})[:-2]):
+        raise ValueError(f"Expected {os.fspath(path)} to hold partial results of an evaluation. Received another file.")
+    return _lines(content, path)
+
+
+def encoded(line: Mapping[str, Any]) -> bytes:
+    """A line as it is written."""
     return json.dumps(line, allow_nan=False).encode() + b"\n"
+
+
+def _lines(content, path):
+    """The lines that are whole."""
+    try:
+        lines = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+    except ValueError as error:
+        raise ValueError(f"Expected {path} to hold partial results. Received {error}.") from None
+    if not all(isinstance(line, dict) and set(line) >= _KEYS for line in lines[1:]):
+        raise ValueError(f"Expected {path} to hold partial results. Received a line that is none.")
+    return lines
 
 
 def _opened(path):
