@@ -136,6 +136,9 @@ class TracedClassifier(Classifier):
     def differentiate_loss(
         self, images: Images, labels: Labels, raised: RaisedLoss, scale: Number = 1.0
     ) -> tuple[Predictions, tf.Tensor]:
+        if raised.targeted:  # The same gradient with the other sign: the model is not traced for it again.
+            raised, scale = raised._replace(targeted=False), -scale
+
         def differentiate(images, labels, scale):
             return super(TracedClassifier, self).differentiate_loss(images, labels, raised, scale)
 

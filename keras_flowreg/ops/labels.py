@@ -36,7 +36,7 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
 
 
-def other_class(labels: Labels, predictions: Predictions, rank: int) -> PerExample:
+def other_class(labels: Labels, predictions: Predictions, rank: int) -> Labels:
     """The class of each example that comes next to its label: the likeliest other one, the one after it ...
 
     Args:
@@ -45,11 +45,14 @@ def other_class(labels: Labels, predictions: Predictions, rank: int) -> PerExamp
       rank: 0 for the likeliest. Beyond the last class it begins anew.
 
     Returns:
-      Class indices, int64 `[batch]`.
+      Labels of the form of `labels`.
     """
     _, others = split_predictions(labels, predictions)
-    ordered = tf.argsort(others, axis=1, direction="DESCENDING", stable=True)
-    return tf.cast(ordered[:, rank % (tf.shape(predictions)[1] - 1)], tf.int64)
+    classes = tf.shape(predictions)[1]
+    found = tf.argsort(others, axis=1, direction="DESCENDING", stable=True)[:, rank % (classes - 1)]
+    if are_one_hot(labels):
+        return tf.one_hot(found, classes, dtype=labels.dtype)
+    return tf.reshape(tf.cast(found, labels.dtype), tf.shape(labels))
 
 
 def is_correct(labels: Labels, predictions: Predictions) -> tf.Tensor:
