@@ -1,6 +1,6 @@
 """Tests of what fit does with a batch that cannot be trained on."""
 
-from tests import virtual_devices  # noqa: F401 (first: it divides the CPU before TensorFlow starts)
+from tests import virtual_devices  # (first: it divides the CPU before TensorFlow starts)
 
 import keras  # isort: skip
 import numpy as np
@@ -100,7 +100,7 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
 
     def test_two_replicas(self):
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        with virtual_devices.two_replicas().scope():
             good, model = build(random_start=0.0), build(random_start=0.0)
         self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
 

@@ -1,6 +1,6 @@
 """Tests of FlowRegularizedModel on two replicas."""
 
-from tests import virtual_devices  # noqa: F401 (first: it divides the CPU before TensorFlow starts)
+from tests import virtual_devices  # (first: it divides the CPU before TensorFlow starts)
 
 import keras  # isort: skip
 import numpy as np
@@ -21,7 +21,7 @@ class MirroredStrategyTest(tf.test.TestCase):
     def test_two_replicas_train_as_one(self):
         alone = build()
         expected = testing.fit(alone, epochs=2)
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        strategy = virtual_devices.two_replicas()
         self.assertEqual(strategy.num_replicas_in_sync, 2)
         with strategy.scope():
             mirrored = build()
@@ -43,14 +43,14 @@ class MirroredStrategyTest(tf.test.TestCase):
             self.skipTest("The evaluation of Keras 3 fails on an empty share, with any model.")
         images, labels = testing.data(5)
         expected = build().evaluate(images, labels, verbose=0, return_dict=True)
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        with virtual_devices.two_replicas().scope():
             mirrored = build()
         measured = mirrored.evaluate(images, labels, batch_size=4, verbose=0, return_dict=True)
         for name, value in expected.items():
             self.assertAllClose(measured[name], value, rtol=1e-5)
 
     def test_replicas_start_at_different_flows(self):
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        strategy = virtual_devices.two_replicas()
         with strategy.scope():
             model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(1.0, random_start=1.0))
             model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())

@@ -1,6 +1,6 @@
 """Tests of what docs/scaling.md says of one machine."""
 
-from tests import virtual_devices  # noqa: F401 (first: it divides the CPU before TensorFlow starts)
+from tests import virtual_devices  # (first: it divides the CPU before TensorFlow starts)
 
 import pathlib  # isort: skip
 import re
@@ -19,7 +19,7 @@ TEXT = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
 def mirrored():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return virtual_devices.two_replicas()
 
 
 def build():
