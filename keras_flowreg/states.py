@@ -49,16 +49,15 @@ def statistics(model: KerasModel) -> State:
 def passes_over_one_batch(model: KerasModel) -> Iterator["Passes"]:
     """Passes in this scope draw the same masks and noise, and the first one alone counts for the statistics."""
     with compat.repeatable_draws() as restart:
-        yield Passes(model, restart)
+        yield Passes(_state(_untrained(model)), restart)
 
 
 class Passes:
     """The passes of a model over one batch."""
 
-    def __init__(self, model: KerasModel, restart: Callable[[], None]):
-        self._model = model
+    def __init__(self, before: State, restart: Callable[[], None]):
+        self._before = before
         self._restart = restart
-        self._before = _state(_untrained(model))
 
     @contextlib.contextmanager
     def another(self) -> Iterator[None]:
