@@ -50,11 +50,12 @@ def merge_partial_results(paths: Sequence[Path], output: Path) -> None:
     With it, `evaluate_robustness` without `shard` gives the report of all, and attacks only what no shard did.
 
     ```python
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(2)
     attack = fr.attacks.RandomFlow(epsilon=0.4)
     for part in (1, 2):  # on as many machines
-        fr.evaluate_robustness(model, (images, labels), attack, shard=(part, 2), resume_from=f"part-{part}.jsonl")
+        fr.evaluate_robustness(model, data, attack, shard=(part, 2), resume_from=f"part-{part}.jsonl")
     fr.evaluation.merge_partial_results(["part-1.jsonl", "part-2.jsonl"], "whole.jsonl")
-    report = fr.evaluate_robustness(model, (images, labels), attack, resume_from="whole.jsonl")
+    report = fr.evaluate_robustness(model, data, attack, resume_from="whole.jsonl")
     ```
 
     Args:
