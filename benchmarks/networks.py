@@ -1,17 +1,18 @@
 r"""Times one exact step of flow-gradient regularization on networks as users bring them, beside a plain step.
 
     python -m benchmarks.networks --network=MobileNetV2 --network=small_vit --image_size=96 --batch_size=16
+    python -m benchmarks.networks --network=MobileNetV2 --profile
 
 The networks are those of keras.applications by name, a small vision transformer, and VGG-11. The three kinds of step take
 turns in one process: plain, exact as the library takes it, and exact with TensorFlow's own second derivatives. The time is
-the least of all rounds. Peak memory is that of a process of its own, less what it holds before its first step.
+the least of all rounds. Peak memory is that of a process of its own, less what it holds before its first step (Linux).
+--profile shows instead where the time of a step goes.
 """
 
 import contextlib
 import functools
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_flowreg as fr
+from benchmarks import profiling
 from keras_flowreg import gradients
 from keras_flowreg.commands import architectures
 
@@ -43,6 +45,8 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", 96, "height and width", lower_b
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "images a step", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 4, "timed rounds", lower_bound=1)
 _OWN = flags.DEFINE_bool("own", True, "whether to time TensorFlow's own second derivatives too")
+_PROFILE = flags.DEFINE_bool("profile", False, "show the operations of a plain and of an exact step, and stop")
+_SHOWN = 15  # operations of a profile
 _ONLY = flags.DEFINE_string("only", None, "print what this kind of step takes, for the first network, in this process")
 _CLASSES = 10
 _WEIGHT = 4.4
@@ -102,10 +106,23 @@ def memory_of_steps(name, kind):
     """The MiB that two steps take at most, in this process."""
     take = step(name, kind)
     before = psutil.Process().memory_info().rss
+    forget_peak()
     with tensorflows_own(kind):
         take()
     take()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before / 2**20
+    return (peak() - before) / 2**20
+
+
+def forget_peak():
+    """Lets the system count this process's peak memory anew. That of building the network is no step's."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def peak():
+    """The most bytes that this process has held."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
 def in_a_process(name, kind):
@@ -125,9 +142,21 @@ def measure(name, kinds):
     return {kind: (first[kind], min(times[kind] for times in rounds), memory[kind]) for kind in kinds}
 
 
+def profile(name):
+    """Where the time of a step goes, as a table."""
+    steps = {kind: step(name, kind) for kind in ("plain", "exact")}
+    for take in steps.values():
+        take()
+    return profiling.table(steps, _ROUNDS.value, _SHOWN)
+
+
 def main(_):
     if _ONLY.value:
         print(json.dumps(memory_of_steps(_NETWORKS.value[0], _ONLY.value)))
+        return
+    if _PROFILE.value:
+        for name in _NETWORKS.value:
+            print(f"{name}, seconds of all threads together\n{profile(name)}\n", flush=True)
         return
     kinds = ("plain", "exact", *["own"] * _OWN.value)
     print(

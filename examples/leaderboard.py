@@ -1,0 +1,83 @@
+r"""Enters a classifier into the leaderboard, checks an entry, or draws the table anew.
+
+    python examples/leaderboard.py --dataset=digits --name=mine --model=mine.keras --training="20 epochs, plain"
+    python examples/leaderboard.py --check=digits/flow_gradient
+    python examples/leaderboard.py
+
+--model is a .keras, .h5 or .hdf5 file, a SavedModel or a TF-Hub handle, with logits. All are attacked in the same way:
+flowreg_examples/leaderboard.py has the protocol. --certify proves, too, what is robust, of a network of layers that have
+rules for bounds. --check evaluates an entry anew, and fails if it comes out otherwise.
+"""
+
+import os
+
+from absl import flags
+
+import keras_flowreg as fr
+from flowreg_examples import leaderboard
+from keras_flowreg import files
+from keras_flowreg.commands import command_line
+from keras_flowreg.commands.command_line import Result
+
+
+def define_flags():
+    """Which classifier, how it was trained, and where the leaderboard is."""
+    flags.DEFINE_string("model", None, "the classifier to enter")
+    flags.DEFINE_enum("dataset", "digits", list(leaderboard.RADII), "the data set that it was trained on")
+    flags.DEFINE_string("name", None, "what it is called")
+    flags.DEFINE_string("training", "", "how it was trained: in words, or the command")
+    flags.DEFINE_bool("certify", False, "whether to prove, too, what is robust")
+    flags.DEFINE_string("check", None, "an entry, such as digits/plain, to evaluate anew")
+    flags.DEFINE_string("folder", "leaderboard", "the folder of all entries")
+    flags.DEFINE_string("page", os.path.join("docs", "leaderboard.md"), "where to write the tables")
+    flags.DEFINE_string("partial_results", None, "a file for partial results, to go on from when killed")
+    flags.DEFINE_integer("examples", leaderboard.EXAMPLES, "test images, if not the protocol's number", lower_bound=1)
+    flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data sets")
+
+
+def evaluate(model, dataset, certify):
+    args = flags.FLAGS
+    options = {"data_dir": args.data_dir, "examples": args.examples, "resume_from": args.partial_results}
+    return leaderboard.evaluate(model, dataset, certify, **options)
+
+
+def enter():
+    """Evaluates the classifier of the flags, and writes its entry."""
+    args = flags.FLAGS
+    if not args.name or os.path.basename(args.name) != args.name:
+        raise ValueError(f"Expected `--name` to be a name without a slash. Received {args.name!r}.")
+    files.expect_writable("--folder", leaderboard.json_path(args.folder, args.dataset, args.name))
+    model = fr.load_classifier(args.model)
+    report = evaluate(model, args.dataset, args.certify)
+    leaderboard.enter(args.folder, args.dataset, args.name, args.model, model, args.training, report)
+
+
+def check():
+    """Evaluates an entry anew, and compares."""
+    args = flags.FLAGS
+    path = leaderboard.json_path(args.folder, *os.path.split(args.check))
+    if not os.path.exists(path):
+        raise ValueError(f"Expected `--check` to be an entry, such as digits/plain. Received {args.check!r}.")
+    entry = leaderboard.Entry.read(path)
+    model = fr.load_classifier(leaderboard.handle_of(args.folder, entry))
+    anew = evaluate(model, entry.dataset, bool(entry.report.certified))
+    leaderboard.expect_same(entry, anew)
+    different = sum(leaderboard.differences(entry, anew).values())
+    return Result(f"{args.check} is as it was: {different} results of {anew.examples} examples differ.", anew.to_dict())
+
+
+def main():
+    args = flags.FLAGS
+    if args.check:
+        return check()
+    files.expect_writable("--page", args.page)
+    if args.model:
+        enter()
+    entries = leaderboard.read_all(args.folder)
+    text = leaderboard.page(entries)
+    files.write_text(args.page, text)
+    return Result(text, {"page": args.page, "entries": [f"{entry.dataset}/{entry.name}" for entry in entries]})
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
