@@ -159,10 +159,11 @@ def main(_):
             print(f"{name}, seconds of all threads together\n{profile(name)}\n", flush=True)
         return
     kinds = ("plain", "exact", *["own"] * _OWN.value)
+    own = ["TensorFlow's own", "its memory"] * _OWN.value
+    headers = ["network", "plain (s)", "exact / plain", "memory", *own, "first exact step (s)"]
     print(
         f"{_IMAGE_SIZE.value} px, batch {_BATCH_SIZE.value}, TensorFlow {tf.__version__}, Keras {keras.__version__}\n"
-        "| network | plain (s) | exact / plain | memory | TensorFlow's own | its memory | first exact step (s) |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| {' | '.join(headers)} |\n| --- |{' ---: |' * (len(headers) - 1)}",
         flush=True,
     )
     for name in _NETWORKS.value:
@@ -171,7 +172,6 @@ def main(_):
         ratios = [
             f"{part:.2f}" for kind in kinds[1:] for part in (found[kind][1] / plain, found[kind][2] / plain_memory)
         ]
-        ratios += ["-"] * (4 - len(ratios))
         print(f"| {name} | {plain:.3f} | {' | '.join(ratios)} | {found['exact'][0]:.1f} |", flush=True)
         keras.backend.clear_session()
 
