@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
@@ -41,6 +42,12 @@ class Bounds:
         """The interval of the logits, `[batch, classes]`."""
         return self._values[self._network.logits]
 
+    @property
+    def before_relus(self) -> list[Interval]:
+        """The interval of what goes into each ReLU."""
+        places = self._network.places[: self._network.logits]
+        return [self._values[place.inputs[0]] for place in places if isinstance(place.step, LeakyReLU)]
+
     def minimum_by_intervals(self, forms: tf.Tensor) -> tf.Tensor:
         """The least of linear forms of the logits, by the intervals before the last linear steps.
 
@@ -58,12 +65,14 @@ class Bounds:
     def minimum(self, forms: tf.Tensor) -> tf.Tensor:
         """The least of linear forms of the logits, by lines. Argument and result as of `minimum_by_intervals`."""
         coefficients, examples = _queries(forms)
-        starts = range(0, len(examples), self._queries_at_once(self._network.logits))
-        chunks = [slice(start, start + starts.step) for start in starts]
+        chunks = [slice(None)]
+        if tf.executing_eagerly():  # In a graph, the number of examples need not be known.
+            starts = range(0, len(examples), self._queries_at_once(self._network.logits))
+            chunks = [slice(start, start + starts.step) for start in starts]
         least = [
             self._minimum(self._network.logits, Window(coefficients[chunk]), None, examples[chunk]) for chunk in chunks
         ]
-        return tf.reshape(tf.concat(least, axis=0), forms.shape[:2])
+        return tf.reshape(tf.concat(least, axis=0), tf.shape(forms)[:2])
 
     def tighten(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Bounds by lines what goes into each step that is not linear, from the first step to the last.

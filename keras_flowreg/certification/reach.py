@@ -6,7 +6,7 @@ of displacements lie where an edge of the rectangle or a whole position is.
 """
 
 import math
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import tensorflow as tf
 
@@ -28,8 +28,9 @@ class Reach(NamedTuple):
     """All that a batch of images can become."""
 
     box: Interval  # [batch, height, width, channels]
-    displaced: Optional[tf.Tensor]  # [displacements, batch, height, width, channels]; `None` if channels are not tied
-    rounding: tf.Tensor  # []
+    # [displacements, batch, height, width, channels]; `None` if channels are not tied
+    displaced: Optional[tf.Tensor] = None
+    rounding: Union[tf.Tensor, float] = 0.0  # []
 
     def minimum(self, window: Window, examples: tf.Tensor) -> PerExample:
         """The least Σ coefficients · image; exact for `"linf"`, since the channels of a pixel move together.

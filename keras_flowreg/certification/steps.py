@@ -187,7 +187,7 @@ class MaxPool(Step):
         return Interval(*(tf.reduce_max(self._values(end, end.dtype.min), axis=-2) for end in inputs))
 
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
-        outside = inputs.low.dtype.min / 4
+        outside = tf.constant(inputs.low.dtype.min / 4, inputs.low.dtype)
         low, high = (self._values(end, outside) for end in inputs)
         is_below, is_greatest = (_marked_greatest(values) for values in (low + high, high))
         least = tf.reduce_sum(is_greatest * low, axis=-2)

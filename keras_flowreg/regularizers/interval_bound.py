@@ -1,5 +1,6 @@
 """Certified training: the loss is trained at its upper bound over every flow in a ball."""
 
+from collections.abc import Sequence
 from typing import Optional
 
 import keras
@@ -10,18 +11,23 @@ from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices, lead_forms, logits_of_leads
 from keras_flowreg.certification.network import Network
-from keras_flowreg.certification.reach import reach
+from keras_flowreg.certification.reach import Reach, reach
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
     as_labels,
+    expect_fraction,
     expect_instance,
     expect_not_negative,
     expect_one_of,
+    expect_positive,
+    expect_positive_integer,
     expect_same_batch,
 )
+from keras_flowreg.regularizers.bound_penalties import balance_penalty, tightness_penalty
 from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
+from keras_flowreg.regularizers.small_box import small_box
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
 
@@ -47,7 +53,21 @@ class IntervalBoundRegularizer(Regularizer):
     ```
 
     In training, batch normalization takes the statistics of the images without a flow, and nothing is dropped on the way of
-    the bounds. A smaller ε stands for the same part of each pixel's interval.
+    the bounds. A smaller ε stands for the same part of each pixel's interval: `EpsilonWarmup` raises it from 0 to 1. Three
+    options change what is trained on, and not what validation shows, which is the bound by intervals at the whole radius:
+
+    - `crown_ibp=(1, 0)` mixes in the bound of `certify`'s `"crown_ibp"`, which is tighter at first: all of it at radius zero,
+      none at the whole one.
+    - `warmup_weight=0.5` also penalizes intervals that get wider in the network, and ReLUs that are mostly active, or mostly
+      inactive, less and less as the radius rises. A penalty's warm-up holds it back: leave `PenaltyWarmup` out.
+    - `box_part=0.4` bounds a small box around what gradient steps find in the whole one. The network is more accurate, but
+      then only `"crown"` or `"auto"` may prove much of it.
+
+    ```python
+    mixed = fr.IntervalBoundRegularizer(epsilon=0.4, crown_ibp=(1, 0), warmup_weight=0.5)
+    small_boxes = fr.IntervalBoundRegularizer(epsilon=0.4, box_part=0.4)
+    predictions, penalty = small_boxes(model, images, labels)
+    ```
 
     Args:
       epsilon: the radius of the ball, in pixels.
@@ -55,22 +75,46 @@ class IntervalBoundRegularizer(Regularizer):
       norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
       loss: the loss that is bounded, one that does not fall as the label's leads over the other classes get smaller, such as a
         cross-entropy; `None` for the one that is trained.
+      crown_ibp: the part of CROWN-IBP in the mix of bounds, β: at radius zero, and at the whole radius.
+      warmup_weight: λ, the weight of the penalties on bounds at radius zero. It falls to 0 at the whole radius.
+      box_part: τ, the width of the box that is bounded as a part of what the flows can reach, more than 0; 1 for all of it.
+      attack_steps: the signed gradient steps to the middle of that box.
 
     Raises:
       ValueError: if an option is out of its range or unknown; in training, if a layer has no rule for bounds.
 
-    Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models", 2018;
-    for the statistics of batch normalization, Shi et al., "Fast certified robust training with short warmup", 2021.
+    Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models", 2018.
+    Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020. Shi et al.,
+    "Fast certified robust training with short warmup", 2021, for the penalties and the statistics of batch normalization.
+    Müller et al., "Certified training: small boxes are all you need" (SABR), 2023; here its attack begins at the images, and
+    the box is sent through ReLUs as it is.
     """
 
     epsilon: float
     penalty_name = "interval_penalty"
 
-    def __init__(self, epsilon: float, weight: float = 1.0, *, norm: str = "linf", loss: Optional[Loss] = None):
+    def __init__(
+        self,
+        epsilon: float,
+        weight: float = 1.0,
+        *,
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        crown_ibp: Sequence[float] = (0.0, 0.0),
+        warmup_weight: float = 0.0,
+        box_part: float = 1.0,
+        attack_steps: int = 8,
+    ):
         self.epsilon = expect_not_negative("epsilon", epsilon)
         self.weight = expect_not_negative("weight", weight)
         self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
         self.loss = expect_loss(loss)
+        if len(crown_ibp) != 2:
+            raise ValueError(f"Expected `crown_ibp` to be two fractions. Received {crown_ibp!r}.")
+        self.crown_ibp = tuple(expect_fraction("crown_ibp", part) for part in crown_ibp)
+        self.warmup_weight = expect_not_negative("warmup_weight", warmup_weight)
+        self.box_part = expect_positive("box_part", expect_fraction("box_part", box_part))
+        self.attack_steps = expect_positive_integer("attack_steps", attack_steps)
 
     def __call__(
         self,
@@ -91,21 +135,41 @@ class IntervalBoundRegularizer(Regularizer):
         expect_same_batch(images, labels)
         expect_images_of(model, images)
         predictions = model(images, training=training)
-        scale = start_scale if training else 1.0
-        worst = self._worst_predictions(model, tf.cast(images, tf.float32), labels, training, scale)
-        rises = per_example_loss(loss, labels, worst) - per_example_loss(loss, labels, predictions)
-        return predictions, mean_penalty(rises, sample_weight)
-
-    def _worst_predictions(self, model, images, labels, training, scale):
+        images = tf.cast(images, tf.float32)
         network = Network(getattr(model, "base_model", model))
         if training:
             network = network.in_training(images)
-        whole = reach(images, self.epsilon, self.norm)
-        scale = tf.cast(scale, images.dtype)
-        box = Interval(*(images + scale * (end - images) for end in whole.box))
-        bounds = Bounds(network, whole._replace(box=box, displaced=None))
+        scale = tf.cast(start_scale if training else 1.0, tf.float32)
+
+        def losses(predictions):
+            return per_example_loss(loss, labels, predictions)
+
+        def losses_of(images):
+            return losses(network.values(images)[network.output])
+
+        box = self._box(images, scale)
+        if training and self.box_part < 1:
+            box = small_box(box, images, self.box_part, losses_of, self.attack_steps)
+        bounds = Bounds(network, Reach(box))
+        rises = losses(self._worst_predictions(network, bounds, labels, scale)) - losses(predictions)
+        penalty = mean_penalty(rises, sample_weight)
+        if self.warmup_weight:
+            others = tightness_penalty(box, bounds.before_relus) + balance_penalty(bounds.before_relus)
+            penalty += self.warmup_weight * (1 - scale) * others
+        return predictions, penalty
+
+    def _box(self, images, scale):
+        whole = reach(images, self.epsilon, self.norm).box
+        return Interval(*(images + scale * (end - images) for end in whole))
+
+    def _worst_predictions(self, network, bounds, labels, scale):
         indices = class_indices(labels, bounds.logits.low)
-        leads = bounds.minimum_by_intervals(lead_forms(indices, bounds.logits.low.shape[1]))
+        forms = lead_forms(indices, bounds.logits.low.shape[1])
+        leads = bounds.minimum_by_intervals(forms)
+        if any(self.crown_ibp):
+            start, end = self.crown_ibp
+            part = start + (end - start) * scale
+            leads = tf.cond(part > 0, lambda: part * bounds.minimum(forms) + (1 - part) * leads, lambda: leads)
         return network.predictions(logits_of_leads(leads, indices))
 
     def get_config(self) -> Config:
@@ -114,6 +178,10 @@ class IntervalBoundRegularizer(Regularizer):
             "weight": self.weight,
             "norm": self.norm,
             "loss": keras.saving.serialize_keras_object(self.loss),
+            "crown_ibp": list(self.crown_ibp),
+            "warmup_weight": self.warmup_weight,
+            "box_part": self.box_part,
+            "attack_steps": self.attack_steps,
         }
 
     @classmethod

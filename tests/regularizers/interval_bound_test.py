@@ -10,6 +10,8 @@ from absl.testing import parameterized
 from keras import layers
 
 import keras_flowreg as fr
+from keras_flowreg.regularizers import bound_penalties
+from keras_flowreg.regularizers.small_box import small_box
 from tests import testing
 from tests.certification import networks
 
@@ -22,8 +24,9 @@ def network(*parts):
     return networks.chain(layers.Conv2D(4, 3), *parts, layers.ReLU())
 
 
-def penalty(model, epsilon=EPSILON, labels=LABELS, loss=None, **options):
-    regularizer = fr.IntervalBoundRegularizer(epsilon, loss=loss)
+def penalty(model, epsilon=EPSILON, labels=LABELS, loss=None, how=None, **options):
+    """The penalty of a regularizer with some options, `how`."""
+    regularizer = fr.IntervalBoundRegularizer(epsilon, loss=loss, **how or {})
     return regularizer(model, IMAGES, labels, testing.cross_entropy(), **options)[1]
 
 
@@ -111,9 +114,12 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
         self.assertAllClose(penalty(model, labels=np.float32(labels), loss=loss), expected, rtol=1e-4)
 
-    def test_derivative(self):
+    @parameterized.parameters(
+        {}, {"crown_ibp": (1.0, 1.0)}, {"crown_ibp": (0.4, 0.4), "warmup_weight": 50.0}, {"box_part": 0.5}
+    )
+    def test_derivative(self, **how):
         model = network(layers.BatchNormalization())
-        regularizer, loss = fr.IntervalBoundRegularizer(0.1), testing.cross_entropy()
+        regularizer, loss = fr.IntervalBoundRegularizer(0.1, **how), testing.cross_entropy()
         with tf.GradientTape() as tape:
             value = regularizer(model, IMAGES, LABELS, loss)[1]
         for weights, gradient in zip(model.trainable_weights, tape.gradient(value, model.trainable_weights)):
@@ -131,6 +137,11 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             ({"epsilon": -1}, "Expected `epsilon`.*-1"),
             ({"epsilon": 1, "weight": -1}, "Expected `weight`.*-1"),
             ({"epsilon": 1, "norm": "l2"}, "Expected `norm`.*'l2'"),
+            ({"epsilon": 1, "crown_ibp": (1,)}, "Expected `crown_ibp` to be two fractions.*1"),
+            ({"epsilon": 1, "crown_ibp": (1, 2)}, "Expected `crown_ibp` to be a fraction.*2"),
+            ({"epsilon": 1, "warmup_weight": -1}, "Expected `warmup_weight`.*-1"),
+            ({"epsilon": 1, "box_part": 0}, "Expected `box_part` to be more than 0.*0"),
+            ({"epsilon": 1, "attack_steps": 0}, "Expected `attack_steps`.*0"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 fr.IntervalBoundRegularizer(**options)
@@ -144,10 +155,10 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         # How bright an image is says its class, whatever flow moves its pixels.
         self.images = 0.2 * IMAGES + 0.4 * LABELS[:, np.newaxis, np.newaxis, np.newaxis].astype("float32")
 
-    def regularized(self, weight=1.0):
+    def regularized(self, weight=1.0, **how):
         model = network(layers.BatchNormalization(momentum=0.8))
         fr.certification.initialize(model)
-        regularized = fr.FlowRegularizedModel(model, fr.IntervalBoundRegularizer(EPSILON, weight))
+        regularized = fr.FlowRegularizedModel(model, fr.IntervalBoundRegularizer(EPSILON, weight, **how))
         regularized.compile(keras.optimizers.Adam(0.02), testing.cross_entropy())
         return regularized
 
@@ -166,8 +177,13 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(history["loss"][-1], history["task_loss"][-1] + history["interval_penalty"][-1], rtol=1e-4)
         self.assertEqual(self.certified(model), 1.0)
 
+    def test_with_every_option(self):
+        model = self.regularized(crown_ibp=(1, 0), warmup_weight=0.5, box_part=0.8, attack_steps=1)
+        self.fit(model, 30, callbacks=[fr.callbacks.EpsilonWarmup(10)])
+        self.assertGreater(self.certified(model), 0.9)
+
     def test_a_saved_model_comes_back(self):
-        model = self.regularized(weight=0.5)
+        model = self.regularized(weight=0.5, crown_ibp=(1, 0.5), warmup_weight=0.5, box_part=0.5, attack_steps=3)
         path = os.path.join(self.get_temp_dir(), "model.keras")
         model.save(path)
         loaded = keras.models.load_model(path)
@@ -177,8 +193,98 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_xla_gives_the_same_penalty(self):
         model = network(layers.MaxPooling2D())
-        compiled = tf.function(lambda: penalty(model), jit_compile=True)
-        self.assertAllClose(compiled(), penalty(model), rtol=1e-4)
+        options = {
+            "start_scale": 0.5,
+            "how": {"crown_ibp": (1, 1), "warmup_weight": 0.5, "box_part": 0.5, "attack_steps": 1},
+        }
+        compiled = tf.function(lambda: penalty(model, **options), jit_compile=True)
+        self.assertAllClose(compiled(), penalty(model, **options), rtol=1e-3)
+
+
+class MixOfBoundsTest(tf.test.TestCase):
+    """Of two classes, the only lead is the margin that a certificate has."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = networks.chain(layers.Conv2D(4, 3, activation="relu"), shape=(7, 6, 1), classes=2)
+        self.images, self.labels = IMAGES[..., :1], LABELS % 2
+        self.clean = np.mean(cross_entropy(self.model(self.images), self.labels))
+        self.by_intervals, self.by_lines = (self.margin(method) for method in ("ibp", "crown_ibp"))
+
+    def margin(self, method):
+        return fr.certify(self.model, self.images, self.labels, EPSILON, method=method).margin.numpy()
+
+    def penalty(self, *crown_ibp, **options):
+        regularizer = fr.IntervalBoundRegularizer(EPSILON, crown_ibp=crown_ibp)
+        return regularizer(self.model, self.images, self.labels, testing.cross_entropy(), **options)[1]
+
+    def test_all_none_and_half(self):
+        self.assertAllGreater(self.by_lines - self.by_intervals, 0.1)
+        for part in (0.0, 0.5, 1.0):
+            margin = part * self.by_lines + (1 - part) * self.by_intervals
+            self.assertAllClose(self.penalty(part, part), np.mean(np.logaddexp(0, -margin)) - self.clean, rtol=1e-3)
+
+    def test_the_mix_follows_the_radius(self):
+        for scale, part in ((0.25, 0.75), (0.5, 0.5), (1.0, 0.0)):
+            expected = self.penalty(part, part, start_scale=scale)
+            self.assertAllClose(self.penalty(1.0, 0.0, start_scale=scale), expected, rtol=1e-4)
+        self.assertAllClose(self.penalty(1.0, 0.0, start_scale=0.5, training=False), self.penalty(0.0, 0.0), rtol=1e-4)
+
+
+class WarmupPenaltiesTest(tf.test.TestCase):
+    def test_tightness_by_hand(self):
+        box, wide, narrow = (fr.certification.Interval(-radius, radius) for radius in tf.constant([1.0, 4.0, 0.5]))
+        self.assertAllClose(bound_penalties.tightness_penalty(box, [wide]), 1 - 2 / 4)
+        self.assertAllClose(bound_penalties.tightness_penalty(box, [narrow]), 0.0)
+        self.assertAllClose(bound_penalties.tightness_penalty(box, [wide, narrow]), (1 - 2 / 4) / 2)
+
+    def test_balance_by_hand(self):
+        # Centers 2, 4 (active), -1 (inactive), and one of which the sign is not known. Their mean is 1.5.
+        interval = fr.certification.Interval(tf.constant([1.0, 3, -2, -1]), tf.constant([3.0, 5, 0 - 1e-6, 3]))
+        by_mean, by_variance = 1 - 2 * 1 / 6, 1 - 2 * min(2.5**2 / (0.5**2 + 2.5**2), 0.5)
+        self.assertAllClose(bound_penalties.balance_penalty([interval]), by_mean + by_variance, rtol=1e-4)
+        mirrored = fr.certification.Interval(-interval.high, -interval.low)
+        self.assertAllClose(bound_penalties.balance_penalty([mirrored]), by_mean + by_variance, rtol=1e-4)
+        unknown = fr.certification.Interval(tf.constant([-1.0]), tf.constant([1.0]))
+        self.assertAllClose(bound_penalties.balance_penalty([unknown]), 0.0)
+        self.assertAllClose(bound_penalties.balance_penalty([]), 0.0)
+
+    def test_weighted_and_decayed_with_the_radius(self):
+        # A kernel of one number makes intervals that many times wider, and keeps what is bright active.
+        model = networks.chain(layers.Conv2D(2, 1, use_bias=False), layers.ReLU())
+        model.layers[0].kernel.assign(4 * tf.reshape(tf.eye(2), [1, 1, 2, 2]))
+        for scale, part in ((0.25, 0.75), (0.5, 0.5), (1.0, 0.0)):
+            without = penalty(model, start_scale=scale)
+            added = penalty(model, start_scale=scale, how={"warmup_weight": 10.0}) - without
+            # Half of the tightness is missing; nothing is inactive.
+            self.assertAllClose(added, 10 * part * (0.5 + 2), rtol=1e-3, atol=1e-3)
+        outside = penalty(model, training=False, start_scale=0.5, how={"warmup_weight": 10.0})
+        self.assertAllClose(outside, penalty(model), rtol=1e-4)
+
+
+class SmallBoxTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(0.1, 0.7, 1.0)
+    def test_in_the_corner_that_a_linear_loss_points_to(self, part):
+        box = fr.certification.reach_box(IMAGES, EPSILON)
+        slopes = networks.images(6, seed=1) - 0.5
+        small = small_box(box, IMAGES, part, lambda images: tf.reduce_sum(slopes * images, axis=[1, 2, 3]), steps=3)
+        self.assertAllGreaterEqual(small.low - box.low, -1e-6)
+        self.assertAllGreaterEqual(box.high - small.high, -1e-6)
+        self.assertAllClose(small.radius, part * box.radius, atol=1e-6)
+        self.assertAllClose(tf.where(slopes > 0, small.high - box.high, small.low - box.low), 0 * IMAGES, atol=1e-6)
+
+    @parameterized.parameters(0.1, 0.7)
+    def test_loses_nothing_on_a_linear_network(self, part):
+        # Of two classes the loss is that of one linear form, and its worst corner is in the small box, too.
+        model = networks.chain(classes=2)
+        whole, small = (penalty(model, labels=LABELS % 2, how={"box_part": each}) for each in (1.0, part))
+        self.assertAllClose(small, whole, rtol=1e-4)
+
+    def test_bounds_less_than_the_whole_box_in_training(self):
+        model = network()
+        penalties = [penalty(model, how={"box_part": part}) for part in (0.2, 0.6, 1.0)]
+        self.assertAllGreater(np.diff(penalties), 0.1)
+        self.assertAllClose(penalty(model, training=False, how={"box_part": 0.2}), penalties[2], rtol=1e-4)
 
 
 class InitializeTest(tf.test.TestCase):
