@@ -7,11 +7,14 @@ r"""Reports how far deformations fool a saved classifier: as a table, as JSON an
 and report.png, and keeps partial results in report.jsonl: start a killed evaluation again, and it goes on.
 --shard=2/8 attacks one part of the images, on each of eight machines, each with an --output of its own. One report of all
 comes from the same command without it, and --merge=part1.jsonl --merge=part2.jsonl ...
---certify adds what is proven: the true accuracy lies between it and the worst case.
+--certify adds what is proven: the true accuracy lies between it and the worst case. Attacks leave out most of it.
 --split=validation takes the training images that the command train held out: choose weights by those, not by the test
 images.
 """
 
+from typing import Any, Optional
+
+import tensorflow as tf
 from absl import flags
 
 import keras_flowreg as fr
@@ -41,6 +44,33 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("merge", [], "partial results of a shard; may be given several times; needs --output")
 
 
+def report_options() -> dict[str, Any]:
+    """Those arguments of `evaluate_robustness` that decide the numbers, by the flags."""
+    args = flags.FLAGS
+    return {
+        "attacks": build_attacks(),
+        "epsilons": epsilons(),
+        "examples": args.examples,
+        "seed": args.seed,
+        "certify": args.certify,
+    }
+
+
+def data_options() -> dict[str, Any]:
+    """The arguments of `load_images`, by the flags."""
+    args = flags.FLAGS
+    return {name: args[name].value for name in ("dataset", "split", "batch_size", "data_dir", "validation_size")}
+
+
+def load_images(
+    dataset: str, split: str, batch_size: int, data_dir: Optional[str], validation_size: int
+) -> tf.data.Dataset:
+    """The batches of images and labels to attack."""
+    held_out = validation_size if split == "validation" else 0
+    loaded = datasets.load(dataset, batch_size=batch_size, data_dir=data_dir, validation_size=held_out)
+    return getattr(loaded, split)
+
+
 def main() -> Result:
     """Evaluates the model of the flags."""
     args = flags.FLAGS
@@ -50,20 +80,11 @@ def main() -> Result:
         if not args.output:
             raise ValueError("Expected --output, for what is merged. Received none.")
         fr.evaluation.merge_partial_results(args.merge, f"{args.output}.jsonl")
-    model = models.load()
-    validation_size = args.validation_size if args.split == "validation" else 0
-    dataset = datasets.load(
-        args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, validation_size=validation_size
-    )
     report = fr.evaluate_robustness(
-        model,
-        getattr(dataset, args.split),
-        build_attacks(),
-        epsilons(),
-        examples=args.examples,
-        seed=args.seed,
+        models.load(),
+        load_images(**data_options()),
+        **report_options(),
         check=args.check,
-        certify=args.certify,
         resume_from=f"{args.output}.jsonl" if args.output else None,
         shard=shard(),
     )

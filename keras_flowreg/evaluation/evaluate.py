@@ -2,12 +2,10 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Optional, Union
+from typing import Optional, Union
 
 import keras
-import numpy as np
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack, AutoDeform
@@ -16,11 +14,11 @@ from keras_flowreg.batches import Batches, Data
 from keras_flowreg.evaluation import checks
 from keras_flowreg.evaluation.certified import Certifier, contradictions
 from keras_flowreg.evaluation.identity import identify
-from keras_flowreg.evaluation.journal import Journal, digest
-from keras_flowreg.evaluation.record import AttackRecord
+from keras_flowreg.evaluation.journal import Journal
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.evaluation.shards import expect_shard
+from keras_flowreg.evaluation.work import Search, Work
 from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
@@ -32,7 +30,7 @@ from keras_flowreg.ops.validation import (
     expect_seed,
     expect_value_range,
 )
-from keras_flowreg.types import KerasModel, Loss, LossFunction, ValueRange
+from keras_flowreg.types import KerasModel, Loss, ValueRange
 
 
 def evaluate_robustness(
@@ -72,16 +70,17 @@ def evaluate_robustness(
       value_range: the least and the greatest value of an image, for `AutoDeform` and the checks. Other attacks have
         their own.
       seed: a whole number, which decides what is random in `AutoDeform` and the checks. Other attacks have their own.
-      resume_from: the path of a file for partial results. It is written after every batch. What it already holds is
-        not computed again. It belongs to one model, one list of attacks and one data set, and another file is left alone.
+      resume_from: the path of a file for partial results. It is written after each proof and attack of a batch. What it
+        already holds is not computed again. It belongs to one model, one list of attacks and one data set, and another file is left alone.
       shard: `(2, 8)` attacks the second of eight parts of the batches alone, and the report is of those. Give each part a
         `resume_from` of its own. `evaluation.merge_partial_results` makes one file of them, with which the evaluation
         without `shard` has nothing left to attack.
       check: whether to check that the report can be trusted; see `RobustnessReport.findings`.
       certify: whether to prove, too, at each of the attacks' radii, which examples no flow can fool (`certify`, norm
-        `"linf"`). The true robust accuracy lies between what is certified and what no attack fools. What is certified is not
-        kept in `resume_from`.
-      verbose: 1 for a progress bar, 0 for silence.
+        `"linf"`). The true robust accuracy lies between what is certified and what no attack fools. Proofs come first.
+        Attacks by flows of a radius then leave out what is certified there, but for one in 16 of it in each batch, drawn
+        by `seed`. What they leave out is robust.
+      verbose: 1 for one progress bar, over all proofs and attacks, with the time left; 0 for silence.
 
     Returns:
       `RobustnessReport`.
@@ -106,7 +105,7 @@ def evaluate_robustness(
     part = expect_shard(shard)
     loss, value_range = resolve_loss(loss, compiled_loss(model)), expect_value_range(value_range)
     named = _named([AutoDeform(0.1, value_range=value_range, seed=seed)] if attacks is None else attacks)
-    runs = {run: _Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
+    runs = {run: Search(attack, resolve_loss(attack.loss, loss)) for run, attack in _runs(named, epsilons).items()}
     seed = expect_seed(seed)
     batches = Batches(dataset, "dataset", examples=examples, read_once=True)
     first = batches.first()
@@ -116,27 +115,22 @@ def evaluate_robustness(
         expect_in_range(as_images(first[0]), value_range)
     model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
     findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
-    settings = _settings(model, loss, runs, examples, value_range, seed, first[0].shape[1:])
-    certifier = Certifier(model, {run.epsilon for run in runs if run.epsilon is not None} if certify else ())
+    certifier = Certifier(model, {run.epsilon for run in runs if run.epsilon is not None} if certify else (), seed)
     certifier.try_one(*first)
-    progress = keras.utils.Progbar(batches.size(), unit_name="batch", verbose=verbose)
+    settings = {
+        **_settings(model, loss, runs, examples, value_range, seed, first[0].shape[1:]),
+        **certifier.settings(),
+    }
     with contextlib.closing(Journal(resume_from, settings)) as journal:
         if check:  # Before the attacks: an error should not come after hours.
             findings.extend(checks.run(model, first, loss=loss, value_range=value_range, seed=seed))
-        records = _attack_all(model, batches, runs, journal, certifier, progress, part)
+        records, certified = Work(model, runs, certifier, journal).done(batches, part, verbose)
     if part.parts > 1:
         settings["shard"] = str(part)
-    report = RobustnessReport.from_records(settings, compat.versions(), records, certifier.results())
+    report = RobustnessReport.from_records(settings, compat.versions(), records, certified)
     report.findings.extend(findings + (checks.look_at(report) if check else []))
     report.findings.extend(contradictions(report, {run: search.attack for run, search in runs.items()}))
     return report
-
-
-class _Search(NamedTuple):
-    """An attack, and the loss that it raises."""
-
-    attack: Attack
-    loss: LossFunction
 
 
 def _named(attacks):
@@ -232,44 +226,3 @@ def _described(loss):
     config = loss.get_config() if hasattr(loss, "get_config") else {}
     options = {name: value for name, value in config.items() if isinstance(value, (bool, int, float, str))}
     return {"loss": name_of(loss), "loss_options": {**options, "name": name_of(loss)}}
-
-
-def _attack_all(model, batches, runs, journal, certifier, progress, shard):
-    """`{Run: AttackRecord}`: what each attack did to all examples of a shard. They are certified on the way."""
-    records: dict[Run, list[AttackRecord]] = {run: [] for run in runs}
-    for number, (images, labels) in enumerate(batches):
-        if not shard.takes(number):
-            continue
-        for run, search in runs.items():
-            records[run].append(_attack(model, images, labels, search, run, number, journal))
-        certifier.add(images, labels)
-        progress.update(number + 1, _so_far(records))
-    if not all(records.values()):
-        raise ValueError(f"Expected at least one batch in each shard. Received none in {shard}.")
-    return {run: AttackRecord.joined(parts) for run, parts in records.items()}
-
-
-def _attack(model, images, labels, search, run, number, journal):
-    """The record of one attack on one batch; from the journal if it is there."""
-    data = digest([images, labels])
-    found = journal.find(run, number, data)
-    record = _timed(model, images, labels, search) if found is None else found
-    if record.examples != len(images):
-        raise ValueError(
-            f"Expected a record of {len(images)} examples, for batch {number} of {run}. "
-            f"Received one of {record.examples}."
-        )
-    if found is None:
-        journal.add(run, number, data, record)
-    return record
-
-
-def _timed(model, images, labels, search):
-    start = time.perf_counter()
-    result = search.attack.run(images, labels, model=model, loss=search.loss)
-    return AttackRecord.from_result(result, time.perf_counter() - start)
-
-
-def _so_far(records):
-    """The progress bar's numbers: the part of the examples that each run has left."""
-    return [(str(run), 1 - np.mean(AttackRecord.joined(parts).success)) for run, parts in records.items()]

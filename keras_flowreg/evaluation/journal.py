@@ -10,7 +10,6 @@ import numpy as np
 
 from keras_flowreg import files
 from keras_flowreg.evaluation.plain import plain
-from keras_flowreg.evaluation.record import AttackRecord
 
 # The first line's first entry: which file this is, and in which version.
 _MARK, _VERSION = "keras_flowreg partial results", 1
@@ -52,16 +51,16 @@ class Journal:
             self._file.close()
             raise
 
-    def find(self, run: Sequence, batch: int, data: str) -> Optional[AttackRecord]:
-        """The record of a batch, or `None` if the batch is not finished.
+    def find(self, run: Sequence, batch: int, data: str) -> Optional[dict[str, Any]]:
+        """The record of a batch, as plain values, or `None` if the batch is not finished.
 
         Args:
-          run: the attack's name and its radius.
+          run: what was done: an attack's name and its radius, or what else tells it from the others.
           batch: its number.
           data: the `digest` of the batch.
 
         Raises:
-          ValueError: if the record was made of other data, or is not one.
+          ValueError: if the record was made of other data.
         """
         line = self._records.get((tuple(run), batch))
         if line is None:
@@ -71,12 +70,12 @@ class Journal:
                 f"Expected batch {batch} to be the one that {self._path} has results of. Received other images or "
                 "labels: an evaluation can only go on over a data set in a fixed order."
             )
-        return AttackRecord.from_dict(line["record"])
+        return line["record"]
 
-    def add(self, run: Sequence, batch: int, data: str, record: AttackRecord) -> None:
-        """Keeps the record of a batch. The other arguments are those of `find`."""
+    def add(self, run: Sequence, batch: int, data: str, record: Mapping[str, Any]) -> None:
+        """Keeps the record of a batch, plain values. The other arguments are those of `find`."""
         if self._path is not None:
-            self._write({"run": run, "batch": batch, "data": data, "record": record.to_dict()})
+            self._write({"run": run, "batch": batch, "data": data, "record": record})
 
     def close(self) -> None:
         """Lets another process write."""

@@ -14,6 +14,8 @@ from keras_flowreg.evaluation.plain import plain
 class AttackRecord:
     """What one attack did to each example of a batch. Two are equal if all their numbers are.
 
+    An example that was not attacked has no queries, and NaN for its other numbers.
+
     Attributes:
       success: bool `[batch]`, whether the attack fooled the model.
       clean_success: bool `[batch]`, whether the model was already wrong without any perturbation.
@@ -74,10 +76,28 @@ class AttackRecord:
         arrays = {name: np.concatenate([getattr(record, name) for record in records]) for name in _DTYPES}
         return cls(**arrays, seconds=sum(record.seconds for record in records))
 
+    @classmethod
+    def of_no_attack(cls, examples: int) -> "AttackRecord":
+        """The record of a batch of which no example was attacked."""
+        empty = {bool: False, int: 0, float: np.nan}
+        return cls(**{name: np.full(examples, empty[dtype]) for name, dtype in _DTYPES.items()}, seconds=0.0)
+
+    def with_rows(self, rows: np.ndarray, record: "AttackRecord") -> "AttackRecord":
+        """A copy in which the examples `rows` are the first ones of another record, whose seconds are added."""
+        arrays = {name: getattr(self, name).copy() for name in _DTYPES}
+        for name, values in arrays.items():
+            values[rows] = getattr(record, name)[: len(rows)]
+        return AttackRecord(**arrays, seconds=self.seconds + record.seconds)
+
     @property
     def examples(self) -> int:
         """How many examples there are."""
         return len(self.success)
+
+    @property
+    def attacked(self) -> np.ndarray:
+        """Which examples were attacked: bool `[batch]`."""
+        return self.queries > 0
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain values. A number that is not finite becomes `None`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from keras_flowreg import pictures
+from keras_flowreg.evaluation import table
 from keras_flowreg.evaluation.plain import plain
 from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.evaluation.results import CONFIDENCE, Accuracy, Finding, Run, accuracy
@@ -31,13 +32,14 @@ class RobustnessReport:
       examples: the number of examples.
       correct: bool `[examples]`, whether the model is right without any perturbation.
       robust: `{Run: bool [examples]}`, whether the model is right, and this attack at this radius does not fool it.
-      measures: `{Run: {name: number}}`, each over the examples that are correct; NaN if there are none. `loss` and
+      measures: `{Run: {name: number}}`, each over the examples that are correct and attacked; NaN if there are none. `loss` and
         `roughness` are means, `queries` the mean number of runs of the model on an image. `median` is the median
         of each example's median displacement, `largest` the largest displacement of any pixel, both in pixels
         (see `ops.DisplacementStatistics`). `seconds` is the time for all examples.
       findings: a list of `Finding`, the reasons not to trust the report. It is empty if nothing was found.
       certified: `{ε: bool [examples]}`, whether it is proven that no flow of that radius fools the model. It is empty if
         nothing was to be certified.
+      attacked: `{Run: bool [examples]}`, of each run that left out what is certified, which examples it was run on.
 
     ```python
     report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.4], check=False)
@@ -55,6 +57,7 @@ class RobustnessReport:
     measures: dict
     findings: list = dataclasses.field(default_factory=list)
     certified: dict = dataclasses.field(default_factory=dict)
+    attacked: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_records(
@@ -75,9 +78,10 @@ class RobustnessReport:
         correct = ~next(iter(records.values())).clean_success
         robust = {run: correct & ~record.success for run, record in records.items()}
         measures = {run: _measures(record, correct) for run, record in records.items()}
-        return cls(
-            dict(settings), dict(versions), len(correct), correct, robust, measures, certified=dict(certified or {})
-        )
+        made = cls(dict(settings), dict(versions), len(correct), correct, robust, measures)
+        made.certified = dict(certified or {})
+        made.attacked = {run: record.attacked for run, record in records.items() if not record.attacked.all()}
+        return made
 
     @property
     def clean_accuracy(self) -> Accuracy:
@@ -115,25 +119,7 @@ class RobustnessReport:
 
     def to_markdown(self) -> str:
         """The report as a table, and below it what was found."""
-        lines = [
-            f"{self.examples} examples; accuracy with its {CONFIDENCE:.0%} interval (Clopper-Pearson). Displacements "
-            "in pixels: over the examples, the median of the median pixel's and the largest pixel's.",
-            "",
-            "| attack | ε (px) | accuracy | interval | loss | median px | largest px | roughness | queries | seconds |",
-            "| --- " + "| ---: " * 9 + "|",
-            _row("clean", "", self.clean_accuracy),
-        ]
-        for run in self.robust:
-            radius = "" if run.epsilon is None else f"{run.epsilon:g}"
-            lines.append(_row(run.attack, radius, accuracy(self.robust[run]), self.measures[run]))
-        for epsilon, robust in self.worst_case().items():
-            lines.append(_row("**worst case**", f"{epsilon:g}", accuracy(robust)))
-        for epsilon, proven in self.certified.items():
-            lines.append(_row("**certified**", f"{epsilon:g}", accuracy(proven)))
-        lines += ["", *(f"- **{finding.check}**: {finding.message}" for finding in self.findings)]
-        if self.findings:
-            lines.append("\nNot to be trusted as it is: see above.")
-        return "\n".join(lines).rstrip() + "\n"
+        return table.markdown(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, with every setting and library version; `from_dict` reads them.
@@ -151,15 +137,17 @@ class RobustnessReport:
                 "findings": [finding._asdict() for finding in self.findings],
                 "clean_accuracy": self.clean_accuracy._asdict(),
                 "correct": _bits(self.correct),
-                "runs": [
-                    {**run._asdict(), **_summary(robust), **self.measures[run]} for run, robust in self.robust.items()
-                ],
+                "runs": [self._run_to_dict(run) for run in self.robust],
                 "worst_case": [
                     {"epsilon": epsilon, **_summary(robust)} for epsilon, robust in self.worst_case().items()
                 ],
                 **({"certified": proven} if proven else {}),
             }
         )
+
+    def _run_to_dict(self, run):
+        attacked = {"attacked": _bits(self.attacked[run])} if run in self.attacked else {}
+        return {**run._asdict(), **_summary(self.robust[run]), **attacked, **self.measures[run]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RobustnessReport":
@@ -189,6 +177,9 @@ class RobustnessReport:
             measures={run: {name: _number(entries[name]) for name in _MEASURES} for run, entries in runs.items()},
             certified={
                 entries["epsilon"]: _from_bits(entries["certified"], size) for entries in values.get("certified", ())
+            },
+            attacked={
+                run: _from_bits(entries["attacked"], size) for run, entries in runs.items() if "attacked" in entries
             },
             findings=[Finding(**finding) for finding in values["findings"]],
         )
@@ -247,31 +238,20 @@ class RobustnessReport:
 
 
 def _measures(record, correct):
-    """The numbers of one run, over the examples that are classified correctly as they are."""
+    """The numbers of one run, over the examples that are classified correctly as they are, and attacked."""
+    counted = correct & record.attacked
 
-    def over_correct(function, values):
-        return float(function(values[correct])) if correct.any() else float("nan")
+    def over_counted(function, values):
+        return float(function(values[counted])) if counted.any() else float("nan")
 
     return {
-        "loss": over_correct(np.mean, record.loss),
-        "median": over_correct(np.median, record.median),
-        "largest": over_correct(np.max, record.largest),
-        "roughness": over_correct(np.mean, record.roughness),
-        "queries": over_correct(np.mean, record.queries),
+        "loss": over_counted(np.mean, record.loss),
+        "median": over_counted(np.median, record.median),
+        "largest": over_counted(np.max, record.largest),
+        "roughness": over_counted(np.mean, record.roughness),
+        "queries": over_counted(np.mean, record.queries),
         "seconds": record.seconds,
     }
-
-
-def _row(name, epsilon, part, measures=None):
-    cells = [name, epsilon, f"{part.value:.3f}", f"{part.low:.3f}–{part.high:.3f}"]
-    digits = {"queries": 0, "seconds": 1}
-    cells += [_cell(measures and measures[name], digits.get(name, 3)) for name in _MEASURES]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _cell(number, digits):
-    """A number of a table; empty, if there is none."""
-    return "" if number is None or np.isnan(number) else f"{number:.{digits}f}"
 
 
 def _summary(kept, name="robust"):

@@ -1,5 +1,6 @@
 """Tests of reports with proofs: certified ≤ true ≤ attacked."""
 
+import functools
 from unittest import mock
 
 import keras
@@ -7,35 +8,101 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
-from keras_flowreg.evaluation import RobustnessReport, Run, evaluate
+from keras_flowreg.evaluation import RobustnessReport, Run, certified, work
 from keras_flowreg.evaluation.certified import contradictions
+from keras_flowreg.evaluation.record import AttackRecord
 from tests import testing
 from tests.evaluation.records import record
 
 RADII = (0.001, 0.02)
+ASCENT = fr.attacks.FlowFrankWolfe(0.1, steps=3)
 
 
-def evaluated(network, labels, **options):
-    network.compile(loss=testing.cross_entropy())
-    attack, images = fr.attacks.FlowFrankWolfe(0.1, steps=3), testing.data(16)[0]
-    return fr.evaluate_robustness(
-        network, (images, labels), attack, RADII, certify=True, check=False, verbose=0, **options
-    )
+@functools.cache
+def network():
+    """One model for all tests: what is compiled for it is compiled once."""
+    model = testing.network()
+    model.compile(loss=testing.cross_entropy())
+    return model
+
+
+@functools.cache
+def labels():
+    """Those that the network predicts, but for the first one."""
+    right = np.argmax(network()(testing.data(24)[0]), axis=1)
+    return np.concatenate([[(right[0] + 1) % testing.CLASSES], right[1:]])
+
+
+def evaluated(attacks=ASCENT, epsilons=RADII, **options):
+    data = tf.data.Dataset.from_tensor_slices((testing.data(24)[0], labels())).batch(12)
+    options = {"certify": True, "check": False, "verbose": 0, **options}
+    return fr.evaluate_robustness(network(), data, attacks, epsilons, **options)
 
 
 class CertifiedTest(tf.test.TestCase):
     def test_between_what_is_proven_and_what_is_attacked(self):
-        images, network = testing.data(16)[0], testing.network()
-        labels = np.argmax(network(images), axis=1)
-        labels[0] = (labels[0] + 1) % testing.CLASSES
-        report = evaluated(network, labels)
+        report, attacked = evaluated(), evaluated(certify=False)
         self.assertEqual(tuple(report.certified), RADII)
         for epsilon, worst in report.worst_case().items():
-            certified = report.certified[epsilon]
-            self.assertFalse(np.any(certified & ~worst))
-            self.assertAllEqual(certified, fr.certify(network, images, labels, epsilon).certified)
-        self.assertLess(np.mean(certified), np.mean(report.certified[RADII[0]]))
+            proven = report.certified[epsilon]
+            self.assertFalse(np.any(proven & ~worst))
+            self.assertAllEqual(proven, fr.certify(network(), testing.data(24)[0], labels(), epsilon).certified)
+            self.assertAllEqual(worst, attacked.worst_case()[epsilon])
+        self.assertLess(np.mean(proven), np.mean(report.certified[RADII[0]]))
+        self.assertAllEqual(report.correct, attacked.correct)
         self.assertTrue(report.trustworthy)
+
+    def test_attacks_leave_out_what_is_certified_but_for_a_draw(self):
+        attacks = {
+            "flow": ASCENT,
+            "smooth": fr.attacks.FlowPGD(0.1, steps=1, control_points=3, start="zero"),
+            "intensity": fr.attacks.IntensityPGD(0.1, steps=1),
+            "grid": fr.attacks.RotationTranslation(angles=2, shifts=1),
+        }
+        with mock.patch.object(certified, "_ONE_IN", 4):
+            report = evaluated(attacks)
+        self.assertEqual({run.attack for run in report.attacked}, {"flow", "smooth"})
+        for run, attacked in report.attacked.items():
+            proven = report.certified[run.epsilon]
+            self.assertTrue(np.all(attacked | proven))
+            for batch in (slice(0, 12), slice(12, 24)):
+                self.assertEqual(np.sum((attacked & proven)[batch]), np.ceil(np.sum(proven[batch]) / 4))
+        self.assertEqual(report.settings["certify"]["attacked"], "one in 4 of each batch")
+
+    def test_the_draw_is_the_seeds(self):
+        proven = {0.4: np.ones(20, bool)}
+        first, again, other, next_batch = (
+            certified.Certifier(network(), [0.4], seed).attacked(ASCENT.replace(epsilon=0.4), proven, batch, 20)
+            for seed, batch in ((-1, 0), (-1, 0), (1, 0), (-1, 1))
+        )
+        self.assertEqual([draw.sum() for draw in (first, other, next_batch)], [2, 2, 2])
+        self.assertAllEqual(first, again)
+        self.assertNotAllEqual(first, other)
+        self.assertNotAllEqual(first, next_batch)
+
+    def test_a_certified_example_that_breaks(self):
+        all_of_them = mock.Mock(certified=np.ones(12, bool), seconds=0.0)
+        with mock.patch.object(certified, "certify", return_value=all_of_them):
+            report = evaluated(epsilons=[2.0])
+        # One in each batch was drawn.
+        self.assertEqual(report.attacked[Run("FlowFrankWolfe", 2.0)].sum(), 2)
+        self.assertEqual(report.findings[-1].check, "no attack fools what is certified")
+        self.assertFalse(report.trustworthy)
+
+    def test_xla_is_given_few_sizes_of_batches(self):
+        images, some_labels = testing.data(12)[0], labels()[:12]
+        chosen = np.isin(np.arange(12), [1, 2, 5, 7, 11])
+        for jit_compile, sizes in ((False, 5), (True, 8)):
+            attack = fr.attacks.FlowFGSM(0.4, jit_compile=jit_compile)
+            with mock.patch.object(attack, "run", side_effect=attack.run) as run:
+                found = work.Work(network(), {}, None, None)._attack_some(
+                    work.Batch(0, images, some_labels, ""), work.Search(attack, testing.cross_entropy()), chosen
+                )
+            self.assertLen(run.call_args.args[0], sizes)
+            record = AttackRecord.from_dict(found)
+            self.assertAllEqual(record.attacked, chosen)
+            alone = attack.run(images[chosen], some_labels[chosen], model=network(), loss=testing.cross_entropy())
+            self.assertAllEqual(record.success[chosen], alone.success)
 
     def test_a_proof_that_an_attack_refutes(self):
         attacks = {
@@ -44,17 +111,18 @@ class CertifiedTest(tf.test.TestCase):
             Run("grid", None): fr.attacks.RotationTranslation(),
         }
         records = {run: record([True, False, True], clean_success=np.zeros(3, bool)) for run in attacks}
-        certified = {0.1: np.ones(3, bool), 0.2: np.array([True, True, False]), 0.4: np.array([False, True, False])}
-        report = RobustnessReport.from_records({}, {}, records, certified)
+        proven = {0.1: np.ones(3, bool), 0.2: np.array([True, True, False]), 0.4: np.array([False, True, False])}
+        report = RobustnessReport.from_records({}, {}, records, proven)
         (finding,) = contradictions(report, attacks)
         self.assertEqual(finding.check, "no attack fools what is certified")
         self.assertIn("FlowPGD 0.2 px fools 1 of the examples that are certified at 0.2 px", finding.message)
 
     def test_a_network_without_bounds_is_refused_before_any_work(self):
-        network = testing.network(keras.layers.LayerNormalization())
-        with mock.patch.object(evaluate, "AttackRecord", side_effect=AssertionError("work")):
+        unknown = testing.network(keras.layers.LayerNormalization())
+        unknown.compile(loss=testing.cross_entropy())
+        with mock.patch.object(work, "AttackRecord", side_effect=AssertionError("work")):
             with self.assertRaisesRegex(ValueError, "rule for bounds.*LayerNormalization"):
-                evaluated(network, np.zeros(16, int))
+                fr.evaluate_robustness(unknown, testing.data(4), ASCENT, certify=True)
 
 
 if __name__ == "__main__":

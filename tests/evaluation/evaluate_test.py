@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
-from keras_flowreg.evaluation import Run, evaluate, journal
+from keras_flowreg.evaluation import Run, journal, work
 from tests import testing
 
 A_KILLED_RUN = """
@@ -164,6 +164,15 @@ class EvaluateTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "Expected a record of 8 examples, for batch 2.* Received one of 16"):
             fr.evaluate_robustness(*arguments, **options)
 
+    def test_one_progress_bar_over_all_attacks(self):
+        with mock.patch.object(keras.utils, "Progbar") as progress:
+            evaluated()
+        self.assertEqual(progress.call_args.args, (3 * 4,))
+        self.assertEqual(progress.return_value.add.call_count, 3 * 4)
+        ((name, left),) = progress.return_value.add.call_args.args[1]
+        self.assertEqual(name, "RandomFlow 0.6 px")
+        self.assertAllClose(left, evaluated().robust_accuracy("RandomFlow", 0.6).value)
+
     def test_bad_input(self):
         network = model()
         attack = fr.attacks.FlowPGD(0.1, steps=3)
@@ -184,7 +193,7 @@ class EvaluateTest(tf.test.TestCase):
 class WithoutGradientTest(tf.test.TestCase):
     def test_attacks_by_gradient_are_refused_before_any_work(self):
         attacks = [fr.attacks.RandomFlow(0.1), fr.attacks.FlowPGD(0.1), fr.attacks.FlowFGSM(0.1)]
-        with mock.patch.object(evaluate, "AttackRecord", side_effect=AssertionError("work")):
+        with mock.patch.object(work, "AttackRecord", side_effect=AssertionError("work")):
             with self.assertRaisesRegex(
                 ValueError, "Expected attacks that need no gradient.*Received FlowPGD, FlowFGSM. Use"
             ):

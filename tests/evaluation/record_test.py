@@ -49,6 +49,20 @@ class AttackRecordTest(tf.test.TestCase):
         self.assertAllEqual(joined.queries, [7, 8, 7, 8, 9])
         self.assertEqual((joined.seconds, joined.examples), (3.0, 5))
 
+    def test_of_some_examples(self):
+        none = AttackRecord.of_no_attack(4)
+        self.assertEqual((none.examples, none.seconds), (4, 0.0))
+        self.assertFalse(np.any(none.attacked | none.success | none.clean_success))
+        self.assertTrue(np.all(np.isnan([none.loss, none.median, none.largest, none.roughness])))
+        some = none.with_rows(np.array([3, 1]), record([True, False, True]))
+        self.assertAllEqual(some.attacked, [False, True, False, True])
+        self.assertAllEqual(some.success, [False, False, False, True])
+        self.assertAllEqual(some.queries, [0, 8, 0, 7])
+        self.assertAllClose(some.loss, [np.nan, 1.5, np.nan, 0.5])
+        self.assertEqual(some.seconds, 1.5)
+        self.assertEqual(AttackRecord.from_dict(json.loads(json.dumps(some.to_dict()))), some)
+        self.assertEqual(none, AttackRecord.of_no_attack(4))
+
     def test_bad_input(self):
         with self.assertRaisesRegex(ValueError, r"Expected arrays of the same shape \[batch\].*'loss': \(3,\)"):
             record(loss=np.zeros(3))

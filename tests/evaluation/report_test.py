@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg.evaluation import Accuracy, Finding, RobustnessReport, Run, accuracy
+from keras_flowreg.evaluation.record import AttackRecord
 from tests.evaluation.records import record
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
@@ -84,6 +85,20 @@ class RobustnessReportTest(tf.test.TestCase):
         curve = made.plot().get_lines()[-1]
         self.assertAllClose(curve.get_xydata(), [[0, 0.9], [0.2, 0.6], [0.4, 0.2]])
 
+    def test_examples_that_were_not_attacked(self):
+        partial = AttackRecord.of_no_attack(5).with_rows(np.array([1, 3]), record([True, False]))
+        made = RobustnessReport.from_records(SETTINGS, {}, {WEAK: partial, GRID: record([True] * 5)})
+        self.assertEqual(list(made.attacked), [WEAK])
+        self.assertAllEqual(made.attacked[WEAK], [False, True, False, True, False])
+        self.assertAllEqual(made.robust[WEAK], [True, False, True, True, True])
+        # Over the two that were attacked, of which the record counts the losses from 0.5 and the queries from 7.
+        self.assertAllClose([made.measures[WEAK][name] for name in ("loss", "queries", "largest")], [1.0, 7.5, 0.4])
+        self.assertEqual([run.get("attacked") for run in made.to_dict()["runs"]], ["01010", None])
+        self.assertEqual(RobustnessReport.from_json(made.to_json()), made)
+        self.assertIn("| FlowPGD | 0.2 | 0.800 | 0.284–0.995 | 2 | 1.000 |", made.to_markdown())
+        self.assertIn("the others are certified", made.to_markdown())
+        self.assertNotIn("the others are certified", report().to_markdown())
+
     def test_numbers_that_are_not_finite(self):
         made = report(loss=np.full(10, np.inf))
         self.assertEqual(made.to_dict()["runs"][0]["loss"], None)
@@ -97,7 +112,7 @@ class RobustnessReportTest(tf.test.TestCase):
         wrong = record([True, True], clean_success=np.ones(2, bool))
         made = RobustnessReport.from_records(SETTINGS, {}, {WEAK: wrong})
         self.assertTrue(np.isnan(made.measures[WEAK]["loss"]))
-        self.assertIn("| FlowPGD | 0.2 | 0.000 | 0.000–0.842 |  |  |  |  |  | 1.5 |", made.to_markdown())
+        self.assertIn("| FlowPGD | 0.2 | 0.000 | 0.000–0.842 | 2 |  |  |  |  |  | 1.5 |", made.to_markdown())
         self.assertEqual(RobustnessReport.from_json(made.to_json()), made)
 
     def test_another_schema(self):
@@ -117,7 +132,7 @@ class RobustnessReportTest(tf.test.TestCase):
     def test_table(self):
         table = report([Finding("a check", "a message")]).to_markdown()
         self.assertIn("| clean |  | 0.900 | 0.555–0.997 |", table)
-        self.assertIn("| FlowPGD | 0.4 | 0.400 | 0.122–0.738 | 5.500 | 0.100 | 0.400 | 0.200 | 12 | 1.5 |", table)
+        self.assertIn("| FlowPGD | 0.4 | 0.400 | 0.122–0.738 | 10 | 5.500 | 0.100 | 0.400 | 0.200 | 12 | 1.5 |", table)
         self.assertIn("| grid |  | 0.600 |", table)
         self.assertIn("| **worst case** | 0.4 | 0.400 |", table)
         self.assertIn("- **a check**: a message\n\nNot to be trusted", table)

@@ -7,17 +7,18 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
-from keras_flowreg.evaluation import journal, merge_partial_results
+from keras_flowreg.evaluation import certified, journal, merge_partial_results
 from keras_flowreg.evaluation.shards import Shard, expect_shard
 from tests import testing
 
 
-def evaluated(path=None, shard=None, seed=0):
+def evaluated(path=None, shard=None, seed=0, epsilon=0.6, **options):
     model = testing.network()
     model.compile("sgd", testing.cross_entropy())
     data = tf.data.Dataset.from_tensor_slices(testing.data(40)).batch(8)
     attacks = [fr.attacks.FlowPGD(0.1, steps=2, seed=seed), fr.attacks.RandomFlow(0.1, draws=2)]
-    report = fr.evaluate_robustness(model, data, attacks, [0.6], resume_from=path, shard=shard, check=False, verbose=0)
+    options = {"resume_from": path, "shard": shard, "check": False, "verbose": 0, **options}
+    report = fr.evaluate_robustness(model, data, attacks, [epsilon], **options)
     for measures in report.measures.values():
         measures["seconds"] = 0.0
     return report
@@ -39,6 +40,19 @@ class ShardsTest(tf.test.TestCase):
         merge_partial_results(self.paths, self.whole)
         with mock.patch.object(journal.Journal, "add", side_effect=AssertionError("Nothing is left to attack.")):
             self.assertEqual(evaluated(self.whole), expected)
+
+    def test_parts_keep_their_proofs(self):
+        options = {"epsilon": 0.002, "certify": True}
+        for number, path in enumerate(self.paths, 1):
+            evaluated(path, shard=(number, 2), **options)
+        merge_partial_results(self.paths, self.whole)
+        self.assertLen(journal.read(self.whole), 1 + 3 * 5)
+        expected = evaluated(**options)
+        self.assertGreater(np.sum(expected.certified[0.002]), 0)
+        with mock.patch.object(certified.Certifier, "prove", side_effect=AssertionError("All is proven.")):
+            self.assertEqual(evaluated(self.whole, **options), expected)
+        with self.assertRaisesRegex(ValueError, "of the same model, attacks and settings. Received those of another"):
+            evaluated(self.whole, epsilon=0.002)
 
     def test_what_no_part_did_is_attacked_in_the_end(self):
         evaluated(self.paths[0], shard=(1, 2))
