@@ -110,6 +110,8 @@ def certify(
     images, labels = tf.cast(as_images(images), tf.float32), as_labels(labels)
     expect_same_batch(images, labels)
     expect_images_of(model, images)
+    if not len(images):
+        raise ValueError("Expected at least one image. Received none.")
     is_selective = expect_one_of("method", method, ("auto", *METHODS)) == "auto"
     methods = METHODS if is_selective else METHODS[: METHODS.index(method) + 1]
     budget = float("inf") if budget is None else expect_positive("budget", budget)

@@ -125,6 +125,10 @@ class Network:
             if len(results) != 1:
                 raise ValueError(f"Expected layers with one output. Received {described(layer)} with {len(results)}.")
             numbers[results[0]] = self._add(layer, [numbers[source] for source in sources])
+        if len(model.outputs) != 1:
+            raise ValueError(
+                f"Expected a model with one output. Received {described(model)} with {len(model.outputs)}."
+            )
         (result,) = compat.tensor_keys(model.outputs)
         return numbers[result]
 

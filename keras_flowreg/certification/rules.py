@@ -54,7 +54,13 @@ def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
 
     Returns:
       A decorator.
+
+    Raises:
+      TypeError: if one is not a class of layers.
     """
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, layers.Layer)):
+            raise TypeError(f"Expected classes of Keras layers. Received {cls!r}.")
 
     def register(rule: _Rule) -> _Rule:
         _RULES.update(dict.fromkeys(classes, rule))

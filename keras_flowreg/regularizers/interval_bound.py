@@ -109,7 +109,7 @@ class IntervalBoundRegularizer(Regularizer):
         self.weight = expect_not_negative("weight", weight)
         self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
         self.loss = expect_loss(loss)
-        if len(crown_ibp) != 2:
+        if not (isinstance(crown_ibp, (tuple, list)) and len(crown_ibp) == 2):
             raise ValueError(f"Expected `crown_ibp` to be two fractions. Received {crown_ibp!r}.")
         self.crown_ibp = tuple(expect_fraction("crown_ibp", part) for part in crown_ibp)
         self.warmup_weight = expect_not_negative("warmup_weight", warmup_weight)

@@ -164,6 +164,7 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
             (ValueError, {"labels": [3] * 6}, "Expected labels from 0 to 2"),
             (ValueError, {"images": IMAGES[:, :5]}, "Expected `images` of the shape"),
             (ValueError, {"images": IMAGES * np.nan}, "Expected finite images"),
+            (ValueError, {"images": IMAGES[:0], "labels": []}, "Expected at least one image"),
             (TypeError, {"model": len}, "Expected `model` to be a keras.Model"),
         ):
             arguments = {"model": model, "images": IMAGES, "labels": labels, "epsilon": 0.1, **options}

@@ -112,6 +112,11 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
 
         self.expect_error(Own([keras.Input(networks.SHAPE), layers.Flatten(), layers.Dense(3)]), "of your own `call`")
 
+    def test_two_outputs(self):
+        inputs = keras.Input(networks.SHAPE)
+        flat = layers.Flatten()(inputs)
+        self.expect_error(keras.Model(inputs, [layers.Dense(3)(flat)] * 2), "one output.*with 2")
+
     def test_operation_outside_of_a_layer(self):
         inputs = keras.Input(networks.SHAPE)
         self.expect_error(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs + inputs))), "outside of a layer")
@@ -132,6 +137,11 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class RegisterRuleTest(tf.test.TestCase):
+    def test_only_classes_of_layers(self):
+        for thing in ("Dense", layers.Dense(3), dict):
+            with self.assertRaisesRegex(TypeError, "Expected classes of Keras layers"):
+                fr.certification.register_rule(layers.Dense, thing)
+
     def test_layer_of_ones_own(self):
         class Mirror(layers.Layer):
             def call(self, inputs):

@@ -138,6 +138,7 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             ({"epsilon": 1, "weight": -1}, "Expected `weight`.*-1"),
             ({"epsilon": 1, "norm": "l2"}, "Expected `norm`.*'l2'"),
             ({"epsilon": 1, "crown_ibp": (1,)}, "Expected `crown_ibp` to be two fractions.*1"),
+            ({"epsilon": 1, "crown_ibp": 1}, "Expected `crown_ibp` to be two fractions.*1"),
             ({"epsilon": 1, "crown_ibp": (1, 2)}, "Expected `crown_ibp` to be a fraction.*2"),
             ({"epsilon": 1, "warmup_weight": -1}, "Expected `warmup_weight`.*-1"),
             ({"epsilon": 1, "box_part": 0}, "Expected `box_part` to be more than 0.*0"),
