@@ -41,11 +41,16 @@ classifier = hub.load("leaderboard/digits/flow_gradient")  # images from 0 to 1,
 ```
 
 `fr.load_classifier` makes a Keras model of it, to attack or to evaluate. Each folder has its model card. Enter your own
-classifier, a Keras file, a SavedModel or a TF-Hub handle; or check an entry: evaluate it anew, and compare.
+classifier, a Keras file, a SavedModel or a TF-Hub handle:
 
 ```
 python examples/leaderboard.py --dataset=digits --name=mine --model=mine.keras --training="how it was trained"
-python examples/leaderboard.py --check=digits/mine
+```
+
+And check an entry: this evaluates it anew, and compares.
+
+```
+python examples/leaderboard.py --check=digits/flow_gradient
 ```
 """
 
