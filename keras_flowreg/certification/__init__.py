@@ -6,6 +6,7 @@ steps.py      what an operation does to bounds; activations.py for those between
 rules.py      the table from layers to steps; linear_rules.py and pooling_rules.py have the most of it
 network.py    a Keras model as a list of steps
 bounds.py     intervals forward, linear forms backward
+slopes.py     linear forms by optimized lines
 certify.py    certificates
 initialization.py  weights to begin certified training with
 """

@@ -130,6 +130,11 @@ class LeakyReLU(Elementwise):
         longer = tf.where(part > 0.5, tf.ones_like(part), self._slope * tf.ones_like(part))
         return longer, tf.zeros_like(part), chord, intercept
 
+    def slope_range(self, inputs: Interval) -> Interval:
+        """The slopes of all lines through zero that lie below it, where its sign is not known; its own slope elsewhere."""
+        one = tf.ones_like(inputs.low)
+        return Interval(*(tf.where(sign, one, self._slope * one) for sign in (inputs.low >= 0, inputs.high > 0)))
+
     def is_loose(self, inputs: Interval) -> tf.Tensor:
         return (inputs.low < 0) & (inputs.high > 0)
 

@@ -5,8 +5,9 @@ goes backward through the steps. At a step that is not linear, lines take its pl
 At the images, the least of the form is known: the displacements are tried.
 """
 
+import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,8 @@ from keras_flowreg.certification.reach import Reach
 from keras_flowreg.certification.steps import Relaxation
 from keras_flowreg.certification.windows import Window
 from keras_flowreg.types import PerExample
+
+Slopes = dict[int, tf.Tensor]  # of the lines below ReLUs, [queries, ...], by the number of the ReLU's value
 
 _ROUNDING = 4e-6  # of the terms that a bound is the sum of
 _NUMBERS_AT_ONCE = 2**23  # in the largest value of all queries that are taken backward together
@@ -45,8 +48,7 @@ class Bounds:
     @property
     def before_relus(self) -> list[Interval]:
         """The interval of what goes into each ReLU."""
-        places = self._network.places[: self._network.logits]
-        return [self._values[place.inputs[0]] for place in places if isinstance(place.step, LeakyReLU)]
+        return [self._values[place.inputs[0]] for place in self._relus()]
 
     def minimum_by_intervals(self, forms: tf.Tensor) -> tf.Tensor:
         """The least of linear forms of the logits, by the intervals before the last linear steps.
@@ -67,12 +69,47 @@ class Bounds:
         coefficients, examples = _queries(forms)
         chunks = [slice(None)]
         if tf.executing_eagerly():  # In a graph, the number of examples need not be known.
-            starts = range(0, len(examples), self._queries_at_once(self._network.logits))
+            starts = range(0, len(examples), self.queries_at_once)
             chunks = [slice(start, start + starts.step) for start in starts]
-        least = [
-            self._minimum(self._network.logits, Window(coefficients[chunk]), None, examples[chunk]) for chunk in chunks
-        ]
+        least = [self.minimum_of_queries(coefficients[chunk], examples[chunk]) for chunk in chunks]
         return tf.reshape(tf.concat(least, axis=0), tf.shape(forms)[:2])
+
+    def minimum_of_queries(
+        self, coefficients: tf.Tensor, examples: tf.Tensor, slopes: Optional[Slopes] = None
+    ) -> PerExample:
+        """The least of linear forms of the logits, by lines.
+
+        Args:
+          coefficients: `[queries, classes]`.
+          examples: int `[queries]`, the example that each is about.
+          slopes: other ones of the lines below ReLUs, within `slope_ranges`; `None` for CROWN's.
+
+        Returns:
+          Lower bounds, `[queries]`.
+        """
+        return self._minimum(self._network.logits, Window(coefficients), None, examples, slopes or {})
+
+    def slopes(self, examples: tf.Tensor) -> Slopes:
+        """CROWN's slopes of the lines below ReLUs, for queries about some examples."""
+        return {place.output: tf.gather(self._relaxation(place)[0], examples) for place in self._relus()}
+
+    def slope_ranges(self, examples: tf.Tensor) -> dict[int, Interval]:
+        """The slopes that those lines may have."""
+        relus = {place.output: (place.step, self._values[place.inputs[0]]) for place in self._relus()}
+        return {number: step.slope_range(interval).of(examples) for number, (step, interval) in relus.items()}
+
+    @property
+    def queries_at_once(self) -> int:
+        """Of the logits, of how many the coefficients fit into memory."""
+        return self._queries_at_once(self._network.logits)
+
+    def of(self, examples: tf.Tensor) -> "Bounds":
+        """Those of some examples, by their indices."""
+        chosen = copy.copy(self)
+        chosen._reach = self._reach.of(examples)
+        chosen._values = [interval.of(examples) for interval in self._values]
+        chosen._relaxations = {}
+        return chosen
 
     def tighten(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Bounds by lines what goes into each step that is not linear, from the first step to the last.
@@ -114,11 +151,14 @@ class Bounds:
         distinct, rows = np.unique(indices, return_inverse=True)
         rows = np.concatenate([rows, rows + len(distinct)])
         start = Window.around(distinct, self._values[number].low.shape[1:]).with_negative()
-        bounds = self._minimum(number, start, rows, np.concatenate([examples, examples]))
+        bounds = self._minimum(number, start, rows, np.concatenate([examples, examples]), {})
         least, negative_greatest = np.split(bounds.numpy(), 2)
         return least, -negative_greatest
 
-    def _minimum(self, number, start, rows, examples):
+    def _relus(self):
+        return [place for place in self._network.places[: self._network.logits] if isinstance(place.step, LeakyReLU)]
+
+    def _minimum(self, number, start, rows, examples, slopes):
         """The least of linear forms of a value.
 
         Args:
@@ -126,13 +166,14 @@ class Bounds:
           start: the `Window` of the coefficients of all forms.
           rows: int `[queries]`, the form of each query; `None` if each has its own.
           examples: int `[queries]`.
+          slopes: those that are not CROWN's.
         """
         # As far as all is linear, a form is the same for every example.
         form, places = self._through_linear_steps(number, start)
         form = form if rows is None else form.of(rows)
         for place in reversed(places):
             if place.output in form.parts:
-                form = self._through(place, form, examples)
+                form = self._through(place, form, examples, slopes)
         return form.least([self._reach.minimum(part, examples) for part in form.parts.values()])
 
     def _through_linear_steps(self, number, start):
@@ -143,10 +184,10 @@ class Bounds:
             if places[index].output in form.parts:
                 if not places[index].step.is_linear:
                     return form, places[: index + 1]
-                form = self._through(places[index], form, None)
+                form = self._through(places[index], form, None, {})
         return form, []
 
-    def _through(self, place, form, examples):
+    def _through(self, place, form, examples, slopes):
         """A form, taken backward through one step."""
         parts = dict(form.parts)
         window, sliding = parts.pop(place.output), place.step.sliding
@@ -158,6 +199,8 @@ class Bounds:
         else:
             seen = [(*sliding.covered(window.coefficients.shape[1:3]), shape[-1]) for shape in shapes]
         relaxation = [tf.gather(window.cut(part), examples) for part in self._relaxation(place)]
+        if place.output in slopes:
+            relaxation[0] = window.cut(slopes[place.output])
         of_inputs, constant = place.step.backward(window.coefficients, seen, relaxation)
         for number, part, shape in zip(place.inputs, of_inputs, shapes):
             found = window.seen(part, sliding, shape[:2]) if is_local else Window(part)

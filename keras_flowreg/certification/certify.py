@@ -13,6 +13,7 @@ from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.leads import class_indices, lead_forms
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
+from keras_flowreg.certification.slopes import minimum_by_best_slopes
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
@@ -25,7 +26,7 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.types import Images, KerasModel, Labels, PerExample, Predictions
 
-METHODS = ("ibp", "crown_ibp", "crown")
+METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 _ROUNDING = 1e-5  # a margin's, beside what bounds subtract themselves
 
 
@@ -69,7 +70,8 @@ def certify(
     - `"crown_ibp"`: the margin goes back from the logits to the image, with two lines around each activation, on the
       intervals of `"ibp"`.
     - `"crown"`: so goes every input of an activation that is not linear on its interval. The time grows with their number.
-    - `"auto"`: the three in this order, each on what is correct and not yet certified.
+    - `"alpha_crown"`: what `"crown"` leaves open, with lines below ReLUs whose slopes are optimized for each margin.
+    - `"auto"`: the four in this order, each on what is correct and not yet certified.
 
     Each method also keeps what the ones before it prove. The proof is in real arithmetic, on the weights as they are; what
     float32 may round is allowed for: a pixel by 2e-6 of the largest value, each bound by 4e-6 of the terms that it is the sum
@@ -87,10 +89,10 @@ def certify(
       images: `[batch, height, width, channels]`.
       labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
       epsilon: the radius, in pixels.
-      method: `"auto"`, `"ibp"`, `"crown_ibp"` or `"crown"`.
+      method: `"auto"`, `"ibp"`, `"crown_ibp"`, `"crown"` or `"alpha_crown"`.
       norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
-      budget: seconds after which `"crown"` bounds no more activations, also as part of `"auto"`; `None` for no limit. The
-        margins are sound even so.
+      budget: seconds after which `"crown"` bounds no more activations and `"alpha_crown"` takes no more steps, also as
+        parts of `"auto"`; `None` for no limit. The margins are sound even so.
       batch_size: how many examples are bounded together.
 
     Returns:
@@ -102,7 +104,8 @@ def certify(
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
     2018; Zhang et al., "Efficient neural network robustness certification with general activation functions" (CROWN), 2018;
-    Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020. The box of
+    Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020;
+    Xu et al., "Fast and complete" (alpha-CROWN), 2021, whose slopes behind the intervals are CROWN's here. The box of
     pixels that flows can reach is this library's.
     """
     expect_instance("model", model, keras.Model)
@@ -144,20 +147,27 @@ class _Prover(NamedTuple):
         forms = lead_forms(indices, logits.shape[1])
         is_correct = _least_lead(tf.einsum("blc,bc->bl", forms, logits), forms) > 0
         margin, by = np.full(len(forms), -np.inf, "float32"), np.zeros(len(forms), int)
+        bounds, rows = Bounds(self.network, reachable), np.arange(len(forms))
         for index, method in enumerate(self.methods):
-            is_open = (margin <= 0) & is_correct if self.is_selective and index else np.ones(len(forms), bool)
-            rows = np.flatnonzero(is_open)
+            if self.is_selective and index:
+                left = np.flatnonzero((margin[rows] <= 0) & is_correct[rows])
+                bounds, rows = bounds.of(left), rows[left]
             if len(rows):
-                found = self._margins(method, reachable.of(rows), tf.gather(forms, rows))
+                found = self._margins(method, bounds, tf.gather(forms, rows))
                 by[rows[found > margin[rows]]] = index
                 margin[rows] = np.maximum(margin[rows], found)
         return margin, by
 
-    def _margins(self, method, reachable, forms):
-        bounds = Bounds(self.network, reachable)
-        if method == "crown":
-            bounds.tighten(self.is_over)
-        leads = bounds.minimum_by_intervals(forms) if method == "ibp" else bounds.minimum(forms)
+    def _margins(self, method, bounds, forms):
+        """The margins by a method. Intervals that one has made narrower are there for the next one."""
+        if method == "ibp":
+            leads = bounds.minimum_by_intervals(forms)
+        elif method == "alpha_crown":
+            leads = minimum_by_best_slopes(bounds, forms, self.is_over)
+        else:
+            if method == "crown":
+                bounds.tighten(self.is_over)
+            leads = bounds.minimum(forms)
         return _least_lead(leads, forms) - _ROUNDING
 
 
