@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.certification.bounds import Bounds
-from keras_flowreg.types import PerExample
 
 _STEPS = 20
 _STEP_SIZE = 0.25
@@ -42,7 +41,7 @@ def minimum_by_best_slopes(bounds: Bounds, forms: tf.Tensor, is_over: Callable[[
     return tf.constant(least)
 
 
-def _ascend(bounds, coefficients, examples, is_over) -> PerExample:
+def _ascend(bounds, coefficients, examples, is_over):
     """The greatest bound of each query that the steps come by."""
     slopes = {number: tf.Variable(start) for number, start in bounds.slopes(examples).items()}
     ranges = bounds.slope_ranges(examples)
