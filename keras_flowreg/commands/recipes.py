@@ -48,6 +48,9 @@ class Recipe:
         `intensity_training`.
       steps: the steps of that attack.
       clean_fraction: the part of each batch that is not attacked.
+      crown_ibp: the part of CROWN-IBP in the bound of `certified_training` at radius zero, which falls to 0 at the whole one.
+      warmup_weight: the weight of the penalties on that bound at radius zero, which falls to 0, too.
+      box_part: the part of each pixel's interval that is bounded, around an attack's image.
       label_smoothing: the part of each label's probability that all classes share.
       activation: the activation of the network's hidden layers, one of `architectures.ACTIVATIONS`.
       schedule: how long and how fast to train.
@@ -68,6 +71,9 @@ class Recipe:
     epsilon: float = 0.0
     steps: int = 3
     clean_fraction: float = 0.0
+    crown_ibp: float = 0.0
+    warmup_weight: float = 0.0
+    box_part: float = 1.0
     label_smoothing: float = 0.0
     activation: str = "relu"
     schedule: training.Schedule = training.Schedule()
@@ -110,7 +116,13 @@ class Recipe:
         if self.regularizer_name == "input_gradient":
             return fr.InputGradientRegularizer(self.weight, **options)
         if self.regularizer_name == CERTIFIED:
-            return fr.IntervalBoundRegularizer(self.epsilon, self.weight)
+            return fr.IntervalBoundRegularizer(
+                self.epsilon,
+                self.weight,
+                crown_ibp=(self.crown_ibp, 0.0),
+                warmup_weight=self.warmup_weight,
+                box_part=self.box_part,
+            )
         return None
 
     def _attack(self, seed):

@@ -86,7 +86,9 @@ def fit(
     """Trains a compiled `FlowRegularizedModel`, with warm-ups; returns Keras's `History`."""
     warmup, warmups = schedule.warmup * schedule.epochs, []
     if model.regularizer is not None:
-        warmups.append(fr.callbacks.PenaltyWarmup(warmup))
+        # Penalties on bounds are for the start: the weight would hold them back.
+        if not getattr(model.regularizer, "warmup_weight", 0.0):
+            warmups.append(fr.callbacks.PenaltyWarmup(warmup))
         if model.regularizer.epsilon is not None:
             warmups.append(fr.callbacks.EpsilonWarmup(warmup))
     if model.attack is not None:

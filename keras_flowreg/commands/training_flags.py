@@ -27,6 +27,9 @@ _RECIPE_FLAGS = (
     "epsilon",
     "attack_steps",
     "clean_fraction",
+    "crown_ibp",
+    "warmup_weight",
+    "box_part",
     "label_smoothing",
     "activation",
 )
@@ -59,6 +62,11 @@ def define_training_flags() -> None:
     flags.DEFINE_float("epsilon", None, "radius of the training attack, in pixels or values", lower_bound=0)
     flags.DEFINE_integer("attack_steps", None, "steps of the training attack", lower_bound=1)
     flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)
+    flags.DEFINE_float("crown_ibp", None, "the part of CROWN-IBP in certified_training's bound at radius zero", 0, 1)
+    flags.DEFINE_float("warmup_weight", None, "weight of the penalties on that bound at radius zero", lower_bound=0)
+    flags.DEFINE_float(
+        "box_part", None, "the part of each pixel's interval that it bounds, around an attack's image", 0, 1
+    )
     flags.DEFINE_float("label_smoothing", None, "the part of a label that all classes share", 0, 1)
     flags.DEFINE_enum("activation", None, architectures.ACTIVATIONS, "activation of the network's hidden layers")
     flags.DEFINE_integer("epochs", None, "passes over the training examples", lower_bound=1)

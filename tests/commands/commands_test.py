@@ -32,7 +32,9 @@ class CommandsTest(tf.test.TestCase):
     def test_certified_training(self):
         model = os.path.join(self.get_temp_dir(), "certified.keras")
         train = ["train", "--method=certified_training", "--architecture=strided_cnn", "--width=0.2", "--epochs=1"]
-        self.assert_succeeds(*train, "--train_size=200", "--validation_size=100", f"--output={model}")
+        self.assert_succeeds(
+            *train, "--warmup_weight=0.5", "--train_size=200", "--validation_size=100", f"--output={model}"
+        )
         evaluate = ["evaluate", "--certify", "--nocheck", "--attacks=RandomFlow", "--epsilons=0.05", "--examples=20"]
         table = self.assert_succeeds(*evaluate, f"--model={model}")
         self.assertRegex(table, r"\| \*\*certified\*\* \| 0.05 \| 0\.\d+ \|")

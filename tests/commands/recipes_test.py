@@ -43,6 +43,12 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertIsInstance(attack, kind)
             self.assertEqual((attack.epsilon, attack.steps, attack.seed), (0.4, 2, 3))
 
+    def test_the_bound_of_certified_training(self):
+        recipe = recipes.get("certified_training", "mnist")
+        changed = dataclasses.replace(recipe, crown_ibp=1.0, warmup_weight=0.5, box_part=0.8)
+        expected = fr.IntervalBoundRegularizer(0.4, crown_ibp=(1, 0), warmup_weight=0.5, box_part=0.8)
+        self.assertEqual(changed.build(testing.network(), seed=3).regularizer.get_config(), expected.get_config())
+
     def test_unknown_method(self):
         with self.assertRaisesRegex(ValueError, "Expected `method`.*Received: method='magic'"):
             recipes.get("magic", "digits")

@@ -70,6 +70,19 @@ class BuildModelTest(tf.test.TestCase):
         self.assertNotAllClose(kernels[0], kernels[2])
 
 
+class WarmupTest(tf.test.TestCase):
+    def test_penalties_on_bounds_have_the_whole_weight_from_the_start(self):
+        dataset, schedule = datasets.load("digits", batch_size=40, train_size=40), training.Schedule(2, warmup=1.0)
+        for warmup_weight, part in ((0.0, 0.5), (0.5, 1.0)):
+            recipe = recipes.Recipe(
+                "certified_training", weight=1.0, epsilon=0.4, warmup_weight=warmup_weight, schedule=schedule
+            )
+            model = training.build_model(dataset, recipe, architecture="strided_cnn", width=0.1, batch_size=40, seed=3)
+            history = training.fit(model, dataset, schedule, verbose=0).history
+            weighted = history["loss"][1] - history["task_loss"][1]
+            self.assertAllClose(weighted, part * history["interval_penalty"][1], rtol=1e-3)
+
+
 class CrossEntropyTest(tf.test.TestCase):
     def test_with_and_without_label_smoothing(self):
         self.assertIsInstance(training.cross_entropy(), keras.losses.SparseCategoricalCrossentropy)
