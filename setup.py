@@ -50,6 +50,8 @@ EXTRAS = {
         "tensorflow-datasets",
         "tensorflow-hub",
     ],
+    # examples/evaluate_on_cluster.py
+    "cluster": ["distributed"],
     # What scripts/docs runs.
     "docs": [
         "mkdocs<2",

@@ -224,5 +224,7 @@ def _settings(model, loss, runs, examples, value_range, seed, image_shape):
 def _described(loss):
     """A loss by its name, and its options."""
     config = loss.get_config() if hasattr(loss, "get_config") else {}
+    # Keras 2 tells the function's name, too, but only in the thread that has imported it.
+    config.pop("fn", None)
     options = {name: value for name, value in config.items() if isinstance(value, (bool, int, float, str))}
     return {"loss": name_of(loss), "loss_options": {**options, "name": name_of(loss)}}

@@ -1,0 +1,74 @@
+"""Tests of an evaluation on a cluster, whose workers are real, and of which one is really killed."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import unittest
+
+import keras
+import tensorflow as tf
+
+import keras_flowreg as fr
+from keras_flowreg.commands import architectures
+from tests import command_line
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+FLAGS = ["--attacks=FlowFGSM", "--epsilons=0.2,0.4", "--examples=64", "--batch_size=4", "--nocheck", "--certify"]
+
+
+def report_at(path):
+    """A report, without what differs from run to run."""
+    report = fr.RobustnessReport.from_json(pathlib.Path(path).read_text())
+    for measures in report.measures.values():
+        measures["seconds"] = 0.0
+    return report
+
+
+@unittest.skipIf(importlib.util.find_spec("distributed") is None, "dask.distributed runs the cluster")
+class ClusterTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.get_temp_dir()
+        keras.utils.set_random_seed(0)
+        model = os.path.join(self.folder, "untrained.keras")
+        architectures.build("strided_cnn", (28, 28, 1), 10, width=0.1).save(model)
+        self.flags = [f"--model={model}", *FLAGS]
+
+    def start(self, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "evaluate_on_cluster.py"), *self.flags, *arguments],
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        return process
+
+    def test_the_report_is_that_of_one_run_although_a_worker_is_killed(self):
+        process = self.start("--workers=2", "--parts=4", f"--output={self.folder}/cluster")
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Part "):  # Both workers are in the middle of another one.
+                break
+        workers = re.findall(r"Worker .*: process (\d+)", "".join(lines))
+        self.assertLen(workers, 2, "".join(lines))
+        os.kill(int(workers[0]), signal.SIGKILL)
+        lines += process.stdout
+        self.assertEqual(process.wait(), 0, "".join(lines)[-3000:])
+        done = re.findall(r"Part (\d) of 4 is done", "".join(lines))
+        self.assertEqual(sorted(done), list("1234"))
+        code, _, errors = command_line.run("examples/evaluate.py", *self.flags, f"--output={self.folder}/one")
+        self.assertEqual(code, 0, errors)
+        self.assertEqual(report_at(f"{self.folder}/cluster.json"), report_at(f"{self.folder}/one.json"))
+
+
+if __name__ == "__main__":
+    tf.test.main()
