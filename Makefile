@@ -11,3 +11,4 @@ demo:
 
 docs:
 	scripts/docs
+	scripts/check_pages

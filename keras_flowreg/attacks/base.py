@@ -46,8 +46,9 @@ class Attack(keras.layers.Layer):
 
     - `perturbation`: the `Perturbation` T(x; θ) whose θ is searched.
     - `search(objective, examples, clean, seed)`: the search; see there.
-    - an `__init__` that names each option, and keeps it as an attribute of the same name. The signature is the one
-      declaration of the options: `options`, `replace`, `repr`, equality and the configuration follow from it.
+    - an `__init__` that names each option, and keeps it as an attribute of the same name; those of the class above it may
+      come as `**options`. The signature is the one declaration of the options: `options`, `replace`, `repr`, equality
+      and the configuration follow from it.
 
     A subclass may give:
 
@@ -237,8 +238,12 @@ class Attack(keras.layers.Layer):
 
 
 def _option_names(cls):
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    """The arguments of the constructor; where it takes `**options`, those of the class above it, too."""
+    owner = next(each for each in cls.__mro__ if "__init__" in vars(each))
+    parameters = list(inspect.signature(owner.__init__).parameters.values())[1:]
+    names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    handed_on = _option_names(owner.__mro__[1]) if len(names) < len(parameters) else []
+    return names + [name for name in handed_on if name not in names]
 
 
 def _made_of(cls, options):

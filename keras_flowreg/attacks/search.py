@@ -220,6 +220,13 @@ def iterate(
 ) -> tuple[Candidate, Any]:
     """Searches on, step by step, among the examples that are not fooled yet.
 
+    ```python
+    def step(count, examples, state):
+        return objective.query(examples, drawn(examples, count)), state
+
+    best, _ = iterate(step, 10, examples, clean, state=())
+    ```
+
     Args:
       step: takes the count of steps, the `Examples` and the state, and returns a `Candidate` and the next state.
       steps: how many steps to take at most.

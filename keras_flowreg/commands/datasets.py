@@ -1,11 +1,14 @@
 """Image data sets as batched `tf.data` pipelines of (images in [0, 1], labels)."""
 
 import dataclasses
+import os
 import pathlib
 from typing import Optional
 
 import numpy as np
 import tensorflow as tf
+
+from keras_flowreg.commands import folders
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped")
 _AUGMENTED = ("cifar10", "cifar100", "svhn_cropped")
@@ -53,14 +56,14 @@ def load(
     train_size: Optional[int] = None,
     seed: int = 0,
 ) -> Dataset:
-    """Loads a data set: the digits embedded here, or one of TensorFlow Datasets.
+    """Loads a data set: the digits embedded here, one of TensorFlow Datasets, or pictures in a folder.
 
     The training split is put in a fixed order. Its last `validation_size` examples are for validation and
     its first `train_size` for training, whatever the seed: runs with different seeds are comparable, and a
     smaller training set is part of a larger one.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `NAMES`, or the path of a folder of pictures; see `folders.read`.
       batch_size: examples in a batch.
       data_dir: where TFDS keeps its data sets; its own default when None.
       augment: whether to zero-pad training images by 4 pixels, crop them at random to their size, and, on
@@ -73,16 +76,16 @@ def load(
       A `Dataset`.
 
     Raises:
-      ValueError: if the name is unknown or a size is out of range.
+      ValueError: if the name is unknown, a folder is not as expected, or a size is out of range.
       RuntimeError: if TFDS has not prepared the data set and cannot download it.
     """
-    if name not in NAMES:
-        raise ValueError(f"Expected `name` to be one of {', '.join(NAMES)}. Received: name={name!r}")
+    if not is_known(name):
+        raise ValueError(f"Expected `name` to be a folder or one of {', '.join(NAMES)}. Received: name={name!r}")
     _check_at_least("batch_size", batch_size, 1)
     _check_at_least("validation_size", validation_size, 0)
     if train_size is not None:
         _check_at_least("train_size", train_size, 1)
-    train, test, class_names = _read_digits() if name == "digits" else _read_tfds(name, data_dir)
+    train, test, class_names = _read(name, data_dir)
     train, validation = _split(train, train_size, validation_size)
     if augment is None:
         augment = name in _AUGMENTED
@@ -98,6 +101,11 @@ def load(
     )
 
 
+def is_known(name: str) -> bool:
+    """Whether there is a data set, or a folder, of this name."""
+    return name in NAMES or os.path.isdir(name)
+
+
 def augmentation(name: str) -> tuple[int, bool]:
     """By how many pixels a data set's training images are padded and cropped, and whether they are mirrored."""
     return _CROP_PADDING if name in _AUGMENTED else 0, name in _FLIPPED
@@ -106,6 +114,13 @@ def augmentation(name: str) -> tuple[int, bool]:
 def _check_at_least(argument, value, minimum):
     if value < minimum:
         raise ValueError(f"Expected `{argument}` to be at least {minimum}. Received: {argument}={value}")
+
+
+def _read(name, data_dir):
+    """Images and labels for training, the same for the test, and the names of the classes."""
+    if name not in NAMES:
+        return folders.read(name)
+    return _read_digits() if name == "digits" else _read_tfds(name, data_dir)
 
 
 def _read_digits():

@@ -14,7 +14,14 @@ flags.disclaim_key_flags()  # They are those of the command that calls.
 
 def define_dataset_flags() -> None:
     """--dataset, --data_dir, --batch_size, --seed."""
-    flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set; digits needs no download")
+    names = "|".join(datasets.NAMES)
+    flags.DEFINE_string(
+        "dataset",
+        "digits",
+        f"<{names}|FOLDER>: the data set; digits needs no download; FOLDER/train/CLASS/ and "
+        "FOLDER/test/CLASS/ hold pictures of one size",
+    )
+    flags.register_validator("dataset", datasets.is_known, f"Expected a folder of pictures, or one of {names}.")
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data sets")
     flags.DEFINE_integer("batch_size", 64, "examples in a batch", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "of the weights, the order, the augmentation and the random starts")

@@ -306,6 +306,23 @@ class OptionsTest(tf.test.TestCase, parameterized.TestCase):
             fr.attacks.FlowPGD(**{"epsilon": EPSILON, **options})
 
 
+class OwnAttackTest(tf.test.TestCase):
+    def test_options_of_the_class_above_it(self):
+        class Tripled(fr.attacks.FlowPGD):
+            def __init__(self, epsilon, times=3, **options):
+                super().__init__(epsilon, **options)
+                self.times = times
+
+        attack = Tripled(EPSILON, seed=4, steps=7)
+        self.assertEqual(
+            attack.options(), {**fr.attacks.FlowPGD(EPSILON, seed=4, steps=7, name="Tripled").options(), "times": 3}
+        )
+        changed = attack.replace(times=2, norm="l2")
+        self.assertEqual((changed.times, changed.norm, changed.seed, changed.steps), (2, "l2", 4, 7))
+        with self.assertRaisesRegex(TypeError, "Expected options of Tripled: epsilon, times, steps.* Received sede"):
+            Tripled(EPSILON, sede=1)
+
+
 class TableTest(tf.test.TestCase):
     def test_every_attack_is_in_the_table(self):
         classes = {getattr(fr.attacks, name) for name in fr.attacks.__all__}
