@@ -11,6 +11,9 @@ import tempfile
 import keras
 import numpy as np
 import PIL.Image
+import tensorflow as tf
+from matplotlib import pyplot
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_flowreg as fr
 from keras_flowreg.commands import datasets
@@ -96,31 +99,48 @@ batch, _ = next(iter(training))
 print(fr.checks.second_derivative(classifier, batch))
 
 # %% [markdown]
-# The list is empty: all are exact. The gradient is with respect to a displacement, and so the penalty's weight does not ask for the range of the values;
-# it begins where [the recipes](../choose.md#methods-of-training) are, and rises over the first half of the training.
+# The list is empty: all are exact. The gradient is with respect to a displacement, and so the penalty's weight does not ask for
+# the range of the values; it begins where [the recipes](../choose.md#methods-of-training) are, and rises over the first half of
+# the training. TensorBoard shows how it goes: beside the scalars of Keras's callback, `AttackPictures` draws what the attack does
+# to a few pictures after each epoch.
 
 # %%
+images, labels = (np.concatenate(parts)[:: len(testing)][:3] for parts in zip(*testing.as_numpy_iterator()))
+logs = os.path.join(folder, "logs")
+callbacks = [
+    fr.callbacks.PenaltyWarmup(epochs / 2),
+    keras.callbacks.TensorBoard(logs),
+    fr.callbacks.AttackPictures(attack, (images, labels), logs),
+]
 model = fr.FlowRegularizedModel(classifier, fr.FlowGradientRegularizer(weight=10, random_start=0.25))
 model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"])
-model.fit(training, epochs=epochs, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs / 2)])
+model.fit(training, epochs=epochs, verbose=0, callbacks=callbacks)
+
+# %% [markdown]
+# `tensorboard --logdir=logs` shows both in a browser. Without one, its files are read like this:
+
+# %%
+# The attack after the first epoch, and after the last
+written = EventAccumulator(os.path.join(logs, "attack")).Reload().Tensors("attack")
+drawn = [tf.io.decode_png(tf.make_ndarray(event.tensor_proto)[2]) for event in (written[0], written[-1])]
+figure, axes = pyplot.subplots(2, figsize=(10, 12.5), layout="constrained")
+for each, picture, title in zip(axes, drawn, ("after the first epoch", "after the last")):
+    each.imshow(picture)
+    each.axis("off")
+    each.set_title(title)
+print("scalars:", *EventAccumulator(os.path.join(logs, "train")).Reload().Tags()["tensors"], sep="  ")
+
+# %%
 mended = fr.evaluate_robustness(model, testing, **ask)
 for name, each in (("before", report), ("after", mended)):
     accuracies = {radius: round(float(robust.mean()), 3) for radius, robust in each.worst_case().items()}
     print(f"{name}: clean {each.clean_accuracy.value:.3f}, under attack {accuracies}")
 
-# %%
-# What the attack does to the mended model
-images, labels = (np.concatenate(parts)[:: len(testing)][:3] for parts in zip(*testing.as_numpy_iterator()))
-result = attack.run(images, labels, model=model)
-words = {False: "right", True: "fooled"}
-captions = [(words[bool(before)], words[bool(after)]) for before, after in zip(result.clean_success, result.success)]
-figure = fr.pictures.draw_gallery(images, result.flow, result.images, captions, value_range=(0, 255))
-
 # %% [markdown]
 # ## Hand it on
 #
 # `classifier` was trained in place: it is the mended network, without any training code. The card beside the export holds
-# the report.
+# the report. [Export, serve and fine-tune](hand_on.md) says what can be done with it.
 
 # %%
 path = os.path.join(folder, "export")
