@@ -42,7 +42,8 @@ class PagesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(str(page.relative_to(ROOT)) for page in PAGES)
     def test_local_links_and_scripts_exist(self, page):
         text = (ROOT / page).read_text(encoding="utf-8")
-        links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", prose) if not link.startswith("http")]
         for link in links:
             self.assertTrue(((ROOT / page).parent / link).exists(), link)
         scripts = re.findall(r"(?:examples|benchmarks|scripts|tests)/\w+(?:\.py)?", text)
