@@ -882,12 +882,11 @@ def train_nothing(*flags, **options):
 
 def failing_check():
     """A check that fails must do so before the attacks."""
-    from keras_flowreg.evaluation import checks
-    from keras_flowreg.evaluation import evaluate as evaluating
+    from keras_flowreg.evaluation import checks, work
 
     with (
         failing(checks, "_randomness", ValueError("reached")),
-        failing(evaluating, "_timed", AssertionError("attacks")),
+        failing(work.Work, "_attack", AssertionError("attacks")),
     ):
         evaluate(check=True)
 

@@ -17,6 +17,7 @@ import keras_flowreg as fr
 from keras_flowreg import files
 from keras_flowreg.commands import datasets
 from keras_flowreg.evaluation import accuracy
+from keras_flowreg.models import classifier_of
 
 # The radii, in pixels, of each data set; entries are ranked at the second.
 RADII = {
@@ -128,7 +129,7 @@ def enter(folder, dataset, name, handle, model, training, report):
         fr.export(model, path, report=report, recipe={"training": training}, overwrite=True)
     if is_network and report.certified:
         with files.replacing(f"{path}.h5") as new:
-            model.save(new, include_optimizer=False)
+            classifier_of(model).save(new, include_optimizer=False)
     parameters = sum(math.prod(weights.shape) for weights in model.trainable_variables) or None
     where = f"{dataset}/{name}" if is_network else handle
     files.write_text(f"{path}.json", Entry(dataset, name, where, training, parameters, report).to_json())

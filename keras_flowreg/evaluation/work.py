@@ -16,6 +16,7 @@ from keras_flowreg.evaluation.journal import Journal, digest
 from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.evaluation.results import Run
 from keras_flowreg.evaluation.shards import Shard
+from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import as_images
 from keras_flowreg.types import Images, KerasModel, Labels, LossFunction
 
@@ -90,6 +91,7 @@ class Work:
         progress = self._progress(batches.size(), shard, verbose)
         for number, (images, labels) in enumerate(batches):
             if shard.takes(number):
+                expect_images_of(self._model, as_images(images))
                 batch = Batch(number, images, labels, digest([images, labels]))
                 proven = self._prove(batch, progress)
                 for epsilon, of_batch in proven.items():

@@ -31,7 +31,7 @@ class LeaderboardTest(tf.test.TestCase):
         folder = self.get_temp_dir()
         network = architectures.build("strided_cnn", (28, 28, 1), 10, 0.2)
         file = os.path.join(folder, "mine.keras")
-        network.save(file)
+        fr.FlowRegularizedModel(network).save(file)
         model = fr.load_classifier(file)
         report = leaderboard.evaluate(model, "digits", True, examples=EXAMPLES)
         leaderboard.enter(folder, "digits", "mine", file, model, "not at all", report)
