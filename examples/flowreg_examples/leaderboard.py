@@ -31,8 +31,8 @@ _BATCH_SIZE = 100
 _DIFFERENT = 0.01  # the part of the examples that another processor's rounding may decide
 PAGE_HEAD = f"""# Leaderboard
 
-Classifiers to take away, and how robust they are. The protocol: the first {EXAMPLES:,} test images (`digits` has fewer),
-`AutoDeform` in the \u2113\u221e ball, seed 0. From left to right in a cell: certified \u2264 true \u2264 attacked accuracy; without a certificate
+Classifiers to take away, and how robust they are. The protocol: the first {EXAMPLES:,} test images, `AutoDeform`
+in the \u2113\u221e ball, seed 0. From left to right in a cell: certified \u2264 true \u2264 attacked accuracy; without a certificate
 only the last. Entries are ranked by the accuracy under attack at the middle radius.
 
 ```python
@@ -210,6 +210,9 @@ def _table(dataset, entries):
         lines.append(
             "| " + " | ".join([str(rank), f"`{entry.name}`", clean, *cells, parameters, entry.training]) + " |"
         )
+    findings = [f"- `{entry.name}`: {finding.message}" for entry in entries for finding in entry.report.findings]
+    if findings:
+        lines += ["\nWhat speaks against a report:\n", *findings]
     return "\n".join(lines) + "\n"
 
 
