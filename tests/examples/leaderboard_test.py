@@ -1,6 +1,5 @@
 """Tests of the leaderboard: entering a classifier, checking an entry, and the tables."""
 
-import dataclasses
 import os
 import pathlib
 
@@ -98,10 +97,11 @@ class LeaderboardTest(tf.test.TestCase):
         path = leaderboard.json_path(COMMITTED, "digits", "certified_training")
         written = leaderboard.Entry.read(path)
         model = fr.load_classifier(leaderboard.handle_of(COMMITTED, written))
-        leaderboard.expect_same(written, leaderboard.evaluate(model, "digits", True, examples=EXAMPLES))
+        anew = leaderboard.evaluate(model, "digits", True, examples=EXAMPLES)
+        leaderboard.expect_same(written, anew)
+        anew.robust = {run: ~robust for run, robust in anew.robust.items()}
         with self.assertRaisesRegex(ValueError, "attacked"):
-            wrong = dataclasses.replace(written, report=entry("other", 9, 9).report)
-            leaderboard.expect_same(wrong, written.report)
+            leaderboard.expect_same(written, anew)
 
 
 if __name__ == "__main__":
