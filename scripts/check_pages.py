@@ -46,13 +46,18 @@ def watched(context, address, faults):
     page.on("console", lambda message: say(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: say(error))
     page.on("request", lambda request: say(f"asks {request.url}") if not is_of(request.url, address) else None)
-    page.on("requestfailed", lambda request: say(f"{request.url} {request.failure}"))
+    page.on("requestfailed", lambda request: say(f"{request.url} {request.failure}") if not is_left(request) else None)
     return page
 
 
 def is_of(url, address):
     """Whether what is asked for is on the server of the pages, or in the page itself."""
     return url.startswith((address, "data:", "blob:"))
+
+
+def is_left(request):
+    """Whether the next page was opened before an answer came."""
+    return "ERR_ABORTED" in (request.failure or "")
 
 
 def look_at(page, address, picture):
