@@ -126,7 +126,7 @@ class DigitsTest(tf.test.TestCase, parameterized.TestCase):
             datasets.load("digits").name = "letters"
 
     @parameterized.parameters(
-        (dict(name="letters"), "Expected `name` to be one of digits, .* Received: name='letters'"),
+        (dict(name="letters"), "Expected `name` to be a folder or one of digits, .* Received: name='letters'"),
         (dict(batch_size=0), "Expected `batch_size` to be at least 1. Received: batch_size=0"),
         (
             dict(validation_size=-1),
