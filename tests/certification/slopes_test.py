@@ -14,7 +14,10 @@ from keras_flowreg.certification.reach import Reach
 from keras_flowreg.certification.slopes import minimum_by_best_slopes
 from tests.certification import networks
 
-BOX = Interval(-tf.ones([1, 1, 2, 1]), tf.ones([1, 1, 2, 1]))
+
+def box():
+    """All pairs of numbers from -1 to 1."""
+    return Interval(-tf.ones([1, 1, 2, 1]), tf.ones([1, 1, 2, 1]))
 
 
 def network():
@@ -34,7 +37,7 @@ class SlopesTest(tf.test.TestCase):
             0.1 + 0.2 * a - 0.3 * b - abs(a + b) - abs(a - b)
             for a, b in itertools.product(np.linspace(0, 1, 101), repeat=2)
         ]
-        bounds = Bounds(Network(network()), Reach(BOX))
+        bounds = Bounds(Network(network()), Reach(box()))
         forms = tf.constant([[[1.0, 0.0]]])
         self.assertAllClose(bounds.minimum(forms)[0, 0], 0.1 + 0.2 - 1 - 1, atol=1e-4)  # a = 1 and b = 0
         self.assertAllClose(minimum_by_best_slopes(bounds, forms, lambda: False)[0, 0], max(tried), atol=1e-3)
