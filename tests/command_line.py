@@ -1,9 +1,11 @@
-"""Runs a script or a command in this process, as its command line would."""
+"""Runs a script or a command: in this process, as its command line would, or in one of its own."""
 
 import contextlib
 import io
+import os
 import pathlib
 import runpy
+import subprocess
 import sys
 from unittest import mock
 
@@ -24,6 +26,21 @@ def run(script, *arguments):
         except SystemExit as end:
             code = end.code or 0
     return code, out.getvalue(), err.getvalue()
+
+
+def started(test, script, *arguments, **environment):
+    """A script in a process of its own, whose outputs are in `stdout`. It ends with the test."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / script), *arguments],
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    test.addCleanup(process.stdout.close)
+    test.addCleanup(process.wait)
+    test.addCleanup(process.terminate)
+    return process
 
 
 @contextlib.contextmanager

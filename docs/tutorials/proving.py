@@ -66,7 +66,7 @@ for each, (title, panel) in zip(axes, panels.items()):
 
 # %% [markdown]
 # Whatever a network answers on *every* image between the two, it answers under every flow. To bound that is a known problem,
-# and `fr.certify` solves it in three ways, from quick and loose to slow and tight. The margin is the label's logit minus the
+# and `fr.certify` solves it in several ways, from quick and loose to slow and tight. The margin is the label's logit minus the
 # best other one. Under every flow it is at least what is proven; if that is positive, no flow fools the network.
 
 # %%

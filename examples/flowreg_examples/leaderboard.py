@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+from typing import Optional
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Entry:
     name: str
     model: str
     training: str
-    parameters: int
+    parameters: Optional[int]
     report: fr.RobustnessReport
 
     def to_json(self):
@@ -127,9 +128,10 @@ def enter(folder, dataset, name, handle, model, training, report):
     is_network = os.path.isfile(handle)
     if is_network:
         fr.export(model, path, report=report, recipe={"training": training}, overwrite=True)
-    if is_network and report.certified:
-        with files.replacing(f"{path}.h5") as new:
-            classifier_of(model).save(new, include_optimizer=False)
+        pathlib.Path(f"{path}.h5").unlink(missing_ok=True)  # of an entry that this one replaces
+        if report.certified:
+            with files.replacing(f"{path}.h5") as new:
+                classifier_of(model).save(new, include_optimizer=False)
     parameters = sum(math.prod(weights.shape) for weights in model.trainable_variables) or None
     where = f"{dataset}/{name}" if is_network else handle
     files.write_text(f"{path}.json", Entry(dataset, name, where, training, parameters, report).to_json())
@@ -152,7 +154,7 @@ def differences(entry, anew):
     pairs |= {
         ("certified", epsilon): (entry.report.certified[epsilon], proven) for epsilon, proven in anew.certified.items()
     }
-    return {key: int(np.sum(before[: len(after)] != after)) for key, (before, after) in pairs.items()}
+    return {key: int(np.sum(before[: len(after)] != after[: len(before)])) for key, (before, after) in pairs.items()}
 
 
 def expect_same(entry, anew):

@@ -5,8 +5,6 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import unittest
 
 import keras
@@ -16,7 +14,6 @@ import keras_flowreg as fr
 from keras_flowreg.commands import architectures
 from tests import command_line
 
-EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 FLAGS = ["--attacks=FlowFGSM", "--epsilons=0.2,0.4", "--examples=64", "--batch_size=4", "--nocheck", "--certify"]
 
 
@@ -39,17 +36,7 @@ class ClusterTest(tf.test.TestCase):
         self.flags = [f"--model={model}", *FLAGS]
 
     def start(self, *arguments):
-        process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / "evaluate_on_cluster.py"), *self.flags, *arguments],
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
-        return process
+        return command_line.started(self, "examples/evaluate_on_cluster.py", *self.flags, *arguments)
 
     def test_the_report_is_that_of_one_run_although_a_worker_is_killed(self):
         process = self.start("--workers=2", "--parts=4", f"--output={self.folder}/cluster")

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg import compat
+from tests import command_line
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 # Without random starts, which are each replica's own. The penalty rises to the end, and the last batch is smaller.
@@ -56,17 +57,7 @@ def cluster_of_two():
 
 class ScriptTest(tf.test.TestCase):
     def start(self, *arguments, **environment):
-        process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / "train_distributed.py"), *arguments],
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
-        return process
+        return command_line.started(self, "examples/train_distributed.py", *arguments, **environment)
 
     def assert_fails(self, message, *arguments):
         process = self.start(f"--output={self.get_temp_dir()}/model.keras", *arguments)
