@@ -5,7 +5,8 @@ r"""Puts the paper's claims to the test: trains and attacks a grid of methods, a
     python examples/reproduce.py --preset=paper --output=paper                # the authors' setting, for one GPU
 
 Each cell (data set, network, method, weight, seed) writes one JSON file when it is done; start a killed study again,
-and it goes on at the epoch and the batch of attacked images that it had reached. --shard=2/4 runs the second quarter
+and it goes on at the epoch and the batch of attacked images that it had reached. --cell=NAME runs one alone, by its
+file's name. --shard=2/4 runs the second quarter
 of the cells, so that four machines can share a study: collect their JSON files in one folder, and --report writes
 report.md and its figures from those that are there.
 """
@@ -14,7 +15,7 @@ import dataclasses
 import json
 import os
 
-from absl import flags
+from absl import app, flags
 
 from flowreg_examples import study, study_report
 from flowreg_examples.presets import PRESETS
@@ -33,6 +34,7 @@ def define_flags():
     define_shard_flag("cells")
     flags.DEFINE_multi_enum("dataset", None, datasets.NAMES, "only these; may be given several times")
     flags.DEFINE_multi_enum("method", None, recipes.METHODS, "only these; may be given several times")
+    flags.DEFINE_multi_string("cell", None, "only these, by name; may be given several times")
     flags.DEFINE_integer("seeds", None, "how many seeds, if not the study's own number", lower_bound=1)
     flags.DEFINE_integer("examples", None, "images to attack, if not the study's own number", lower_bound=1)
     flags.DEFINE_bool("report", False, "only write the report, from the JSON files that are there")
@@ -41,6 +43,9 @@ def define_flags():
 def cells():
     """The cells that the flags ask for."""
     chosen = PRESETS[flags.FLAGS.preset].cells(flags.FLAGS.seeds)
+    if flags.FLAGS.cell:
+        _expect_names(flags.FLAGS.cell, chosen)
+        chosen = [cell for cell in chosen if cell.name in flags.FLAGS.cell]
     if flags.FLAGS.dataset:
         chosen = [cell for cell in chosen if cell.setting.dataset in flags.FLAGS.dataset]
     if flags.FLAGS.method:
@@ -49,6 +54,13 @@ def cells():
         chosen = [_with_examples(cell, flags.FLAGS.examples) for cell in chosen]
     number, count = shard()
     return chosen[number - 1 :: count]
+
+
+def _expect_names(names, chosen):
+    unknown = set(names) - {cell.name for cell in chosen}
+    if unknown:
+        known = "\n".join(cell.name for cell in chosen)
+        raise app.UsageError(f"Expected --cell to be one of\n{known}\nReceived {', '.join(sorted(unknown))}.")
 
 
 def _with_examples(cell, examples):

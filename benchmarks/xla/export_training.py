@@ -9,7 +9,6 @@ in parts. See README.md for how to train, and how to bring the weights back.
 import dataclasses
 import os
 
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
@@ -67,22 +66,14 @@ def training_step(model, cell, steps_per_epoch):
     return step
 
 
-def export_data(setting, folder):
-    """Writes the training images as they are stored, in parts."""
-    os.makedirs(folder, exist_ok=True)
-    batches = setting.load(_PART.value, augment=False).train
-    for number, (images, labels) in enumerate(batches.as_numpy_iterator()):
-        raw = np.round(images * 255).astype("uint8")
-        np.savez_compressed(os.path.join(folder, f"part{number}.npz"), images=raw, labels=labels)
-
-
 def main(_):
     cells = presets.PRESETS[_PRESET.value].cells(_SEEDS.value)
     for cell in cells:
         print(f"Compiling {cell.name}", flush=True)
         export(cell, os.path.join(_OUTPUT.value, cell.name))
     for setting in {cell.setting.dataset: cell.setting for cell in cells}.values():
-        export_data(setting, os.path.join(_OUTPUT.value, f"data-{setting.dataset}"))
+        images = setting.load(_PART.value, augment=False).train
+        exporting.write_data(images, os.path.join(_OUTPUT.value, f"data-{setting.dataset}"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ class CompileTimeConstants(ValueError):
     """XLA would compile a function anew for each value of some of its inputs."""
 
 
-def write_program(function, inputs, named, folder, **facts):
+def write_program(function, inputs, named, folder, left_out=(), **facts):
     """Writes `program.hlo`, `state.npz` and `program.json` into a folder.
 
     Args:
@@ -23,6 +23,7 @@ def write_program(function, inputs, named, folder, **facts):
       inputs: `{name of an argument: tf.TensorSpec}`, in the function's order.
       named: `{name: tf.Variable}`; the other variables that the function captures are numbered.
       folder: where to; it is made.
+      left_out: names of variables whose values are not written: they are given later.
       **facts: more for `program.json`, as plain values.
 
     Raises:
@@ -37,7 +38,8 @@ def write_program(function, inputs, named, folder, **facts):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "program.hlo"), "wb") as file:
         file.write(compiler_ir(stage="hlo_serialized"))
-    np.savez(os.path.join(folder, "state.npz"), **state)
+    written = {name: value for name, value in state.items() if name not in left_out}
+    np.savez(os.path.join(folder, "state.npz"), **written)
     program = {
         "inputs": {name: [list(spec.shape), spec.dtype.name] for name, spec in inputs.items()},
         "state": list(state),
@@ -67,6 +69,14 @@ def build_variables(model, image_shape):
         for kind, variables in kinds.items()
         for number, variable in enumerate(compat.tf_variables(variables))
     }
+
+
+def write_data(batches, folder):
+    """Writes batches of images and labels as they are stored, each as a part."""
+    os.makedirs(folder, exist_ok=True)
+    for number, (images, labels) in enumerate(batches.as_numpy_iterator()):
+        raw = np.round(images * 255).astype("uint8")
+        np.savez_compressed(os.path.join(folder, f"part{number}.npz"), images=raw, labels=labels)
 
 
 def _zeros(spec):

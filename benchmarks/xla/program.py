@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
+from jax.interpreters import mlir
 from jaxlib import xla_client
+from jaxlib.mlir import ir
 
 jax.config.update("jax_enable_x64", True)
 
@@ -30,10 +32,10 @@ class Program:
     def __init__(self, folder):
         folder = pathlib.Path(folder)
         self.facts = json.loads((folder / "program.json").read_text())
-        computation = xla_client.XlaComputation((folder / "program.hlo").read_bytes())
-        self._module = jaxlib._jax.mlir.xla_computation_to_mlir_module(computation)
+        self._module = _module_of((folder / "program.hlo").read_bytes())
         self._device = jax.local_devices()[0]
         self._executable = self._compiled()
+        self.state = {}
         self.load_state(folder / "state.npz")
 
     def __call__(self, **inputs):
@@ -54,8 +56,9 @@ class Program:
         return jaxlib._jax.hlo_module_cost_analysis(cpu, used.get_hlo_module())["flops"]
 
     def load_state(self, path):
+        """Reads those of the variables that are in a file."""
         with np.load(path) as arrays:
-            self.state = {name: self._put(arrays[name]) for name in self.facts["state"]}
+            self.state.update({name: self._put(arrays[name]) for name in self.facts["state"] if name in arrays})
 
     def save_state(self, path):
         """Writes the state at once: a kill leaves the old file."""
@@ -76,3 +79,22 @@ class Program:
     def _put(self, array, dtype=None):
         # What is on the device already stays there.
         return jax.device_put(jnp.asarray(array, dtype), self._device)
+
+
+def _module_of(program):
+    """A program as a compiler for any device takes it: one for a GPU does not know copies, which change nothing."""
+    module = jaxlib._jax.mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(program))
+    copies = []
+
+    def visit(operation):
+        if operation.name == "mhlo.copy":
+            copies.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    with mlir.make_ir_context():
+        parsed = ir.Module.parse(module)
+        parsed.operation.walk(visit)
+        for copy in copies:
+            copy.result.replace_all_uses_with(copy.operands[0])
+            copy.erase()
+        return str(parsed)

@@ -1,9 +1,7 @@
 """What a reproduction study is made of: settings, the cells of their grid, and the run of one cell."""
 
 import dataclasses
-import json
 import os
-import time
 from collections.abc import Callable
 from typing import Optional
 
@@ -11,7 +9,8 @@ import keras
 import numpy as np
 
 import keras_flowreg as fr
-from keras_flowreg import compat, files
+from flowreg_examples.history import History, Score, read_history
+from keras_flowreg import compat
 from keras_flowreg.commands import datasets, outputs, recipes, training
 from keras_flowreg.evaluation.plain import plain
 
@@ -19,7 +18,8 @@ VALIDATION_SIZE = 2000
 # What a training leaves in its folder.
 BEST_WEIGHTS, HISTORY = "best.weights.h5", "history.jsonl"
 _CHECKPOINT_EXAMPLES = 512
-_BATCH_SIZE = 250  # of the attacks
+BATCH_SIZE = 250  # of the attacks
+CHOOSES_WEIGHTS = "FlowFrankWolfe"  # on the validation images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +89,11 @@ class Cell:
     @property
     def name(self):
         return f"{self.setting.name}-{self.variant}-seed{self.seed}"
+
+    @property
+    def network(self):
+        """What it shares with the cells whose models differ in nothing but the weights."""
+        return f"{self.setting.name}-width={self.setting.width:g}-{self.recipe.activation}"
 
     @property
     def recipe(self):
@@ -163,21 +168,13 @@ def run(cell, study, folder):
 
 def _run(cell, study, folder):
     model, history = _trained(cell, folder)
-    dataset = cell.setting.load(_BATCH_SIZE)
+    dataset = cell.setting.load(BATCH_SIZE)
     attacks, epsilons = study.attacks(cell.setting)
     reports = {}
-    # Weights are chosen by one attack.
-    for split, names in (("validation", ["FlowFrankWolfe"]), ("test", list(attacks))):
+    for split, names in splits(attacks).items():
         print(f"Attacking {split} images", flush=True)
-        reports[split] = fr.evaluate_robustness(
-            model,
-            getattr(dataset, split),
-            {name: attacks[name] for name in names},
-            {name: epsilons[name] for name in names},
-            examples=cell.setting.examples,
-            check=False,  # What it would find is in the table: a gradient-free attack, and several radii.
-            resume_from=os.path.join(folder, f"{split}.jsonl"),
-        )
+        chosen = {name: attacks[name] for name in names}
+        reports[split] = evaluate(model, cell.setting, dataset, split, chosen, epsilons, folder)
     return {
         "name": cell.name,
         "variant": cell.variant,
@@ -196,16 +193,34 @@ def _run(cell, study, folder):
     }
 
 
+def splits(attacks):
+    """The names of the attacks on the images of each split."""
+    return {"validation": [CHOOSES_WEIGHTS], "test": list(attacks)}
+
+
+def evaluate(model, setting, dataset, split, attacks, epsilons, folder):
+    """The report of some attacks on one split of a data set. Partial results are in the folder."""
+    return fr.evaluate_robustness(
+        model,
+        getattr(dataset, split),
+        attacks,
+        {name: epsilons[name] for name in attacks},
+        examples=setting.examples,
+        check=False,  # What it would find is in the table: a gradient-free attack, and several radii.
+        resume_from=os.path.join(folder, f"{split}.jsonl"),
+    )
+
+
 def _trained(cell, folder):
     """The model with the weights of its best epoch on validation images, and what each epoch logged."""
     setting, schedule, best = cell.setting, cell.recipe.schedule, os.path.join(folder, BEST_WEIGHTS)
     dataset = cell.load()
     model = cell.build_model(dataset)
     history_path = os.path.join(folder, HISTORY)
-    history = _read_history(history_path)
+    history = read_history(history_path)
     if len(history) < schedule.epochs:
         attack = fr.attacks.FlowPGD(setting.epsilon, steps=5, start="zero")
-        validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(_BATCH_SIZE)
+        validation = dataset.validation.unbatch().take(_CHECKPOINT_EXAMPLES).batch(BATCH_SIZE)
         callbacks = [
             fr.callbacks.RobustAccuracyMonitor(attack, validation),
             Score(schedule),
@@ -223,7 +238,7 @@ def _trained(cell, folder):
             keras.callbacks.BackupAndRestore(os.path.join(folder, "backup")),
         ]
         training.fit(model, dataset, schedule, callbacks, verbose=2)
-        history = _read_history(history_path)
+        history = read_history(history_path)
     model.load_weights(best)
     # Every cell is attacked by the same loss, whatever it was trained on.
     model.compile(loss=training.cross_entropy())
@@ -245,45 +260,6 @@ def _chosen_epoch(history):
     """The best on validation images; the last, of a training that looked at none."""
     scores = [epoch["val_score"] for epoch in history if "val_score" in epoch]
     return int(np.argmax(scores)) + 1 if scores else len(history)
-
-
-class Score(keras.callbacks.Callback):
-    """Logs by what a checkpoint is chosen, `val_score`: the mean of clean and robust accuracy, after the warm-up.
-
-    The last epoch counts, however long the warm-up is.
-    """
-
-    def __init__(self, schedule):
-        super().__init__()
-        self.first = min(schedule.warmup * schedule.epochs, schedule.epochs - 1)
-
-    def on_epoch_end(self, epoch, logs=None):
-        score = (logs["val_accuracy"] + logs["val_robust_accuracy"]) / 2
-        logs["val_score"] = score if epoch + 1 > self.first else 0.0
-
-
-class History(keras.callbacks.Callback):
-    """Writes what each epoch logged, and its seconds, as one line of JSON; an epoch that is repeated replaces it."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path, self._start = path, None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        logged = {name: float(value) for name, value in (logs or {}).items()}
-        logged["seconds"] = time.perf_counter() - self._start
-        lines = [json.dumps(plain(line), allow_nan=False) for line in [*_read_history(self.path)[:epoch], logged]]
-        files.write_text(self.path, "\n".join(lines) + "\n")
-
-
-def _read_history(path):
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def _bounds(model, dataset, setting):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import keras
@@ -121,32 +122,68 @@ class RunnerTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(float(rows["analytic"][3]), 1.5)
         self.assertAllClose(float(rows["analytic"][2]), float(rows["tape"][2]), rtol=0.2)
 
-    def test_train_without_tensorflow_and_attack_with_it(self):
-        folder = pathlib.Path(self.get_temp_dir())
-        programs, runs, whole, output = (folder / name for name in ("programs", "runs", "whole", "output"))
-        run("-m", "benchmarks.xla.export_training", "--preset=smoke", f"--output={programs}", "--part=200")
-        self.assertLen(list((programs / "data-digits").glob("*.npz")), 2)
-        train = [
-            "-m",
-            "benchmarks.xla.train_program",
-            f"--program={programs / NAME}",
-            f"--data={programs / 'data-digits'}",
-        ]
-        run(*train, f"--output={whole / NAME}")
-        run(*train, f"--output={runs / NAME}", "--epochs=1")
-        self.assertIn("epoch 2/2", run(*train, f"--output={runs / NAME}"))
-        with np.load(whole / NAME / "state2.npz") as expected, np.load(runs / NAME / "state2.npz") as found:
-            for variable in expected:
-                self.assertAllEqual(found[variable], expected[variable])
 
-        study = ["--preset=smoke", f"--scratch={output / 'scratch'}"]
-        run("-m", "benchmarks.xla.import_weights", *study, f"--runs={runs}")
-        run("examples/reproduce.py", *study, f"--output={output}", "--examples=10", "--method=flow_gradient")
-        result = json.loads((output / f"{NAME}.json").read_text())
-        self.assertEqual(result["chosen_epoch"], 2)
-        self.assertEqual(result["test"]["examples"], 10)
-        history = [json.loads(line) for line in (runs / NAME / "history.jsonl").read_text().splitlines()]
-        self.assertEqual(result["history"], history)
+@needs_jax
+class StudyTest(tf.test.TestCase):
+    """A cell that is trained without TensorFlow."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.temporary.name)
+        run("-m", "benchmarks.xla.export_training", "--preset=smoke", f"--output={cls.folder}", "--part=200")
+        cls.train("runs")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+        super().tearDownClass()
+
+    @classmethod
+    def train(cls, runs, *options):
+        program, data = f"--program={cls.folder / NAME}", f"--data={cls.folder / 'data-digits'}"
+        return run(
+            "-m", "benchmarks.xla.train_program", program, data, f"--output={cls.folder / runs / NAME}", *options
+        )
+
+    def imported(self, output, *options):
+        """The study's result of the cell."""
+        study, runs = ["--preset=smoke", f"--scratch={self.folder / output}"], f"--runs={self.folder / 'runs'}"
+        run("-m", "benchmarks.xla.import_runs", *study, runs, *options)
+        run("examples/reproduce.py", *study, f"--output={self.folder / output}", f"--cell={NAME}")
+        return json.loads((self.folder / output / f"{NAME}.json").read_text())
+
+    def records(self, output):
+        """What the attacks did to each batch."""
+        files = [self.folder / output / NAME / f"{split}.jsonl" for split in ("validation", "test")]
+        return [json.loads(line)["record"] for file in files for line in file.read_text().splitlines()[1:]]
+
+    def test_a_training_that_was_killed_goes_on(self):
+        self.assertLen(list((self.folder / "data-digits").glob("*.npz")), 2)
+        self.train("killed", "--epochs=1")
+        self.assertIn("epoch 2/2", self.train("killed"))
+        states = (self.folder / runs / NAME / "state2.npz" for runs in ("runs", "killed"))
+        expected, found = map(np.load, states)
+        for variable in expected:
+            self.assertAllEqual(found[variable], expected[variable])
+
+    def test_attacks_find_with_tensorflow_what_they_find_without(self):
+        attacks = f"--attacks={self.folder / 'attacks'}"
+        run("-m", "benchmarks.xla.export_attacks", "--preset=smoke", f"--output={self.folder / 'attacks'}")
+        run("-m", "benchmarks.xla.attack_programs", attacks, f"--runs={self.folder / 'runs'}")
+        without, by_it = self.imported("without", attacks), self.imported("by_it")
+        self.assertEqual(without["chosen_epoch"], 2)
+        history = (self.folder / "runs" / NAME / "history.jsonl").read_text().splitlines()
+        self.assertEqual(without["history"], [json.loads(line) for line in history])
+        for name in ("clean_accuracy", "worst_case", "examples", "settings"):
+            self.assertEqual(without["test"][name], by_it["test"][name])
+        self.assertLen(self.records("without"), 4)
+        for found, expected in zip(self.records("without"), self.records("by_it")):
+            for name in ("success", "clean_success", "queries"):
+                self.assertEqual(found[name], expected[name])
+            self.assertAllClose(found["loss"], expected["loss"], rtol=1e-4)
+            self.assertAllClose(found["median"], expected["median"], atol=5e-3)
 
 
 class AugmentationTest(tf.test.TestCase):
