@@ -13,12 +13,16 @@ from flowreg_examples.study_report.variants import STRONGEST
 _COLORS = {
     "plain": "black",
     "flow_gradient": "tab:blue",
+    "flow_gradient-authors": "navy",
     "flow_gradient-activation=swish": "tab:cyan",
     "input_gradient": "tab:orange",
     "deformation_training": "tab:green",
+    "deformation_training-deformation=FlowFrankWolfe-steps=1": "limegreen",
     "deformation_training-activation=swish": "tab:olive",
+    "deformation_training-activation=swish-deformation=FlowFrankWolfe-steps=1": "darkgoldenrod",
     "intensity_training": "tab:red",
     "flow_gradient+deformation_training": "tab:purple",
+    "flow_gradient+deformation_training-activation=swish-deformation=FlowFrankWolfe-steps=1": "violet",
 }
 # Of other changes to a method: none of those above.
 _OTHER_COLORS = [*plt.get_cmap("tab20b").colors[::2], *plt.get_cmap("tab20b").colors[1::2]]

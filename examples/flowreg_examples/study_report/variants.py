@@ -15,19 +15,27 @@ from keras_flowreg.evaluation import Run
 STRONGEST = "FlowFrankWolfe"
 # A weight is chosen among those that cost no more clean accuracy than this, on validation images.
 CLEAN_COST = 0.05
+# How the authors take the flow gradient, as a variant's name has it, and as the report calls it.
+_AUTHORS_FORM = "-random_start=0.155-gradient_at=identity-lattice=forward"
+AUTHORS = "flow_gradient-authors"
+_ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
 # Variants that differ in their weight only. In these a weight is chosen.
 FAMILIES = (
     "plain",
     "flow_gradient",
+    AUTHORS,
     "flow_gradient-activation=swish",
     "input_gradient",
     "deformation_training",
+    f"deformation_training-{_ONE_STEP}",
     "deformation_training-activation=swish",
+    f"deformation_training-activation=swish-{_ONE_STEP}",
     "intensity_training",
     "flow_gradient+deformation_training",
+    f"flow_gradient+deformation_training-activation=swish-{_ONE_STEP}",
 )
 
-_PARTS = {"variant", "setting", "recipe", "seed", "bounds", "validation", "test"}  # of a result
+_PARTS = {"variant", "setting", "recipe", "seed", "history", "bounds", "validation", "test"}  # of a result
 
 
 class Variant:
@@ -40,7 +48,7 @@ class Variant:
     def __init__(self, results):
         self.results = {result["seed"]: result for result in results}
         first = results[0]
-        self.name, self.setting = first["variant"], first["setting"]
+        self.name, self.setting = first["variant"].replace(_AUTHORS_FORM, "-authors"), first["setting"]
         self.method, self.weight = first["recipe"]["method"], first["recipe"]["weight"]
         self.reports = {seed: _report(result, "test") for seed, result in self.results.items()}
 
@@ -48,6 +56,10 @@ class Variant:
     def family(self):
         """The name without the weight: what a curve connects."""
         return re.sub("-weight=[^-]*", "", self.name)
+
+    def has_chosen_epoch(self):
+        """For each seed, whether its epoch was chosen on validation images; else it is the last."""
+        return ["val_accuracy" in result["history"][-1] for result in self.results.values()]
 
     def clean(self):
         """`[examples]`: the part of the seeds that classify each correctly."""
@@ -107,7 +119,7 @@ def choose(variants):
 
 
 def _order(variant):
-    return FAMILIES.index(variant.method), variant.weight
+    return FAMILIES.index(variant.method), variant.family, variant.weight
 
 
 def _most_robust(variants, least_clean):
