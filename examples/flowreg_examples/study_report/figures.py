@@ -26,6 +26,15 @@ _COLORS = {
 }
 # Of other changes to a method: none of those above.
 _OTHER_COLORS = [*plt.get_cmap("tab20b").colors[::2], *plt.get_cmap("tab20b").colors[1::2]]
+# A variant's name, for people.
+_WORDS = {
+    "-authors": ", authors' form",
+    "-activation=swish": ", swish",
+    "-deformation=FlowFrankWolfe-steps=1": ", one step",
+    "-weight=": ", weight ",
+    "_": " ",
+    "+": " + ",
+}
 _COLUMNS = 3
 _PANEL_INCHES = 4.6, 4
 _LEGEND_LINE_INCHES = 0.17
@@ -78,7 +87,9 @@ def _draw_ratios(axes, family, bounds):
 
 
 def _label(name):
-    return name.replace("_", " ")
+    for part, words in _WORDS.items():
+        name = name.replace(part, words)
+    return name
 
 
 @contextlib.contextmanager
