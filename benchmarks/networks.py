@@ -5,7 +5,9 @@ r"""Times one exact step of flow-gradient regularization on networks as users br
 
 The networks are those of keras.applications by name, a small vision transformer, and VGG-11. The three kinds of step take
 turns in one process: plain, exact as the library takes it, and exact with TensorFlow's own second derivatives. The time is
-the least of all rounds, and ratios are the medians of the rounds' own, so that a busy moment decides neither. Peak memory is that of a process of its own, less what it holds before its first step (Linux).
+the least of all rounds, and ratios are the medians of the rounds' own, so that a busy moment decides neither. Peak memory
+is that of a process of its own, less what it holds before its first step (Linux). The slope's error is that of the
+penalty's derivative along random directions of the weights, in single precision, beside differences in double precision.
 --profile shows instead where the time of a step goes.
 """
 
@@ -30,7 +32,7 @@ from absl import app, flags
 
 import keras_flowreg as fr
 from benchmarks import profiling
-from keras_flowreg import gradients
+from keras_flowreg import compat, gradients
 from keras_flowreg.commands import architectures
 
 APPLICATIONS = (
@@ -49,9 +51,11 @@ _ROUNDS = flags.DEFINE_integer("rounds", 4, "timed rounds", lower_bound=1)
 _OWN = flags.DEFINE_bool("own", True, "whether to time TensorFlow's own second derivatives too")
 _PROFILE = flags.DEFINE_bool("profile", False, "show the operations of a plain and of an exact step, and stop")
 _SHOWN = 15  # operations of a profile
-_ONLY = flags.DEFINE_string("only", None, "print what this kind of step takes, for the first network, in this process")
+_ONLY = flags.DEFINE_string("only", None, "print one kind of step's memory, or the slope's error, of the first network")
 _CLASSES = 10
 _WEIGHT = 4.4
+_DIRECTIONS, _EXAMPLES = 3, 4  # of the slope
+_DIFFERENCE = 1e-9  # of the weights: so small that hardly a ReLU opens or closes on the way
 
 
 class Measured(NamedTuple):
@@ -92,12 +96,18 @@ def step(name, kind):
     """A function that takes one step of a kind: `"plain"`, `"exact"` or `"own"`."""
     regularizer = None if kind == "plain" else fr.FlowGradientRegularizer(_WEIGHT, random_start=0.155)
     model = fr.FlowRegularizedModel(network(name), regularizer)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(1e-4), loss, jit_compile=False)
+    model.compile(keras.optimizers.SGD(1e-4), loss(), jit_compile=False)
+    return functools.partial(model.train_on_batch, *batch(_BATCH_SIZE.value))
+
+
+def loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def batch(size):
     random = np.random.RandomState(0)
-    images = random.rand(_BATCH_SIZE.value, _IMAGE_SIZE.value, _IMAGE_SIZE.value, 3).astype("float32")
-    labels = random.randint(0, _CLASSES, _BATCH_SIZE.value)
-    return functools.partial(model.train_on_batch, images, labels)
+    images = random.rand(size, _IMAGE_SIZE.value, _IMAGE_SIZE.value, 3).astype("float32")
+    return images, random.randint(0, _CLASSES, size)
 
 
 def tensorflows_own(kind):
@@ -122,6 +132,54 @@ def memory_of_steps(name, kind):
         take()
     take()
     return (peak() - before) / 2**20
+
+
+def slope_error(name):
+    """The relative error of the penalty's slope along random directions of the weights."""
+    model = without_draws(network(name))
+    with tf.GradientTape() as tape:
+        penalty = penalty_of(model)
+    variables = compat.tf_variables(model.trainable_variables)
+    gradients_found = [gradient.numpy().astype("float64") for gradient in tape.gradient(penalty, variables)]
+    random = np.random.RandomState(1)
+    directions = [[random.randn(*v.shape) * (np.std(v) or 1.0) for v in variables] for _ in range(_DIRECTIONS)]
+    found = [sum(np.sum(g * part) for g, part in zip(gradients_found, along)) for along in directions]
+    expected = slopes_in_double_precision(name, model.get_weights(), directions)
+    return np.linalg.norm(np.subtract(found, expected)) / np.linalg.norm(expected)
+
+
+def slopes_in_double_precision(name, weights, directions):
+    """Differences of the penalty along some directions of the weights."""
+    keras.backend.set_floatx("float64")
+    model = without_draws(network(name))
+    keras.backend.set_floatx("float32")
+    model.set_weights(weights)
+    variables = compat.tf_variables(model.trainable_variables)
+    here = [variable.numpy() for variable in variables]
+
+    def penalty_at(step, along):
+        for variable, value, part in zip(variables, here, along):
+            variable.assign(value + step * part)
+        return float(penalty_of(model))
+
+    return [
+        (penalty_at(_DIFFERENCE, along) - penalty_at(-_DIFFERENCE, along)) / (2 * _DIFFERENCE) for along in directions
+    ]
+
+
+def penalty_of(model):
+    images, labels = batch(_EXAMPLES)
+    images = tf.cast(images, model.compute_dtype)
+    return fr.FlowGradientRegularizer(_WEIGHT)(model, images, labels, loss())[1]
+
+
+def without_draws(model):
+    """Dropout of nothing: a difference needs the same network twice."""
+    for layer in model.layers:
+        for name in ("rate", "drop_path_rate"):
+            if hasattr(layer, name):
+                setattr(layer, name, 0.0)
+    return model
 
 
 def forget_peak():
@@ -171,7 +229,8 @@ def profile(name):
 
 def main(_):
     if _ONLY.value:
-        print(json.dumps(memory_of_steps(_NETWORKS.value[0], _ONLY.value)))
+        name = _NETWORKS.value[0]
+        print(json.dumps(slope_error(name) if _ONLY.value == "slope" else memory_of_steps(name, _ONLY.value)))
         return
     if _PROFILE.value:
         for name in _NETWORKS.value:
@@ -179,7 +238,7 @@ def main(_):
         return
     kinds = ("plain", "exact", *["own"] * _OWN.value)
     own = ["TensorFlow's own", "its memory"] * _OWN.value
-    headers = ["network", "plain (s)", "exact / plain", "memory", *own, "first exact step (s)"]
+    headers = ["network", "plain (s)", "exact / plain", "memory", *own, "first exact step (s)", "slope's error"]
     print(
         f"{_IMAGE_SIZE.value} px, batch {_BATCH_SIZE.value}, TensorFlow {tf.__version__}, Keras {keras.__version__}\n"
         f"| {' | '.join(headers)} |\n| --- |{' ---: |' * (len(headers) - 1)}",
@@ -188,8 +247,8 @@ def main(_):
     for name in _NETWORKS.value:
         found = measure(name, kinds)
         ratios = [f"{ratio:.2f}" for kind in kinds[1:] for ratio in found[kind][2:]]
-        exact = found["exact"]
-        print(f"| {name} | {found['plain'].fastest:.3f} | {' | '.join(ratios)} | {exact.first:.1f} |", flush=True)
+        last = f"{found['exact'].first:.1f} | {in_a_process(name, 'slope'):.1e}"
+        print(f"| {name} | {found['plain'].fastest:.3f} | {' | '.join(ratios)} | {last} |", flush=True)
         keras.backend.clear_session()
 
 

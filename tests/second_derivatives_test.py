@@ -84,6 +84,10 @@ LAYERS = {
     "Conv1D": sequence(lambda: layers.Conv1D(3, 3, activation="tanh")),
     "Conv2D": lambda: layers.Conv2D(4, 3, strides=2, padding="same"),
     "Conv2D dilated": lambda: layers.Conv2D(4, 2, dilation_rate=2),
+    "Conv2D depthwise": lambda: layers.Conv2D(8, 3, groups=4, activation="tanh"),
+    "Conv2D depthwise dilated": lambda: layers.Conv2D(4, 2, groups=4, dilation_rate=2, use_bias=False),
+    "Conv2D depthwise strides": lambda: layers.Conv2D(8, (3, 2), strides=2, padding="same", groups=4),
+    "Conv2D groups": lambda: layers.Conv2D(4, 3, groups=2),
     "Conv2DTranspose": lambda: layers.Conv2DTranspose(2, 3, strides=2),
     "Cropping2D": layers.Cropping2D,
     "Dense": lambda: layers.Dense(3, activation="softplus"),
@@ -242,6 +246,7 @@ class ScopeTest(tf.test.TestCase, parameterized.TestCase):
             lambda: layers.GroupNormalization(2),
             lambda: layers.MaxPooling2D(3, 2, "same"),
             lambda: layers.Resizing(9, 5),
+            *(LAYERS[name] for name in LAYERS if name.startswith("Conv2D depthwise")),
         ],
         training=[True, False],
     )
