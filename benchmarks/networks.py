@@ -6,8 +6,9 @@ r"""Times one exact step of flow-gradient regularization on networks as users br
 The networks are those of keras.applications by name, a small vision transformer, and VGG-11. The three kinds of step take
 turns in one process: plain, exact as the library takes it, and exact with TensorFlow's own second derivatives. The time is
 the least of all rounds, and ratios are the medians of the rounds' own, so that a busy moment decides neither. Peak memory
-is that of a process of its own, less what it holds before its first step (Linux). The slope's error is that of the
-penalty's derivative along random directions of the weights, in single precision, beside differences in double precision.
+is that of a process of its own, less what it holds before its first step (Linux). Errors are relative: of the penalty's
+slope along random directions of the weights, beside differences of the penalty, both in double precision; of its gradient
+in single precision, beside double; and, to compare with, of TensorFlow's own gradient with respect to the images.
 --profile shows instead where the time of a step goes.
 """
 
@@ -51,10 +52,10 @@ _ROUNDS = flags.DEFINE_integer("rounds", 4, "timed rounds", lower_bound=1)
 _OWN = flags.DEFINE_bool("own", True, "whether to time TensorFlow's own second derivatives too")
 _PROFILE = flags.DEFINE_bool("profile", False, "show the operations of a plain and of an exact step, and stop")
 _SHOWN = 15  # operations of a profile
-_ONLY = flags.DEFINE_string("only", None, "print one kind of step's memory, or the slope's error, of the first network")
+_ONLY = flags.DEFINE_string("only", None, "print one kind of step's memory, or the errors, of the first network")
 _CLASSES = 10
 _WEIGHT = 4.4
-_DIRECTIONS, _EXAMPLES = 3, 4  # of the slope
+_DIRECTIONS, _EXAMPLES = 3, 4  # of the errors
 _DIFFERENCE = 1e-9  # of the weights: so small that hardly a ReLU opens or closes on the way
 
 
@@ -134,43 +135,71 @@ def memory_of_steps(name, kind):
     return (peak() - before) / 2**20
 
 
-def slope_error(name):
-    """The relative error of the penalty's slope along random directions of the weights."""
-    model = without_draws(network(name))
+def errors(name):
+    """Of the slope in double precision, of the penalty's gradient in single, and of TensorFlow's gradient in single."""
+    single, double = without_draws(network(name)), without_draws(in_double_precision(name))
+    double.set_weights(single.get_weights())
+    # Before a penalty is taken: that changes the statistics of a batch normalization, and no training depends on them.
+    images = [gradient_by_images(model) for model in (single, double)]
+    weights = [gradient_by_weights(model) for model in (single, double)]
+    return slope_error(double, weights[1]), relative_error(*weights), relative_error(*images)
+
+
+def in_double_precision(name):
+    policies = keras.backend.set_floatx, keras.mixed_precision.set_global_policy
+    for set_policy in policies:
+        set_policy("float64")
+    model = network(name)
+    for set_policy in policies:
+        set_policy("float32")
+    return model
+
+
+def gradient_by_images(model):
+    images, labels = images_and_labels(model)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        value = loss()(labels, model(images, training=True))
+    return [tape.gradient(value, images).numpy()]
+
+
+def gradient_by_weights(model):
     with tf.GradientTape() as tape:
         penalty = penalty_of(model)
-    variables = compat.tf_variables(model.trainable_variables)
-    gradients_found = [gradient.numpy().astype("float64") for gradient in tape.gradient(penalty, variables)]
-    random = np.random.RandomState(1)
-    directions = [[random.randn(*v.shape) * (np.std(v) or 1.0) for v in variables] for _ in range(_DIRECTIONS)]
-    found = [sum(np.sum(g * part) for g, part in zip(gradients_found, along)) for along in directions]
-    expected = slopes_in_double_precision(name, model.get_weights(), directions)
-    return np.linalg.norm(np.subtract(found, expected)) / np.linalg.norm(expected)
+    return [part.numpy() for part in tape.gradient(penalty, compat.tf_variables(model.trainable_variables))]
 
 
-def slopes_in_double_precision(name, weights, directions):
-    """Differences of the penalty along some directions of the weights."""
-    keras.backend.set_floatx("float64")
-    model = without_draws(network(name))
-    keras.backend.set_floatx("float32")
-    model.set_weights(weights)
-    variables = compat.tf_variables(model.trainable_variables)
-    here = [variable.numpy() for variable in variables]
+def slope_error(model, gradient):
+    """The relative error of slopes along random directions, beside differences."""
+    variables, random = compat.tf_variables(model.trainable_variables), np.random.RandomState(1)
+    here, slopes, differences = [variable.numpy() for variable in variables], [], []
 
-    def penalty_at(step, along):
-        for variable, value, part in zip(variables, here, along):
-            variable.assign(value + step * part)
+    def penalty_at(distance, direction):
+        for variable, value, part in zip(variables, here, direction):
+            variable.assign(value + distance * part)
         return float(penalty_of(model))
 
-    return [
-        (penalty_at(_DIFFERENCE, along) - penalty_at(-_DIFFERENCE, along)) / (2 * _DIFFERENCE) for along in directions
-    ]
+    for _ in range(_DIRECTIONS):
+        direction = [random.randn(*value.shape) * (np.std(value) or 1.0) for value in here]
+        slopes.append(sum(np.sum(part * along) for part, along in zip(gradient, direction)))
+        rise = penalty_at(_DIFFERENCE, direction) - penalty_at(-_DIFFERENCE, direction)
+        differences.append(rise / (2 * _DIFFERENCE))
+    return relative_error(slopes, differences)
+
+
+def relative_error(found, expected):
+    """Of lists of arrays."""
+    distance = sum(np.sum(np.square(one - other)) for one, other in zip(found, expected))
+    return float(np.sqrt(distance / sum(np.sum(np.square(one)) for one in expected)))
 
 
 def penalty_of(model):
+    return fr.FlowGradientRegularizer(_WEIGHT)(model, *images_and_labels(model), loss())[1]
+
+
+def images_and_labels(model):
     images, labels = batch(_EXAMPLES)
-    images = tf.cast(images, model.compute_dtype)
-    return fr.FlowGradientRegularizer(_WEIGHT)(model, images, labels, loss())[1]
+    return tf.cast(images, model.compute_dtype), labels
 
 
 def without_draws(model):
@@ -230,7 +259,7 @@ def profile(name):
 def main(_):
     if _ONLY.value:
         name = _NETWORKS.value[0]
-        print(json.dumps(slope_error(name) if _ONLY.value == "slope" else memory_of_steps(name, _ONLY.value)))
+        print(json.dumps(errors(name) if _ONLY.value == "errors" else memory_of_steps(name, _ONLY.value)))
         return
     if _PROFILE.value:
         for name in _NETWORKS.value:
@@ -238,7 +267,17 @@ def main(_):
         return
     kinds = ("plain", "exact", *["own"] * _OWN.value)
     own = ["TensorFlow's own", "its memory"] * _OWN.value
-    headers = ["network", "plain (s)", "exact / plain", "memory", *own, "first exact step (s)", "slope's error"]
+    headers = [
+        "network",
+        "plain (s)",
+        "exact / plain",
+        "memory",
+        *own,
+        "first exact step (s)",
+        "error, double",
+        "single",
+        "TensorFlow's, single",
+    ]
     print(
         f"{_IMAGE_SIZE.value} px, batch {_BATCH_SIZE.value}, TensorFlow {tf.__version__}, Keras {keras.__version__}\n"
         f"| {' | '.join(headers)} |\n| --- |{' ---: |' * (len(headers) - 1)}",
@@ -247,7 +286,7 @@ def main(_):
     for name in _NETWORKS.value:
         found = measure(name, kinds)
         ratios = [f"{ratio:.2f}" for kind in kinds[1:] for ratio in found[kind][2:]]
-        last = f"{found['exact'].first:.1f} | {in_a_process(name, 'slope'):.1e}"
+        last = " | ".join([f"{found['exact'].first:.1f}", *(f"{one:.0e}" for one in in_a_process(name, "errors"))])
         print(f"| {name} | {found['plain'].fastest:.3f} | {' | '.join(ratios)} | {last} |", flush=True)
         keras.backend.clear_session()
 
