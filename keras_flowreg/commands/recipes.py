@@ -147,6 +147,7 @@ _CERTIFIED_SCHEDULES = {
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
+    CERTIFIED: {"digits": 2.0, "*": 1.0},
 }
 _ACTIVATIONS = {"fashion_mnist": "swish", "cifar10": "swish", "*": "relu"}
 _RANDOM_STARTS = {
@@ -174,7 +175,11 @@ def get(method: str, dataset: str) -> Recipe:
     if method == CERTIFIED:
         schedule = _of(_CERTIFIED_SCHEDULES, dataset)
         return dataclasses.replace(
-            recipe, weight=1.0, epsilon=_of(_RADII[method], dataset), activation="relu", schedule=schedule
+            recipe,
+            weight=_of(_WEIGHTS[method], dataset),
+            epsilon=_of(_RADII[method], dataset),
+            activation="relu",
+            schedule=schedule,
         )
     if recipe.regularizer_name:
         weight = _of(_WEIGHTS[recipe.regularizer_name], dataset)
