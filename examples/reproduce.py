@@ -6,16 +6,15 @@ r"""Puts the paper's claims to the test: trains and attacks a grid of methods, a
 
 Each cell (data set, network, method, weight, seed) writes one JSON file when it is done; start a killed study again,
 and it goes on at the epoch and the batch of attacked images that it had reached. --cell=NAME runs one alone, by its
-file's name. --shard=2/4 runs the second quarter
-of the cells, so that four machines can share a study: collect their JSON files in one folder, and --report writes
-report.md and its figures from those that are there.
+file's name. --shard=2/4 runs the second quarter of the cells, so that four machines can share a study: collect their JSON
+files in one folder, and --report writes report.md and its figures from those that are there.
 """
 
 import dataclasses
 import json
 import os
 
-from absl import app, flags
+from absl import flags
 
 from flowreg_examples import study, study_report
 from flowreg_examples.presets import PRESETS
@@ -60,7 +59,7 @@ def _expect_names(names, chosen):
     unknown = set(names) - {cell.name for cell in chosen}
     if unknown:
         known = "\n".join(cell.name for cell in chosen)
-        raise app.UsageError(f"Expected --cell to be one of\n{known}\nReceived {', '.join(sorted(unknown))}.")
+        raise ValueError(f"Expected `--cell` to be one of\n{known}\nReceived {', '.join(sorted(unknown))}.")
 
 
 def _with_examples(cell, examples):

@@ -79,6 +79,7 @@ class ScriptsTest(tf.test.TestCase):
     def test_bad_flags(self):
         for arguments, code, message in (
             (["reproduce.py", "--output=a", "--shard=5/4"], 2, "Expected a part such as 2/4"),
+            (["reproduce.py", "--output=a", "--cell=digits-plain"], 1, "Expected `--cell` to be one of"),
             (["evaluate.py", "--model=missing.keras"], 1, "missing.keras, which does not exist"),
         ):
             process = run(*arguments)
