@@ -42,6 +42,7 @@ def result(method, weight, validation, test, seed=0):
         },
         "recipe": {"method": method, "weight": weight},
         "seed": seed,
+        "history": [{"val_accuracy": 0.9}],
         "bounds": {"flow": [1.0, 2.0], "input": [4.0, 8.0], "rise": [0.5, 3.0]},
         "validation": report(*validation),
         "test": report(*test),
@@ -97,6 +98,30 @@ class StudyReportTest(tf.test.TestCase):
         self.assertIn("| +0.0 | +0.0 to +0.0 | +0.5 | -0.5 to +1.5 | open |", verdict("4."))
         self.assertIn("| digits-net | flow_gradient | 1.8 | 1.5 | 6 | 4.0 | 50.0% | 0.0% |", text)
 
+    def test_the_authors_form_is_a_family_of_its_own(self):
+        authors = "flow_gradient-weight=4-random_start=0.155-gradient_at=identity-lattice=forward"
+        text = self.written(
+            [
+                result("plain", 0, (190, 20), (190, 20)),
+                result("flow_gradient", 4, (190, 60), (190, 60)),
+                {**result("flow_gradient", 4, (180, 80), (180, 80)), "name": "digits-authors", "variant": authors},
+            ]
+        )
+        self.assertIn("**flow_gradient-weight=4-authors**", text)
+        rows = [line for line in text.splitlines() if line.startswith("| flow gradient over plain training")]
+        self.assertLen(rows, 2)
+        self.assertIn("| +0.0 | +0.0 to +0.0 | +20.0 |", rows[0])
+        self.assertStartsWith(rows[1], "| flow gradient over plain training, the authors' form | digits-net")
+        self.assertIn("| -5.0 | -8.0 to -2.0 | +30.0 |", rows[1])
+
+    def test_which_epoch_was_kept(self):
+        chosen, last = result("plain", 0, (190, 20), (190, 20)), result("plain", 0, (190, 20), (190, 20), seed=1)
+        last["history"] = [{"accuracy": 0.9}]
+        for results, has_chosen, has_last in (([last], False, True), ([chosen, last], True, True)):
+            text = self.written(results)
+            self.assertEqual("Of the epochs after the warm-up" in text, has_chosen)
+            self.assertEqual("the last epoch was kept" in text, has_last)
+
     def test_what_changes_to_a_recipe_do(self):
         own = result("flow_gradient", 5, (190, 90), (190, 100))
         changes = {"": own, "-gradient_norm=l1": result("flow_gradient", 5, (190, 90), (188, 40))}
@@ -142,7 +167,7 @@ class StudyReportTest(tf.test.TestCase):
         committed = pathlib.Path(__file__).resolve().parents[3] / "docs" / "reproduction"
         if not committed.exists():
             self.skipTest("The documents are not here.")
-        for results in (committed, committed / "ablation"):
+        for results in (committed, *(path.parent for path in committed.glob("*/report.md"))):
             folder = os.path.join(self.get_temp_dir(), results.name)
             os.makedirs(folder)
             for path in results.glob("*.json"):
