@@ -62,7 +62,9 @@ def export(cells, attacks_of, folder):
         "images": tf.TensorSpec([size, *dataset.image_shape], tf.uint8),
         "labels": tf.TensorSpec([size], tf.int64),
     }
-    for number, (name, epsilon, attack) in enumerate(searches(setting, attacks_of)):
+    found = searches(setting, attacks_of)
+    splits = study.splits([name for name, _, _ in found])
+    for number, (name, epsilon, attack) in enumerate(found):
         print(f"Compiling {name}" if epsilon is None else f"Compiling {name} at {epsilon:g} px", flush=True)
         exporting.write_program(
             recorded(attack, network),
@@ -72,7 +74,7 @@ def export(cells, attacks_of, folder):
             left_out=weights,
             attack=name,
             epsilon=epsilon,
-            splits=["validation", "test"] if name == study.CHOOSES_WEIGHTS else ["test"],
+            splits=[split for split, names in splits.items() if name in names],
             batch_size=size,
         )
     with open(os.path.join(folder, "cells.json"), "w", encoding="utf-8") as file:

@@ -19,7 +19,7 @@ VALIDATION_SIZE = 2000
 BEST_WEIGHTS, HISTORY = "best.weights.h5", "history.jsonl"
 _CHECKPOINT_EXAMPLES = 512
 BATCH_SIZE = 250  # of the attacks
-CHOOSES_WEIGHTS = "FlowFrankWolfe"  # on the validation images
+_CHOOSES_WEIGHTS = "FlowFrankWolfe"  # on the validation images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +194,8 @@ def _run(cell, study, folder):
 
 
 def splits(attacks):
-    """The names of the attacks on the images of each split."""
-    return {"validation": [CHOOSES_WEIGHTS], "test": list(attacks)}
+    """Which of the attacks, by name, the images of each split are attacked by."""
+    return {"validation": [_CHOOSES_WEIGHTS], "test": list(attacks)}
 
 
 def evaluate(model, setting, dataset, split, attacks, epsilons, folder):
