@@ -1,7 +1,8 @@
 r"""Compares reports of several models: what is proven, and what is attacked.
 
     for method in plain flow_gradient deformation_training certified_training; do
-      keras-flowreg train --dataset=digits --architecture=strided_cnn --method=$method --output=proofs/$method.keras
+      keras-flowreg train --dataset=digits --architecture=strided_cnn --width=1 \
+          --method=$method --output=proofs/$method.keras
       keras-flowreg evaluate --dataset=digits --model=proofs/$method.keras --certify --examples=300 --output=proofs/$method
     done
     python examples/proofs.py --reports=proofs/plain.json --reports=proofs/flow_gradient.json ... --picture=proofs.png
