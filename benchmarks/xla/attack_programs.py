@@ -24,15 +24,15 @@ _ONLY = flags.DEFINE_multi_string("only", None, "only this program; may be given
 
 
 def trained(network):
-    """The folders of the trainings of a network that have ended."""
+    """`{folder: its last state}` of the trainings of a network that have ended."""
     cells = json.loads((network / "cells.json").read_text())
-    runs = [pathlib.Path(_RUNS.value) / cell for cell in cells]
-    return [run for run in runs if (run / "history.jsonl").exists()]
+    runs = {pathlib.Path(_RUNS.value) / cell: epochs for cell, epochs in cells.items()}
+    return {run: run / f"state{epochs}.npz" for run, epochs in runs.items() if epochs_of(run) == epochs}
 
 
-def last_state(run):
-    epochs = len((run / "history.jsonl").read_text().splitlines())
-    return run / f"state{epochs}.npz"
+def epochs_of(run):
+    path = run / "history.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def attack(program, images, labels):
@@ -55,7 +55,7 @@ def run_attack(folder, runs, images_of):
     jobs = [(run, split) for run, split in jobs if not (run / f"{split}-{folder.name}.npz").exists()]
     program = Program(folder) if jobs else None
     for run, split in jobs:
-        program.load_state(last_state(run))
+        program.load_state(runs[run])
         found = attack(program, *images_of[split])
         path = run / f"{split}-{folder.name}.npz"
         with open(f"{path}.part", "wb") as file:

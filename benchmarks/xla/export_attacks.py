@@ -78,7 +78,7 @@ def export(cells, attacks_of, folder):
             batch_size=size,
         )
     with open(os.path.join(folder, "cells.json"), "w", encoding="utf-8") as file:
-        json.dump([cell.name for cell in cells], file)
+        json.dump({cell.name: cell.recipe.schedule.epochs for cell in cells}, file)
 
 
 def main(_):

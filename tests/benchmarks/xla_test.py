@@ -172,6 +172,10 @@ class StudyTest(tf.test.TestCase):
         attacks = f"--attacks={self.folder / 'attacks'}"
         run("-m", "benchmarks.xla.export_attacks", "--preset=smoke", f"--output={self.folder / 'attacks'}")
         run("-m", "benchmarks.xla.attack_programs", attacks, f"--runs={self.folder / 'runs'}")
+        # A training that has not ended is not attacked.
+        self.train("begun", "--epochs=1")
+        run("-m", "benchmarks.xla.attack_programs", attacks, f"--runs={self.folder / 'begun'}")
+        self.assertEmpty(list((self.folder / "begun" / NAME).glob("*-attack*")))
         without, by_it = self.imported("without", attacks), self.imported("by_it")
         self.assertEqual(without["chosen_epoch"], 2)
         history = (self.folder / "runs" / NAME / "history.jsonl").read_text().splitlines()
