@@ -1,9 +1,12 @@
 """Tests that AutoDeform is the worst case over its members."""
 
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
+from keras_flowreg.attacks import auto_deform
 from keras_flowreg.ops.labels import other_class
 from tests import testing
 
@@ -32,6 +35,23 @@ class AutoDeformTest(tf.test.TestCase):
             found |= np.argmax(model(moved), axis=1) != labels.numpy()
         self.assertTrue(found.any())
         self.assertFalse(np.any(found & ~whole.success.numpy()))
+
+    def test_many_starts_are_for_examples_that_have_hardly_a_lead_left(self):
+        images, _ = testing.data(8)
+        model = testing.network()
+        labels = np.argmax(model(images), axis=1)
+        attack = fr.attacks.AutoDeform(1e-3, loss="margin")
+
+        def queries(members):
+            with mock.patch.object(auto_deform, "_MEMBERS", members):
+                return attack.run(images, labels, model=model).queries.numpy()
+
+        members, starting = auto_deform._MEMBERS, [member for member in auto_deform._MEMBERS if member.lead < 1]
+        cheap = queries([member for member in members if member.lead == 1])
+        self.assertAllEqual(queries(members), cheap + 2 * len(starting))
+        everybody = queries([member._replace(lead=1.0) for member in members])
+        runs = sum(member.options["restarts"] * member.options["steps"] for member in starting)
+        self.assertAllGreater(everybody - cheap, runs)
 
 
 if __name__ == "__main__":
