@@ -32,18 +32,24 @@ class Member(NamedTuple):
     lead: float = 1.0  # 1 for all that are left
 
 
-# The cheapest come first: those after a member do not search the examples that it has fooled. Many starts only pay where
-# little is missing: elsewhere they find nothing.
+# The cheapest come first: those after a member do not search the examples that it has fooled. Long searches and many starts
+# are for where they pay, where little is missing. The random search, which needs no gradient, looks at all.
 _MEMBERS = (
     Member(RandomFlow, {"draws": 5}),
     Member(FlowFGSM, {}),
     Member(FlowFrankWolfe, {"steps": 20}),
-    Member(FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True}),
-    Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 2}),
-    Member(FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "start": "zero"}),
+    Member(FlowFrankWolfe, {"steps": 10, "loss": "margin", "targeted": True}),
+    Member(FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True}, lead=0.5),
+    Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 2}, lead=0.5),
+    Member(
+        FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5
+    ),
     Member(FlowSquare, {"queries": 500, "loss": "margin"}),
-    Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 20}, lead=0.1),
-    Member(FlowFrankWolfe, {"steps": 50, "start": "random", "restarts": 10}, lead=0.1),
+    Member(
+        FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True, "start": "random", "restarts": 2}, lead=0.1
+    ),
+    Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 12}, lead=0.1),
+    Member(FlowFrankWolfe, {"steps": 50, "start": "random", "restarts": 6}, lead=0.1),
 )
 
 _MOST_CLASSES = 9  # that are sought one by one
@@ -54,10 +60,11 @@ class AutoDeform(Attack):
     """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
     The members are random flows, one gradient step, Frank-Wolfe ascent of the loss, Frank-Wolfe ascent towards each of the
-    likeliest nine other classes, Frank-Wolfe ascent of the margin from two random starts, projected gradient ascent of the
+    likeliest nine other classes, Frank-Wolfe ascent of the margin from random starts, projected gradient ascent of the
     margin, and a gradient-free random search, which exposes a model whose gradients are masked. Each works only on the
-    examples that the members before it have not fooled. Where these have left less than a tenth of the margin, Frank-Wolfe
-    ascent starts anew 30 times. On a model without a gradient, the members that need one are left out.
+    examples that the members before it have not fooled. Long searches only go on where these have left less than half of
+    the margin; where they have left less than a tenth, searches towards each class, of the margin and of the loss start
+    anew 20 times. On a model without a gradient, the members that need one are left out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
@@ -111,6 +118,11 @@ class AutoDeform(Attack):
         """The attacks, in their order. A member without a loss of its own raises the loss of this attack."""
         shared = {"targeted": self.targeted, "value_range": self.value_range, "norm": self.norm}
         return [member.attack(self.epsilon, **{**shared, **member.options}) for member in _MEMBERS]
+
+    def settings(self) -> dict[str, Any]:
+        """Those of every attack; and the choice of members, each with its own options and whom it searches."""
+        members = [{"class": member.attack.__name__, **member.options, "lead": member.lead} for member in _MEMBERS]
+        return {**super().settings(), "members": members}
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         best = clean

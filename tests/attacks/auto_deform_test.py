@@ -1,5 +1,6 @@
 """Tests that AutoDeform is the worst case over its members."""
 
+import json
 from unittest import mock
 
 import numpy as np
@@ -36,7 +37,7 @@ class AutoDeformTest(tf.test.TestCase):
         self.assertTrue(found.any())
         self.assertFalse(np.any(found & ~whole.success.numpy()))
 
-    def test_many_starts_are_for_examples_that_have_hardly_a_lead_left(self):
+    def test_a_long_search_is_for_examples_that_have_hardly_a_lead_left(self):
         images, _ = testing.data(8)
         model = testing.network()
         labels = np.argmax(model(images), axis=1)
@@ -46,12 +47,20 @@ class AutoDeformTest(tf.test.TestCase):
             with mock.patch.object(auto_deform, "_MEMBERS", members):
                 return attack.run(images, labels, model=model).queries.numpy()
 
-        members, starting = auto_deform._MEMBERS, [member for member in auto_deform._MEMBERS if member.lead < 1]
-        cheap = queries([member for member in members if member.lead == 1])
-        self.assertAllEqual(queries(members), cheap + 2 * len(starting))
-        everybody = queries([member._replace(lead=1.0) for member in members])
-        runs = sum(member.options["restarts"] * member.options["steps"] for member in starting)
-        self.assertAllGreater(everybody - cheap, runs)
+        member = auto_deform.Member(fr.attacks.FlowFrankWolfe, {"steps": 3, "start": "random", "restarts": 4}, lead=0.5)
+        random = auto_deform.Member(fr.attacks.RandomFlow, {"draws": 1})
+        cheap = queries([random])
+        # Nothing is near: to see that takes two queries.
+        self.assertAllEqual(queries([random, member]), cheap + 2)
+        self.assertAllGreater(queries([random, member._replace(lead=1.0)]) - cheap, 4 * 3)
+
+    def test_settings_tell_the_members(self):
+        attack = fr.attacks.AutoDeform(0.3)
+        settings = attack.settings()
+        self.assertEqual(json.loads(json.dumps(settings)), settings)
+        self.assertEqual(settings["epsilon"], 0.3)
+        members = [member["class"] for member in settings["members"]]
+        self.assertEqual(members, [type(member).__name__ for member in attack.members()])
 
 
 if __name__ == "__main__":
