@@ -215,7 +215,17 @@ def _table(dataset, entries):
     findings = [f"- `{entry.name}`: {finding.message}" for entry in entries for finding in entry.report.findings]
     if findings:
         lines += ["\nWhat speaks against a report:\n", *findings]
+    older = [f"`{entry.name}`" for entry in entries if _is_older(entry)]
+    if older:
+        lines.append(f"\nMeasured by an older `AutoDeform`, which may find more today: {', '.join(older)}.")
     return "\n".join(lines) + "\n"
+
+
+def _is_older(entry):
+    """Whether `AutoDeform` had other members when the entry was measured."""
+    members = fr.attacks.AutoDeform(RADII[entry.dataset][1]).settings()["members"]
+    attacks = entry.report.settings.get("attacks", [])
+    return any(attack.get("members") != members for attack in attacks if attack["class"] == "AutoDeform")
 
 
 def _cell(certified, attacked):

@@ -83,6 +83,15 @@ class LeaderboardTest(tf.test.TestCase):
         mine.report.findings.append(Finding("a check", "It is too good."))
         self.assertIn("- `mine`: It is too good.", leaderboard.page([mine, entry("other", 9, 4)]))
 
+    def test_an_older_attack_is_told(self):
+        today, before, unknown = entry("today", 9, 4), entry("before", 9, 4), entry("unknown", 9, 4)
+        settings = fr.attacks.AutoDeform(0.4).settings()
+        today.report.settings["attacks"] = [settings]
+        before.report.settings["attacks"] = [{**settings, "members": settings["members"][:-1]}]
+        unknown.report.settings["attacks"] = [{"class": "AutoDeform"}]
+        self.assertIn("which may find more today: `before`, `unknown`.", leaderboard.page([today, before, unknown]))
+        self.assertNotIn("may find more", leaderboard.page([today]))
+
     def test_the_committed_entries(self):
         entries = leaderboard.read_all(COMMITTED)
         self.assertNotEmpty(entries)
