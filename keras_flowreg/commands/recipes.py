@@ -142,7 +142,9 @@ _SCHEDULES = {
 }
 _CERTIFIED_SCHEDULES = {
     "digits": training.Schedule(epochs=40, optimizer="adam", learning_rate=5e-3),
-    "*": training.Schedule(epochs=20, optimizer="adam", learning_rate=5e-3),
+    "mnist": training.Schedule(epochs=20, optimizer="adam", learning_rate=5e-3),
+    "fashion_mnist": training.Schedule(epochs=20, optimizer="adam", learning_rate=5e-3),
+    "cifar10": training.Schedule(epochs=20, optimizer="adam", learning_rate=1e-3),
 }
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
