@@ -26,17 +26,13 @@ from keras_flowreg.commands import outputs
 from keras_flowreg.evaluation.journal import Journal
 from tests import command_line, testing
 
-FOLDER = pathlib.Path(tempfile.mkdtemp())
+# It lasts as long as the process: tests that run side by side leave a module, and come back to it.
+_TEMPORARY = tempfile.TemporaryDirectory()
+FOLDER = pathlib.Path(_TEMPORARY.name)
 IMAGES, LABELS = testing.data(8)
 ONE_HOT = np.eye(testing.CLASSES, dtype="float32")[LABELS]
 NAN, INFINITY, HUGE = float("nan"), float("inf"), 10**400
 NO_FOLDER = "/proc/no/folder"  # where nobody can write
-
-
-def tearDownModule():
-    import shutil
-
-    shutil.rmtree(FOLDER)
 
 
 class Ended(Exception):
