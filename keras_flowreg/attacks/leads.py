@@ -1,14 +1,11 @@
 """How far a search has come with each example."""
 
-import tensorflow as tf
-
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.search import Candidate, Examples, Objective
-from keras_flowreg.ops.losses import per_example_loss, resolve_loss, takes_logits
+from keras_flowreg.ops.losses import logits_of, per_example_loss, resolve_loss, takes_logits
 from keras_flowreg.types import Labels, PerExample, Predictions
 
 _MARGIN = resolve_loss("margin")
-_SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
 
 
 def lead_is_below(part: float, objective: Objective, examples: Examples, best: Candidate) -> PerExample:
@@ -33,4 +30,4 @@ def lead_is_below(part: float, objective: Objective, examples: Examples, best: C
 
 
 def _margin_of_probabilities(labels: Labels, predictions: Predictions) -> PerExample:
-    return per_example_loss(_MARGIN, labels, tf.math.log(tf.maximum(predictions, _SMALLEST_PROBABILITY)))
+    return per_example_loss(_MARGIN, labels, logits_of(predictions))

@@ -72,7 +72,7 @@ class LogOddsLoss(keras.losses.Loss):
 
     def call(self, y_true: Labels, y_pred: Predictions) -> PerExample:
         if not self.from_logits:
-            y_pred = tf.math.log(tf.maximum(y_pred, _SMALLEST_PROBABILITY))
+            y_pred = logits_of(y_pred)
         label, others = split_predictions(y_true, y_pred)
         return tf.reduce_logsumexp(others, axis=1) - label
 
@@ -244,6 +244,11 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
             f"or a keras.losses.Loss). Received a scalar from {loss}."
         )
     return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+
+
+def logits_of(probabilities: Predictions) -> Predictions:
+    """Logits whose softmax is the probabilities: their logarithms, kept finite."""
+    return tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
 
 
 def name_of(loss: Optional[LossFunction]) -> str:
