@@ -126,11 +126,11 @@ class AutoDeform(Attack):
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         best = clean
-        for number, (member, (_, _, lead)) in enumerate(zip(self.members(), _MEMBERS)):
+        for number, (member, choice) in enumerate(zip(self.members(), _MEMBERS)):
             if objective.classifier.has_gradient or not member.needs_gradient:
                 # A targeted attack has its one class, and each member searches for it.
                 runs = _other_classes(objective, examples) if member.targeted and not self.targeted else 1
-                sought = _sought(lead, objective, examples, best)
+                sought = _sought(choice.lead, objective, examples, best)
                 found = _run_member(member, objective, examples, sought, random.fold_in(seed, number), runs)
                 best = found._replace(success=best.success | (found.success & ~sought.success))
         return best
