@@ -1,5 +1,6 @@
 """The worst case over a fixed choice of attacks."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Optional
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.chunks import search_in_chunks
 from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
@@ -147,7 +149,7 @@ def _sought(lead, objective, examples, best):
 
 def _other_classes(objective, examples):
     """How many classes a targeted member seeks."""
-    classes = objective.classifier.predict(examples.images[:1]).shape[1]
+    classes = objective.classifier.predict(examples.images).shape[1]
     return _MOST_CLASSES if classes is None else min(classes - 1, _MOST_CLASSES)
 
 
@@ -159,13 +161,20 @@ def _run_member(member, objective, examples, best, seed, runs):
     raised = RaisedLoss(resolve_loss(member.loss, objective.raised.loss), member.targeted)
     member_objective = objective._replace(raised=raised, perturbation=member.perturbation)
 
-    def step(run, examples, state):
+    def search(run, examples):
         sought = examples
         if member.targeted and not objective.raised.targeted:
             predictions = objective.classifier.predict(examples.images)
             sought = examples._replace(labels=other_class(examples.labels, predictions, run))
         _, found = member_objective.search(member, sought, seed)
         candidate = objective.query(examples, found.parameters)
-        return candidate._replace(queries=candidate.queries + found.queries), state
+        return candidate._replace(queries=candidate.queries + found.queries)
 
+    def step(run, examples, state):
+        one_run = functools.partial(search, run)
+        return (search_in_chunks(one_run, examples) if in_chunks else one_run(examples)), state
+
+    # XLA's programs are for batches of a fixed size. Outside of them examples may leave.
+    in_chunks = tf.executing_eagerly() and not examples.compact
+    examples = examples._replace(compact=examples.compact or in_chunks)
     return iterate(step, runs, examples, best, best.parameters)[0]

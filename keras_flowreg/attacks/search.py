@@ -54,8 +54,7 @@ class Examples(NamedTuple):
         Args:
           sample: takes the size of the whole batch, and returns a draw for each of its examples.
         """
-        draws = sample(self.whole_batch)
-        return tf.gather(draws, self.positions) if self.compact else draws
+        return tf.gather(sample(self.whole_batch), self.positions)
 
     def are_open(self, best: Candidate) -> PerExample:
         """Which examples are still searched: bool `[batch]`."""
