@@ -32,6 +32,7 @@ class Member(NamedTuple):
     attack: Callable[..., Attack]
     options: dict[str, Any]
     lead: float = 1.0  # 1 for all that are left
+    classes: int = 9  # how many other classes it seeks, the likeliest ones, if it is targeted
 
 
 # The cheapest come first: those after a member do not search the examples that it has fooled. Long searches and many starts
@@ -53,9 +54,6 @@ _MEMBERS = (
     Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 12}, lead=0.1),
     Member(FlowFrankWolfe, {"steps": 50, "start": "random", "restarts": 6}, lead=0.1),
 )
-
-_MOST_CLASSES = 9  # that are sought one by one
-
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class AutoDeform(Attack):
@@ -131,7 +129,9 @@ class AutoDeform(Attack):
         for number, (member, choice) in enumerate(zip(self.members(), _MEMBERS)):
             if objective.classifier.has_gradient or not member.needs_gradient:
                 # A targeted attack has its one class, and each member searches for it.
-                runs = _other_classes(objective, examples) if member.targeted and not self.targeted else 1
+                runs = 1
+                if member.targeted and not self.targeted:
+                    runs = _other_classes(choice.classes, objective, examples)
                 sought = _sought(choice.lead, objective, examples, best)
                 found = _run_member(member, objective, examples, sought, random.fold_in(seed, number), runs)
                 best = found._replace(success=best.success | (found.success & ~sought.success))
@@ -147,10 +147,10 @@ def _sought(lead, objective, examples, best):
     return best._replace(success=best.success | ~is_near, queries=queries)
 
 
-def _other_classes(objective, examples):
+def _other_classes(most, objective, examples):
     """How many classes a targeted member seeks."""
     classes = objective.classifier.predict(examples.images).shape[1]
-    return _MOST_CLASSES if classes is None else min(classes - 1, _MOST_CLASSES)
+    return most if classes is None else min(classes - 1, most)
 
 
 def _run_member(member, objective, examples, best, seed, runs):
