@@ -35,15 +35,15 @@ class Member(NamedTuple):
     classes: int = 9  # how many other classes it seeks, the likeliest ones, if it is targeted
 
 
-# The cheapest come first: those after a member do not search the examples that it has fooled. Long searches and many starts
+# The cheapest come first: those after a member do not search the examples that it has fooled. Long searches and most starts
 # are for where they pay, where little is missing. The random search, which needs no gradient, looks at all.
 _MEMBERS = (
     Member(RandomFlow, {"draws": 5}),
     Member(FlowFGSM, {}),
     Member(FlowFrankWolfe, {"steps": 20}),
     Member(FlowFrankWolfe, {"steps": 10, "loss": "margin", "targeted": True}),
-    Member(FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True}, lead=0.5),
-    Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 2}, lead=0.5),
+    Member(FlowFrankWolfe, {"steps": 20, "loss": "margin", "momentum": 0.0, "start": "random", "restarts": 10}),
+    Member(FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True}, lead=0.5, classes=3),
     Member(
         FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5
     ),
@@ -51,20 +51,22 @@ _MEMBERS = (
     Member(
         FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True, "start": "random", "restarts": 2}, lead=0.1
     ),
-    Member(FlowFrankWolfe, {"steps": 50, "loss": "margin", "start": "random", "restarts": 12}, lead=0.1),
-    Member(FlowFrankWolfe, {"steps": 50, "start": "random", "restarts": 6}, lead=0.1),
+    Member(
+        FlowFrankWolfe, {"steps": 20, "loss": "margin", "momentum": 0.0, "start": "random", "restarts": 30}, lead=0.1
+    ),
 )
+
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class AutoDeform(Attack):
     """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
     The members are random flows, one gradient step, Frank-Wolfe ascent of the loss, Frank-Wolfe ascent towards each of the
-    likeliest nine other classes, Frank-Wolfe ascent of the margin from random starts, projected gradient ascent of the
+    likeliest nine other classes, Frank-Wolfe ascent of the margin from ten random starts, projected gradient ascent of the
     margin, and a gradient-free random search, which exposes a model whose gradients are masked. Each works only on the
-    examples that the members before it have not fooled. Long searches only go on where these have left less than half of
-    the margin; where they have left less than a tenth, searches towards each class, of the margin and of the loss start
-    anew 20 times. On a model without a gradient, the members that need one are left out.
+    examples that the members before it have not fooled. Longer searches only go on where these have left less than half of
+    the margin; where they have left less than a tenth, searches towards each class and of the margin start anew 32 times.
+    On a model without a gradient, the members that need one are left out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
