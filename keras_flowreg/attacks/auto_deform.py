@@ -33,27 +33,37 @@ class Member(NamedTuple):
     options: dict[str, Any]
     lead: float = 1.0  # 1 for all that are left
     classes: int = 9  # how many other classes it seeks, the likeliest ones, if it is targeted
+    step_size: Optional[float] = None  # in ε; None for the attack's own
+
+    def build(self, epsilon: float, **shared: Any) -> Attack:
+        """The attack, with the options that all members share where it has none of its own."""
+        step_size = {} if self.step_size is None else {"step_size": self.step_size * epsilon}
+        return self.attack(epsilon, **{**shared, **step_size, **self.options})
+
+    def settings(self) -> dict[str, Any]:
+        """What it is, as plain values."""
+        rest = {name: value for name, value in self._asdict().items() if name not in ("attack", "options")}
+        return {"class": self.attack.__name__, **self.options, **rest}
 
 
 # The cheapest come first: those after a member do not search the examples that it has fooled. Long searches and most starts
 # are for where they pay, where little is missing. The random search, which needs no gradient, looks at all.
+_MARGIN = {"loss": "margin"}
+_TARGETED = {**_MARGIN, "targeted": True}
+_RESTARTED = {**_MARGIN, "steps": 20, "momentum": 0.0, "start": "random"}
 _MEMBERS = (
     Member(RandomFlow, {"draws": 5}),
     Member(FlowFGSM, {}),
     Member(FlowFrankWolfe, {"steps": 20}),
-    Member(FlowFrankWolfe, {"steps": 10, "loss": "margin", "targeted": True}),
-    Member(FlowFrankWolfe, {"steps": 20, "loss": "margin", "momentum": 0.0, "start": "random", "restarts": 10}),
-    Member(FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True}, lead=0.5, classes=3),
-    Member(
-        FlowPGD, {"steps": 50, "loss": "margin", "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5
-    ),
-    Member(FlowSquare, {"queries": 500, "loss": "margin"}),
-    Member(
-        FlowFrankWolfe, {"steps": 30, "loss": "margin", "targeted": True, "start": "random", "restarts": 2}, lead=0.1
-    ),
-    Member(
-        FlowFrankWolfe, {"steps": 20, "loss": "margin", "momentum": 0.0, "start": "random", "restarts": 30}, lead=0.1
-    ),
+    Member(FlowFrankWolfe, {**_TARGETED, "steps": 10}),
+    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}),
+    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}, step_size=2.0),
+    Member(FlowFrankWolfe, {**_TARGETED, "steps": 30}, lead=0.5, classes=3),
+    Member(FlowPGD, {**_MARGIN, "steps": 50, "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5),
+    Member(FlowSquare, {**_MARGIN, "queries": 500}),
+    Member(FlowFrankWolfe, {**_TARGETED, "steps": 30, "start": "random", "restarts": 2}, lead=0.1),
+    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1),
+    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1, step_size=2.0),
 )
 
 
@@ -62,11 +72,11 @@ class AutoDeform(Attack):
     """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
     The members are random flows, one gradient step, Frank-Wolfe ascent of the loss, Frank-Wolfe ascent towards each of the
-    likeliest nine other classes, Frank-Wolfe ascent of the margin from ten random starts, projected gradient ascent of the
-    margin, and a gradient-free random search, which exposes a model whose gradients are masked. Each works only on the
-    examples that the members before it have not fooled. Longer searches only go on where these have left less than half of
-    the margin; where they have left less than a tenth, searches towards each class and of the margin start anew 32 times.
-    On a model without a gradient, the members that need one are left out.
+    likeliest nine other classes, Frank-Wolfe ascent of the margin from 20 random starts, half of them with steps across the
+    whole ball, projected gradient ascent of the margin, and a gradient-free random search, which exposes a model whose
+    gradients are masked. Each works only on the examples that the members before it have not fooled. Longer searches only
+    go on where these have left less than half of the margin; where they have left less than a tenth, searches towards each
+    class and of the margin start anew 32 times. On a model without a gradient, the members that need one are left out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
@@ -119,12 +129,11 @@ class AutoDeform(Attack):
     def members(self) -> list[Attack]:
         """The attacks, in their order. A member without a loss of its own raises the loss of this attack."""
         shared = {"targeted": self.targeted, "value_range": self.value_range, "norm": self.norm}
-        return [member.attack(self.epsilon, **{**shared, **member.options}) for member in _MEMBERS]
+        return [member.build(self.epsilon, **shared) for member in _MEMBERS]
 
     def settings(self) -> dict[str, Any]:
         """Those of every attack; and the choice of members, each with its own options and whom it searches."""
-        members = [{"class": member.attack.__name__, **member.options, "lead": member.lead} for member in _MEMBERS]
-        return {**super().settings(), "members": members}
+        return {**super().settings(), "members": [member.settings() for member in _MEMBERS]}
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         best = clean
