@@ -56,13 +56,13 @@ _MEMBERS = (
     Member(FlowFGSM, {}),
     Member(FlowFrankWolfe, {"steps": 20}),
     Member(FlowFrankWolfe, {**_TARGETED, "steps": 10}),
-    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}),
+    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}, step_size=1.0),
     Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}, step_size=2.0),
     Member(FlowFrankWolfe, {**_TARGETED, "steps": 30}, lead=0.5, classes=3),
     Member(FlowPGD, {**_MARGIN, "steps": 50, "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5),
     Member(FlowSquare, {**_MARGIN, "queries": 500}),
     Member(FlowFrankWolfe, {**_TARGETED, "steps": 30, "start": "random", "restarts": 2}, lead=0.1),
-    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1),
+    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1, step_size=1.0),
     Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1, step_size=2.0),
 )
 

@@ -54,6 +54,14 @@ class AutoDeformTest(tf.test.TestCase):
         self.assertAllEqual(queries([random, member]), cheap + 2)
         self.assertAllGreater(queries([random, member._replace(lead=1.0)]) - cheap, 4 * 3)
 
+    def test_step_sizes_grow_with_epsilon(self):
+        def step_sizes(epsilon):
+            members = fr.attacks.AutoDeform(epsilon).members()
+            return [member.options().get("step_size") or 0.0 for member in members]
+
+        self.assertAllClose(step_sizes(0.6), 2 * np.array(step_sizes(0.3)))
+        self.assertIn(0.6, step_sizes(0.3))  # across the ball
+
     def test_settings_tell_the_members(self):
         attack = fr.attacks.AutoDeform(0.3)
         settings = attack.settings()
