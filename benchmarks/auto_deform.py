@@ -1,4 +1,4 @@
-r"""Attacks what AutoDeform leaves with thirty times its budget: how much more breaks?
+r"""Attacks what AutoDeform leaves with a much larger budget: how much more breaks?
 
     python -m benchmarks.auto_deform --model=plain.keras --model=certified.keras --dataset=digits --epsilons=0.2,0.4
 

@@ -2,8 +2,8 @@ r"""Measures what an attack costs beside its search: the first call, the memory 
 
     python -m benchmarks.first_call --architecture=MobileNetV2
 
-The first call of an attack on a model traces and compiles it; what the second takes is the search itself. AutoDeform has
-six members, which should share that work. Then many attacks, each of another radius, are made and run one after another
+The first call of an attack on a model traces and compiles it; what the second takes is the search itself. The members
+of AutoDeform should share that work. Then many attacks, each of another radius, are made and run one after another
 on one small model, whose process should not grow: what is kept of the latest attacks fills up first, and what is lost
 grows to the end. And a model that was attacked is deleted, and should be freed. Each measurement is made in a process of
 its own.

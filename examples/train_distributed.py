@@ -5,7 +5,7 @@ r"""Trains a classifier on several workers, which go on from their last backup w
 starts the workers on this machine. On several machines, start it on each with TF_CONFIG set: it is then one of
 the workers. docs/scaling.md says more.
 
-The flags are those of train.py; --batch_size is that of all workers together.
+The flags are those of train.py, but for --logs and --pictures; --batch_size is that of all workers together.
 """
 
 import contextlib

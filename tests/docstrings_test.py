@@ -17,14 +17,19 @@ matplotlib.use("Agg")
 MODULES = (
     fr,
     fr.attacks,
+    fr.attacks.search,
     fr.balls,
+    fr.batches,
     fr.callbacks,
     fr.certification,
+    fr.checks,
     fr.evaluation,
+    fr.files,
     fr.layers,
     fr.ops,
     fr.perturbations,
     fr.pictures,
+    fr.untrusted,
 )
 
 

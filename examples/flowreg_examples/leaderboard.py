@@ -49,7 +49,7 @@ classifier, a Keras file, a SavedModel or a TF-Hub handle:
 python examples/leaderboard.py --dataset=digits --name=mine --model=mine.keras --training="how it was trained"
 ```
 
-And check an entry: this evaluates it anew, and compares.
+With `--certify` a Keras file is proven, too. And check an entry: this evaluates it anew, and compares.
 
 ```
 python examples/leaderboard.py --check=digits/flow_gradient

@@ -18,6 +18,7 @@ from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.random_flow import RandomFlow
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.attacks.square import FlowSquare
+from keras_flowreg.attacks.starts import Starts
 from keras_flowreg.ops import random
 from keras_flowreg.ops.labels import other_class
 from keras_flowreg.ops.losses import resolve_loss
@@ -27,13 +28,17 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 class Member(NamedTuple):
-    """One of the attacks, and whom it searches: those whose lead has fallen below a part of what it was."""
+    """One of the attacks, how often it runs, and which of the examples that are left it searches."""
 
     attack: Callable[..., Attack]
     options: dict[str, Any]
-    lead: float = 1.0  # 1 for all that are left
-    classes: int = 9  # how many other classes it seeks, the likeliest ones, if it is targeted
     step_size: Optional[float] = None  # in ε; None for the attack's own
+    classes: int = 9  # runs of a targeted attack: one for each other class, the likeliest first
+    starts: int = 1  # runs of another one: each with its own seed
+    lead: float = 1.0  # searches where the lead has fallen below this part of what it was
+    deviations: Optional[float] = (
+        None  # where random starts came so many standard deviations near to success; None for all
+    )
 
     def build(self, epsilon: float, **shared: Any) -> Attack:
         """The attack, with the options that all members share where it has none of its own."""
@@ -46,24 +51,27 @@ class Member(NamedTuple):
         return {"class": self.attack.__name__, **self.options, **rest}
 
 
-# The cheapest come first: those after a member do not search the examples that it has fooled. Long searches and most starts
-# are for where they pay, where little is missing. The random search, which needs no gradient, looks at all.
+# The cheapest come first: those after a member do not search the examples that it has fooled. Long searches are for where
+# little is missing, and many starts for where starts differ. The random search, which needs no gradient, looks at all.
 _MARGIN = {"loss": "margin"}
 _TARGETED = {**_MARGIN, "targeted": True}
-_RESTARTED = {**_MARGIN, "steps": 20, "momentum": 0.0, "start": "random"}
+_SHORT = {**_MARGIN, "steps": 20, "momentum": 0.0, "start": "random"}
+_LONG = {**_MARGIN, "steps": 50, "start": "random"}
+_NEAR = 10.0
 _MEMBERS = (
     Member(RandomFlow, {"draws": 5}),
     Member(FlowFGSM, {}),
     Member(FlowFrankWolfe, {"steps": 20}),
     Member(FlowFrankWolfe, {**_TARGETED, "steps": 10}),
-    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}, step_size=1.0),
-    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 10}, step_size=2.0),
-    Member(FlowFrankWolfe, {**_TARGETED, "steps": 30}, lead=0.5, classes=3),
+    Member(FlowFrankWolfe, _SHORT, step_size=1.0, starts=4),
+    Member(FlowFrankWolfe, _SHORT, step_size=2.0, starts=4),
+    Member(FlowFrankWolfe, {**_TARGETED, "steps": 30}, classes=3, lead=0.5),
     Member(FlowPGD, {**_MARGIN, "steps": 50, "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5),
     Member(FlowSquare, {**_MARGIN, "queries": 500}),
-    Member(FlowFrankWolfe, {**_TARGETED, "steps": 30, "start": "random", "restarts": 2}, lead=0.1),
-    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1, step_size=1.0),
-    Member(FlowFrankWolfe, {**_RESTARTED, "restarts": 15}, lead=0.1, step_size=2.0),
+    Member(FlowFrankWolfe, {**_TARGETED, "steps": 30, "start": "random", "restarts": 2}, deviations=_NEAR),
+    Member(FlowFrankWolfe, _SHORT, step_size=1.0, starts=30, deviations=_NEAR),
+    Member(FlowFrankWolfe, _SHORT, step_size=2.0, starts=30, deviations=_NEAR),
+    Member(FlowFrankWolfe, _LONG, starts=10, deviations=_NEAR),
 )
 
 
@@ -71,12 +79,13 @@ _MEMBERS = (
 class AutoDeform(Attack):
     """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
-    The members are random flows, one gradient step, Frank-Wolfe ascent of the loss, Frank-Wolfe ascent towards each of the
-    likeliest nine other classes, Frank-Wolfe ascent of the margin from 20 random starts, half of them with steps across the
-    whole ball, projected gradient ascent of the margin, and a gradient-free random search, which exposes a model whose
-    gradients are masked. Each works only on the examples that the members before it have not fooled. Longer searches only
-    go on where these have left less than half of the margin; where they have left less than a tenth, searches towards each
-    class and of the margin start anew 32 times. On a model without a gradient, the members that need one are left out.
+    The members are random flows, one gradient step, and Frank-Wolfe ascent: of the loss, towards each of the likeliest nine
+    other classes, and of the margin from eight random starts, half of them with steps across the whole ball. Where these
+    leave less than half of the margin, longer searches follow, towards three classes and by projected gradients. A
+    gradient-free random search exposes a model whose gradients are masked. Last, where the outcomes of the random starts
+    differ so much that success is within ten of their standard deviations, another 70 starts follow, and two towards
+    each class. Each member works only on the examples that those before it have not fooled. On a model without a
+    gradient, the members that need one are left out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)
@@ -136,56 +145,61 @@ class AutoDeform(Attack):
         return {**super().settings(), "members": [member.settings() for member in _MEMBERS]}
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
-        best = clean
+        best, starts = clean, Starts.none(clean.loss)
         for number, (member, choice) in enumerate(zip(self.members(), _MEMBERS)):
             if objective.classifier.has_gradient or not member.needs_gradient:
-                # A targeted attack has its one class, and each member searches for it.
-                runs = 1
-                if member.targeted and not self.targeted:
-                    runs = _other_classes(choice.classes, objective, examples)
-                sought = _sought(choice.lead, objective, examples, best)
-                found = _run_member(member, objective, examples, sought, random.fold_in(seed, number), runs)
+                sought = _sought(choice, objective, examples, best, starts)
+                found, starts = _run_member(
+                    member, choice, objective, examples, sought, starts, random.fold_in(seed, number)
+                )
                 best = found._replace(success=best.success | (found.success & ~sought.success))
         return best
 
 
-def _sought(lead, objective, examples, best):
-    """The candidates, with those whose lead is large marked as done. To see that takes two queries."""
-    if lead == 1:
-        return best
-    queries = best.queries + 2 * tf.cast(examples.are_open(best), tf.int32)
-    is_near = lead_is_below(lead, objective, examples, best)
-    return best._replace(success=best.success | ~is_near, queries=queries)
+def _sought(choice, objective, examples, best, starts):
+    """The candidates, with those that a member does not search marked as done. To see a lead takes two queries."""
+    queries, is_sought = best.queries, tf.ones_like(best.success)
+    if choice.lead < 1:
+        queries += 2 * tf.cast(examples.are_open(best), tf.int32)
+        is_sought = lead_is_below(choice.lead, objective, examples, best)
+    if choice.deviations is not None:
+        is_sought &= starts.may_exceed(0.0, choice.deviations)
+    return best._replace(success=best.success | ~is_sought, queries=queries)
 
 
-def _other_classes(most, objective, examples):
-    """How many classes a targeted member seeks."""
-    classes = objective.classifier.predict(examples.images).shape[1]
-    return most if classes is None else min(classes - 1, most)
-
-
-def _run_member(member, objective, examples, best, seed, runs):
+def _run_member(member, choice, objective, examples, best, starts, seed):
     """Has a member search the examples that are left, and queries what it found for the whole attack's loss.
 
-    In several runs its targets are the likeliest other class, then the next one, and so on.
+    A targeted member is led to the likeliest other class, then to the next one, and so on. What comes of random starts is
+    noted.
     """
     raised = RaisedLoss(resolve_loss(member.loss, objective.raised.loss), member.targeted)
     member_objective = objective._replace(raised=raised, perturbation=member.perturbation)
+    # A targeted attack has its one class, and each member searches for it.
+    seeks_classes = member.targeted and not objective.raised.targeted
 
     def search(run, examples):
         sought = examples
-        if member.targeted and not objective.raised.targeted:
+        if seeks_classes:
             predictions = objective.classifier.predict(examples.images)
             sought = examples._replace(labels=other_class(examples.labels, predictions, run))
-        _, found = member_objective.search(member, sought, seed)
+        _, found = member_objective.search(member, sought, random.fold_in(seed, run))
         candidate = objective.query(examples, found.parameters)
-        return candidate._replace(queries=candidate.queries + found.queries)
+        return candidate._replace(queries=candidate.queries + found.queries), found.loss
 
-    def step(run, examples, state):
+    def step(run, examples, starts):
         one_run = functools.partial(search, run)
-        return (search_in_chunks(one_run, examples) if in_chunks else one_run(examples)), state
+        candidate, outcome = search_in_chunks(one_run, examples) if in_chunks else one_run(examples)
+        return candidate, starts.add(outcome) if choice.starts > 1 else starts
 
     # XLA's programs are for batches of a fixed size. Outside of them examples may leave.
     in_chunks = tf.executing_eagerly() and not examples.compact
     examples = examples._replace(compact=examples.compact or in_chunks)
-    return iterate(step, runs, examples, best, best.parameters)[0]
+    runs = _other_classes(choice.classes, objective, examples) if seeks_classes else choice.starts
+    return iterate(step, runs, examples, best, starts)
+
+
+def _other_classes(most, objective, examples):
+    """How many classes are sought."""
+    classes = objective.classifier.predict(examples.images).shape[1]
+    return most if classes is None else min(classes - 1, most)

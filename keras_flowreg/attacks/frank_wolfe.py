@@ -34,7 +34,7 @@ class FlowFrankWolfe(Attack):
     ```
 
     Args:
-      epsilon: the radius of the ball, in pixels. The work of a step grows with its square.
+      epsilon: the radius of the ball, in pixels. The work of a step grows with its square, up to 8 pixels.
       steps: how many steps a run has.
       step_size: how far a component moves at most in the first step, in pixels; `None` for ε.
       start: where a run starts: `"random"` for a uniform draw from the ball, `"zero"` for no flow.

@@ -220,10 +220,16 @@ def iterate(
     """Searches on, step by step, among the examples that are not fooled yet.
 
     ```python
-    def step(count, examples, state):
-        return objective.query(examples, drawn(examples, count)), state
+    class Shifts(fr.attacks.RandomFlow):  # moves all pixels to the right, farther with each step
+        def search(self, objective, examples, clean, seed):
+            def step(count, examples, state):
+                part = (tf.cast(count, tf.float32) + 1) / self.draws
+                flow = tf.zeros_like(clean.parameters) + tf.stack([0.0, part * self.epsilon])
+                return objective.query(examples, flow[: tf.shape(examples.images)[0]]), state
 
-    best, _ = iterate(step, 10, examples, clean, state=())
+            return fr.attacks.search.iterate(step, self.draws, examples, clean, state=())[0]
+
+    moved = Shifts(epsilon=0.4)(images, labels, model=model)
     ```
 
     Args:

@@ -51,8 +51,9 @@ def evaluate_robustness(
 ) -> RobustnessReport:
     """Measures how far deformations fool a classifier, and whether the measurement can be trusted.
 
-    Every attack runs at every radius on every example. An example is robust at a radius if the model classifies it
-    correctly, and no attack of that radius or of a smaller one fools the model: the smaller ball lies in the larger.
+    Every attack runs at every radius on every example. In the worst case an example is robust at a radius if the model
+    classifies it correctly, and no attack of that radius or of a smaller one fools the model: the smaller ball lies in
+    the larger.
 
     A model without a gradient, such as one that rounds, is attacked by `AutoDeform` without those of its members that
     need one, and the report says so.
