@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg.attacks import auto_deform
+from keras_flowreg.ops import random
 from keras_flowreg.ops.labels import other_class
 from tests import testing
 
@@ -53,6 +54,27 @@ class AutoDeformTest(tf.test.TestCase):
         # Nothing is near: to see that takes two queries.
         self.assertAllEqual(queries([random, member]), cheap + 2)
         self.assertAllGreater(queries([random, member._replace(lead=1.0)]) - cheap, 4 * 3)
+
+    def test_many_starts_are_for_examples_whose_starts_differ(self):
+        images, _ = testing.data(8)
+        model = testing.network()
+        labels = np.argmax(model(images), axis=1)
+        attack = fr.attacks.AutoDeform(0.02, loss="margin")
+        options = {"steps": 3, "start": "random", "loss": "margin"}
+        few = auto_deform.Member(fr.attacks.FlowFrankWolfe, options, starts=3)
+
+        def queries(*members):
+            with mock.patch.object(auto_deform, "_MEMBERS", members):
+                return attack.run(images, labels, model=model, seed=(3, 4)).queries.numpy()
+
+        alone = fr.attacks.FlowFrankWolfe(0.02, **options)
+        seeds = [random.fold_in(random.fold_in((3, 4), 0), start) for start in range(3)]
+        margins = [alone.run(images, labels, model=model, seed=seed).loss for seed in seeds]
+        near = -np.mean(margins, axis=0) / np.std(margins, axis=0, ddof=1)
+        is_left = np.max(margins, axis=0) < 0
+        deviations = float(np.quantile(near[is_left & np.isfinite(near)], 0.4))
+        many = few._replace(starts=5, deviations=deviations)
+        self.assertAllEqual(queries(few, many) > queries(few), is_left & (near < deviations))
 
     def test_step_sizes_grow_with_epsilon(self):
         def step_sizes(epsilon):
