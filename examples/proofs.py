@@ -78,7 +78,10 @@ def draw(reports):
 def main():
     args = flags.FLAGS
     outputs.expect_picture_path(args.picture, "picture")
-    reports = {pathlib.Path(path).stem: read(path) for path in args.reports}
+    names = [pathlib.Path(path).stem for path in args.reports]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected reports of different names. Received {', '.join(names)}.")
+    reports = {name: read(path) for name, path in zip(names, args.reports)}
     outputs.save_picture(draw(reports), args.picture)
     values = {
         name: [

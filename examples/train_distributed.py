@@ -42,9 +42,16 @@ def backup_folder():
     return flags.FLAGS.backup or f"{flags.FLAGS.output}.backup"
 
 
+def claimed_backup():
+    """The folder of the backup, for this training alone: another one's weights are not gone on from."""
+    return outputs.claimed_folder(backup_folder(), training_flags.settings(), "backup")
+
+
 def launch():
     """Starts the workers on this machine, and again when one is lost, until the chief has saved the model."""
     expect_equal_shares(flags.FLAGS.workers)
+    with claimed_backup():
+        pass  # It is the chief's, but an error should come before the workers.
     stops = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stops.append(number))
@@ -119,8 +126,9 @@ def train():
     is_chief = strategy.extended.should_checkpoint
     # The backup stays until the model is saved.
     backup = keras.callbacks.BackupAndRestore(backup_folder(), delete_checkpoint=False)
-    training.fit(model, dataset, recipe.schedule, [backup], verbose=2 if is_chief else 0)
-    save(model, is_chief)
+    with claimed_backup() if is_chief else contextlib.nullcontext():
+        training.fit(model, dataset, recipe.schedule, [backup], verbose=2 if is_chief else 0)
+        save(model, is_chief)
 
 
 def expect_equal_shares(replicas, train_size=0):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.types import Images, KerasModel
+from keras_flowreg.wrapped import classifier_of
 
 _PREFIXES = ("Random", "RandAugment", "AugMix", "CutMix", "MixUp", "AutoContrast", "Equalization", "Solarization")
 # The two parts of each model that has them. They keep nothing alive but themselves.
@@ -28,7 +29,7 @@ def after_augmentation(model: KerasModel, images: Images) -> tuple[KerasModel, I
     Returns:
       `(model, images)`: the same layers without the random ones at the front, and images that went through those.
     """
-    classifier = getattr(model, "base_model", model)
+    classifier = classifier_of(model)
     if classifier not in _parts:
         with tf.init_scope():
             _parts[classifier] = _divided(classifier)

@@ -12,10 +12,10 @@ import tensorflow as tf
 from keras_flowreg import compat, files, model_card
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.identity import identify
-from keras_flowreg.models import classifier_of
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect_positive_integer, expect_value_range
 from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
+from keras_flowreg.wrapped import classifier_of
 
 CARD_NAMES = ("model_card.json", "model_card.md")
 _CONTENTS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", *CARD_NAMES}  # of an export

@@ -7,8 +7,9 @@ from typing import Any, Optional
 from keras_flowreg import compat
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.plain import plain
-from keras_flowreg.models import FlowRegularizedModel, classifier_of
+from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.types import KerasModel
+from keras_flowreg.wrapped import classifier_of
 
 SCHEMA_VERSION = 1
 

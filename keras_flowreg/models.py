@@ -22,6 +22,7 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.regularizers import Regularizer, whole_examples
 from keras_flowreg.types import Config, Images, KerasModel, Predictions, Scalar
+from keras_flowreg.wrapped import Wrapper
 
 
 class _Losses(NamedTuple):
@@ -33,7 +34,7 @@ class _Losses(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowRegularizedModel(GuardedModel):
+class FlowRegularizedModel(GuardedModel, Wrapper):
     """Trains a classifier with a penalty on its loss's gradient with respect to a perturbation.
 
         loss = task_loss + penalty_weight * gradient_penalty
@@ -289,11 +290,6 @@ class FlowRegularizedModel(GuardedModel):
         step = tf.cast(compat.batches_seen(self.optimizer), tf.int32)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return random.fold_in(tf.stack([self.seed, step]), replica)
-
-
-def classifier_of(model: KerasModel) -> KerasModel:
-    """The classifier itself: the base model of a `FlowRegularizedModel`, or the model."""
-    return model.base_model if isinstance(model, FlowRegularizedModel) else model
 
 
 def _replicas():

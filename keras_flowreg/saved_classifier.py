@@ -42,6 +42,7 @@ class SavedClassifier(keras.Model):
         loaded = _load(os.fspath(handle), safe_mode)
         # Functions, because Keras would track what is loaded, and does not know what it is.
         self._predict, variables = _predictor(loaded, handle)
+        self._gives_probabilities = _names_probabilities(loaded)
         self._variables_of_loaded = lambda: variables
 
     def call(self, images: Images) -> Predictions:
@@ -55,7 +56,8 @@ def load_classifier(handle: Union[str, os.PathLike], *, safe_mode: bool = True) 
     """Loads a classifier to attack or to evaluate.
 
     A classifier that was saved without a loss is compiled with the cross-entropy of class indices and of what its last
-    layer gives: probabilities of a softmax, and otherwise logits. Compile it again if its labels are one-hot.
+    layer gives: probabilities of a softmax, or of an export that names them so, and otherwise logits. Compile it again if
+    its labels are one-hot.
 
     Args:
       handle: a `.keras`, `.h5` or `.hdf5` file, the path of a SavedModel, or the address of a model of TensorFlow Hub,
@@ -124,7 +126,9 @@ def _load_hdf5(path, safe_mode):
 
 
 def _ends_in_softmax(model):
-    """Whether a model's last layer is known to give probabilities."""
+    """Whether a model is known to give probabilities: by its last layer, or as `fr.export` names its outputs."""
+    if isinstance(model, SavedClassifier):
+        return model._gives_probabilities
     last = model
     while getattr(last, "layers", None):
         last = last.layers[-1]
@@ -153,6 +157,12 @@ def _load(handle, safe_mode):
         raise ValueError(
             f"Expected {handle} to be a SavedModel. Received {type(error).__name__}: {first_line}"
         ) from error
+
+
+def _names_probabilities(loaded):
+    """Whether the outputs of a SavedModel's signature are called probabilities."""
+    signature = getattr(loaded, "signatures", {}).get(_SIGNATURE)
+    return signature is not None and "probabilities" in signature.structured_outputs
 
 
 def _predictor(loaded, handle):

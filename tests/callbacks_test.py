@@ -2,6 +2,7 @@
 
 import csv
 import os
+from unittest import mock
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from tests import testing
 
 
@@ -26,6 +28,21 @@ class Recorder(keras.callbacks.Callback):
         self.weights.append(float(np.asarray(self.model.penalty_weight)))
         if self.epoch == self.fail_in_epoch and batch == 1:
             raise InterruptedError("The machine went away.")
+
+
+class RestoreOrderTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters((0, 0), (50, 2), (48, 2), (75, 3))
+    def test_each_epoch_that_is_done_is_passed_over(self, batches_seen, epochs):
+        """A loss scale that was too large has two steps left out."""
+        passed = []
+        counted = tf.data.Dataset.range(25).map(lambda batch: batch)
+        optimizer = keras.optimizers.SGD()
+        optimizer.iterations.assign(batches_seen)
+        callback = fr.callbacks.RestoreOrder(counted)
+        callback.set_model(mock.Mock(optimizer=optimizer))
+        with mock.patch.object(type(counted), "__iter__", lambda dataset: passed.append(dataset)):
+            callback.on_train_begin()
+        self.assertLen(passed, epochs * compat.ITERATORS_PER_EPOCH)
 
 
 class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):

@@ -37,7 +37,7 @@ FLOORS = (
     ("batches",),
     ("states",),
     ("ops",),
-    ("files",),
+    ("files", "wrapped"),
     ("compat",),
     ("keras_2_draws",),
     ("types",),

@@ -46,6 +46,14 @@ class LoadClassifierTest(tf.test.TestCase):
         expected = attack(self.images, self.labels, model=self.model, loss=testing.cross_entropy())
         self.assertAllClose(attack(self.images, self.labels, model=loaded), expected, atol=1e-5)
 
+    def test_an_export_of_probabilities(self):
+        for probabilities in (False, True):
+            fr.export(self.model, self.path, probabilities=probabilities, overwrite=True)
+            loaded = fr.load_classifier(self.path)
+            self.assertEqual(loaded.loss.get_config()["from_logits"], not probabilities)
+            expected = testing.cross_entropy()(self.labels, self.model(self.images))
+            self.assertAllClose(loaded.loss(self.labels, loaded(self.images)), expected, rtol=1e-4)
+
     def test_an_export(self):
         fr.export(self.model, self.path)
         loaded = fr.load_classifier(self.path)

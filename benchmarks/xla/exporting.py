@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg import compat
-from keras_flowreg.models import classifier_of
+from keras_flowreg.wrapped import classifier_of
 
 
 class CompileTimeConstants(ValueError):

@@ -18,7 +18,7 @@ import keras_flowreg as fr
 from keras_flowreg import files
 from keras_flowreg.commands import datasets
 from keras_flowreg.evaluation import accuracy
-from keras_flowreg.models import classifier_of
+from keras_flowreg.wrapped import classifier_of
 
 # The radii, in pixels, of each data set; entries are ranked at the second.
 RADII = {
@@ -201,7 +201,6 @@ def _table(dataset, entries):
     ]
     lines = [
         f"## {dataset}\n",
-        f"{entries[0].report.examples:,} images.\n",
         "| " + " | ".join(headers) + " |",
         "| ---: | --- | " + "---: | " * (len(headers) - 3) + "--- |",
     ]
@@ -209,9 +208,7 @@ def _table(dataset, entries):
         cells = [_cell(*entry.bounds(epsilon)) for epsilon in RADII[dataset]]
         parameters = "" if entry.parameters is None else f"{entry.parameters:,}"
         clean = f"{entry.report.clean_accuracy.value:.3f}"
-        lines.append(
-            "| " + " | ".join([str(rank), f"`{entry.name}`", clean, *cells, parameters, entry.training]) + " |"
-        )
+        lines.append("| " + " | ".join([str(rank), _name(entry), clean, *cells, parameters, entry.training]) + " |")
     findings = [f"- `{entry.name}`: {finding.message}" for entry in entries for finding in entry.report.findings]
     if findings:
         lines += ["\nWhat speaks against a report:\n", *findings]
@@ -219,6 +216,12 @@ def _table(dataset, entries):
     if older:
         lines.append(f"\nMeasured by an older `AutoDeform`, which may find more today: {', '.join(older)}.")
     return "\n".join(lines) + "\n"
+
+
+def _name(entry):
+    """What an entry is called, and how many images it was measured on, if not as many as the protocol says."""
+    count = entry.report.examples
+    return f"`{entry.name}`" if count == EXAMPLES else f"`{entry.name}`, {count:,} images"
 
 
 def _is_older(entry):

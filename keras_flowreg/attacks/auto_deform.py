@@ -16,7 +16,7 @@ from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.leads import lead_is_below
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.random_flow import RandomFlow
-from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, select
 from keras_flowreg.attacks.square import FlowSquare
 from keras_flowreg.attacks.starts import Starts
 from keras_flowreg.ops import random
@@ -148,23 +148,24 @@ class AutoDeform(Attack):
         best, starts = clean, Starts.none(clean.loss)
         for number, (member, choice) in enumerate(zip(self.members(), _MEMBERS)):
             if objective.classifier.has_gradient or not member.needs_gradient:
-                sought = _sought(choice, objective, examples, best, starts)
+                is_sought, best = _sought(choice, objective, examples, best, starts)
+                done = best._replace(success=best.success | ~is_sought)
                 found, starts = _run_member(
-                    member, choice, objective, examples, sought, starts, random.fold_in(seed, number)
+                    member, choice, objective, examples, done, starts, random.fold_in(seed, number)
                 )
-                best = found._replace(success=best.success | (found.success & ~sought.success))
+                best = select(is_sought, found, best)._replace(queries=found.queries)
         return best
 
 
 def _sought(choice, objective, examples, best, starts):
-    """The candidates, with those that a member does not search marked as done. To see a lead takes two queries."""
+    """Which examples a member searches, and the candidates: to see a lead takes two queries."""
     queries, is_sought = best.queries, tf.ones_like(best.success)
     if choice.lead < 1:
         queries += 2 * tf.cast(examples.are_open(best), tf.int32)
         is_sought = lead_is_below(choice.lead, objective, examples, best)
     if choice.deviations is not None:
         is_sought &= starts.may_exceed(0.0, choice.deviations)
-    return best._replace(success=best.success | ~is_sought, queries=queries)
+    return is_sought, best._replace(queries=queries)
 
 
 def _run_member(member, choice, objective, examples, best, starts, seed):

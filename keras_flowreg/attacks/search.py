@@ -223,9 +223,10 @@ def iterate(
     class Shifts(fr.attacks.RandomFlow):  # moves all pixels to the right, farther with each step
         def search(self, objective, examples, clean, seed):
             def step(count, examples, state):
-                part = (tf.cast(count, tf.float32) + 1) / self.draws
-                flow = tf.zeros_like(clean.parameters) + tf.stack([0.0, part * self.epsilon])
-                return objective.query(examples, flow[: tf.shape(examples.images)[0]]), state
+                part = tf.cast(count + 1, tf.float32) / self.draws
+                right = tf.stack([0.0, part * tf.cast(self.epsilon, tf.float32)])
+                shape = tf.concat([tf.shape(examples.images)[:3], [2]], axis=0)
+                return objective.query(examples, tf.broadcast_to(right, shape)), state
 
             return fr.attacks.search.iterate(step, self.draws, examples, clean, state=())[0]
 

@@ -36,6 +36,7 @@ class RestoreOrder(keras.callbacks.Callback):
             raise ValueError("Expected `dataset` to know how many batches it has. Received one without a known end.")
 
     def on_train_begin(self, logs: Optional[Logs] = None) -> None:
-        epochs_done = self.model.optimizer.iterations.numpy() // len(self._dataset)
+        # A step that loss scaling leaves out is not counted.
+        epochs_done = round(int(compat.batches_seen(self.model.optimizer)) / len(self._dataset))
         for _ in range(epochs_done * compat.ITERATORS_PER_EPOCH):
             iter(self._dataset)

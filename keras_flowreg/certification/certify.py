@@ -25,6 +25,7 @@ from keras_flowreg.ops.validation import (
     expect_same_batch,
 )
 from keras_flowreg.types import Images, KerasModel, Labels, PerExample, Predictions
+from keras_flowreg.wrapped import classifier_of
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 _ROUNDING = 1e-5  # a margin's, beside what bounds subtract themselves
@@ -109,7 +110,7 @@ def certify(
     pixels that flows can reach is this library's.
     """
     expect_instance("model", model, keras.Model)
-    model = getattr(model, "base_model", model)
+    model = classifier_of(model)
     images, labels = tf.cast(as_images(images), tf.float32), as_labels(labels)
     expect_same_batch(images, labels)
     expect_images_of(model, images)

@@ -37,4 +37,11 @@ def initialize(model: KerasModel, seed: int = 0) -> None:
         for weights in layer.trainable_weights if len(compat.all_layers(layer)) == 1 else ():
             shape = tuple(weights.shape)
             if len(shape) > 1:
-                weights.assign(math.sqrt(2 * math.pi) / np.prod(shape[:-1]) * random.randn(*shape))
+                inputs = np.prod(shape[:2] if _is_depthwise(layer, weights) else shape[:-1])
+                weights.assign(math.sqrt(2 * math.pi) / inputs * random.randn(*shape))
+
+
+def _is_depthwise(layer, weights):
+    """Whether each unit of a kernel sees one channel."""
+    name = weights.name.split("/")[-1]
+    return isinstance(layer, (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)) and "pointwise" not in name

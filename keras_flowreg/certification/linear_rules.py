@@ -79,6 +79,10 @@ def _bias(layer):
     return tf.convert_to_tensor(layer.bias) if layer.use_bias else None
 
 
+def _is_by_channel(values):
+    return values.shape.num_elements() == values.shape[-1:].num_elements()
+
+
 class _Scale(Linear):
     """Each value times a number, plus a number."""
 
@@ -88,7 +92,7 @@ class _Scale(Linear):
             absolute=lambda inputs: inputs * tf.abs(scale),
             offset=offset,
             # One number for each channel is the same at each pixel.
-            sliding=Sliding() if scale.shape.num_elements() == scale.shape[-1:].num_elements() else None,
+            sliding=Sliding() if _is_by_channel(scale) and _is_by_channel(offset) else None,
             transpose=lambda coefficients, shapes: [coefficients * scale],
         )
 

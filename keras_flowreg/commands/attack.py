@@ -18,6 +18,7 @@ from keras_flowreg.commands import datasets, images, models, outputs
 from keras_flowreg.commands.command_line import Result
 from keras_flowreg.commands.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
 from keras_flowreg.types import KerasModel
+from keras_flowreg.wrapped import classifier_of
 
 # Images, their labels, and the names of the classes where they are known.
 _Examples = tuple[tf.Tensor, np.ndarray, Optional[tuple[str, ...]]]
@@ -57,7 +58,7 @@ def main() -> Result:
 def _read_image(model: KerasModel) -> _Examples:
     """The image of --image with its label, as a batch of one, and no names of classes."""
     args = flags.FLAGS
-    inputs = getattr(getattr(model, "base_model", model), "inputs", None)
+    inputs = getattr(classifier_of(model), "inputs", None)
     shape = inputs[0].shape[1:] if inputs else (None, None, None)
     originals = tf.constant(images.read(args.image, shape))[tf.newaxis]
     labels = models.predict(model, originals)[0] if args.label is None else np.array([args.label])

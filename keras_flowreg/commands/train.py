@@ -9,6 +9,7 @@ Each method has a recipe for each data set (see keras_flowreg/commands/recipes.p
 
 import dataclasses
 import os
+import shutil
 
 import keras
 import tensorflow as tf
@@ -53,8 +54,14 @@ def _train(recipe: Recipe) -> Result:
     model = training.build_model(dataset, recipe, **model_options())
     history = training.fit(model, dataset, recipe.schedule, _callbacks(dataset), verbose=0).history
     outputs.save_model(model, output)
+    if flags.FLAGS.logs:
+        shutil.rmtree(_backup_folder())
     last = {name: values[-1] for name, values in history.items()}
     return Result(f"Saved {output}", {"output": output, "recipe": dataclasses.asdict(recipe), "last_epoch": last})
+
+
+def _backup_folder() -> str:
+    return os.path.join(flags.FLAGS.logs, "backup")
 
 
 def _callbacks(dataset: Dataset) -> list[keras.callbacks.Callback]:
@@ -63,11 +70,12 @@ def _callbacks(dataset: Dataset) -> list[keras.callbacks.Callback]:
     if logs is None:
         return [TrainingProgress()]
     return [
-        keras.callbacks.BackupAndRestore(os.path.join(logs, "backup")),
         *(_monitors(dataset.validation) if dataset.validation else ()),
         keras.callbacks.TensorBoard(logs),
         keras.callbacks.CSVLogger(os.path.join(logs, "history.csv"), append=True),
         TrainingProgress(),
+        # Behind what writes down an epoch; and it stays until the model is saved.
+        keras.callbacks.BackupAndRestore(_backup_folder(), delete_checkpoint=False),
     ]
 
 

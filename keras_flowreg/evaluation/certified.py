@@ -101,6 +101,11 @@ def contradictions(report: RobustnessReport, attacks: Mapping[Run, Attack]) -> l
     return findings
 
 
+def radii(attacks: Iterable[Attack]) -> set[float]:
+    """How far the flows of some attacks displace a pixel at most: what can be proven beside them."""
+    return {radius for radius in map(_radius, attacks) if radius is not None}
+
+
 def _radius(attack):
     """How far an attack's flows displace a pixel at most; `None` if it has no radius, or is no attack by flows."""
     return attack.displacements().get("epsilon")

@@ -12,7 +12,7 @@ from keras_flowreg.attacks import Attack, AutoDeform
 from keras_flowreg.attacks.runner import has_gradient
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.evaluation import checks
-from keras_flowreg.evaluation.certified import Certifier, contradictions
+from keras_flowreg.evaluation.certified import Certifier, contradictions, radii
 from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.evaluation.journal import Journal
 from keras_flowreg.evaluation.report import RobustnessReport
@@ -116,7 +116,7 @@ def evaluate_robustness(
         expect_in_range(as_images(first[0]), value_range)
     model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
     findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
-    certifier = Certifier(model, {run.epsilon for run in runs if run.epsilon is not None} if certify else (), seed)
+    certifier = Certifier(model, radii(search.attack for search in runs.values()) if certify else (), seed)
     certifier.try_one(*first)
     settings = {
         **_settings(model, loss, runs, examples, value_range, seed, first[0].shape[1:]),

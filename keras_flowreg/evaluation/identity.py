@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from keras_flowreg.attacks.runner import traced_classifier
 from keras_flowreg.evaluation.journal import digest
-from keras_flowreg.models import classifier_of
 from keras_flowreg.types import KerasModel
+from keras_flowreg.wrapped import classifier_of
 
 # Operations that only hand a tensor on.
 _PLUMBING = {"Identity", "NoOp", "Placeholder", "ReadVariableOp"}

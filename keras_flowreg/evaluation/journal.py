@@ -113,7 +113,9 @@ class Journal:
     def _write(self, line):
         end = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(encoded(plain(line)))
+            text = encoded(plain(line))
+            if self._file.write(text) < len(text):
+                raise OSError(f"Expected {self._path} to be on a disk with room. Received a line cut off.")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError:

@@ -1,5 +1,6 @@
 """An evaluation in parts, by as many processes or machines, and one report of all."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
@@ -63,18 +64,27 @@ def merge_partial_results(paths: Sequence[Path], output: Path) -> None:
       output: where to write. What is there already has to be partial results of the same evaluation, and is kept.
 
     Raises:
-      ValueError: if there is no file, one holds anything else, or they are of different evaluations.
+      ValueError: if there is no file, one holds anything else, they are of different evaluations, or another process
+        writes to `output`.
       OSError: if one cannot be read, or `output` not be written.
     """
     sources = [os.fspath(path) for path in paths]
     if not sources:
         raise ValueError("Expected at least one file of partial results. Received none.")
-    if os.path.exists(output):
-        sources.append(os.fspath(output))
+    with contextlib.ExitStack() as stack:
+        if os.path.exists(output):
+            files.lock(stack.enter_context(open(output, "rb")))
+            sources.append(os.fspath(output))
+        lines = _merged(sources)
+        files.write_text(output, "".join(journal.encoded(line).decode() for line in lines))
+
+
+def _merged(sources):
+    """The lines of several files, each once."""
     parts = [journal.read(path) for path in sources]
     first, merged = parts[0][0], {}
     for path, (settings, *lines) in zip(sources, parts):
         if settings != first:
             raise ValueError(f"Expected partial results of one evaluation. Received those of another in {path}.")
         merged.update({(tuple(line["run"]), line["batch"]): line for line in lines})
-    files.write_text(output, "".join(journal.encoded(line).decode() for line in (first, *merged.values())))
+    return [first, *merged.values()]

@@ -6,11 +6,12 @@ from typing import Optional
 import tensorflow as tf
 
 from keras_flowreg.types import FlowField, KerasModel, Parameters
+from keras_flowreg.wrapped import classifier_of
 
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
     """Checks that images have the shape that a model is known to take."""
-    inputs = getattr(getattr(model, "base_model", model), "inputs", None)
+    inputs = getattr(classifier_of(model), "inputs", None)
     if not inputs or inputs[0].shape is None:
         return
     known = tf.TensorShape([None, *inputs[0].shape[1:]])  # Keras 2 keeps the batch that a subclassed model met first.

@@ -17,6 +17,7 @@ Shape = Union[tf.Tensor, Sequence[int]]
 
 _ALGORITHM = "philox"
 _BITS = 24  # of a float32's fraction
+_LARGEST = 1 - 2.0 ** (1 - _BITS)
 
 
 def uniform(shape: Shape, seed: Seed, low: Number = 0.0, high: Number = 1.0) -> tf.Tensor:
@@ -29,7 +30,9 @@ def uniform(shape: Shape, seed: Seed, low: Number = 0.0, high: Number = 1.0) -> 
 
 def normal(shape: Shape, seed: Seed, stddev: float = 1.0) -> tf.Tensor:
     """Normal draws around zero: a float32 tensor of a shape. The seed is two integers."""
-    return stddev * math.sqrt(2) * tf.math.erfinv(uniform(shape, seed, -1.0, 1.0))
+    # Rounding may give a 1, whose inverse is infinite.
+    inside = tf.clip_by_value(uniform(shape, seed, -1.0, 1.0), -_LARGEST, _LARGEST)
+    return stddev * math.sqrt(2) * tf.math.erfinv(inside)
 
 
 def fold_in(seed: Seed, number: Union[int, tf.Tensor]) -> tf.Tensor:

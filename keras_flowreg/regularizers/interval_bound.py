@@ -29,6 +29,7 @@ from keras_flowreg.regularizers.bound_penalties import balance_penalty, tightnes
 from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
 from keras_flowreg.regularizers.small_box import small_box
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
+from keras_flowreg.wrapped import classifier_of
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -136,7 +137,7 @@ class IntervalBoundRegularizer(Regularizer):
         expect_images_of(model, images)
         predictions = model(images, training=training)
         images = tf.cast(images, tf.float32)
-        network = Network(getattr(model, "base_model", model))
+        network = Network(classifier_of(model))
         if training:
             network = network.in_training(images)
         scale = tf.cast(start_scale if training else 1.0, tf.float32)

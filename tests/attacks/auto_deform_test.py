@@ -76,6 +76,19 @@ class AutoDeformTest(tf.test.TestCase):
         many = few._replace(starts=5, deviations=deviations)
         self.assertAllEqual(queries(few, many) > queries(few), is_left & (near < deviations))
 
+    def test_success_is_the_images_when_the_loss_is_raised_on(self):
+        images, _ = testing.data(16)
+        model = testing.network()
+        labels = np.argmax(model(images), axis=1)
+        # The first member fools nothing, so that nothing is near, and the second would fool much.
+        members = [
+            auto_deform.Member(fr.attacks.RandomFlow, {"draws": 1}),
+            auto_deform.Member(fr.attacks.FlowFrankWolfe, {"steps": 5, "loss": "margin"}, lead=0.01),
+        ]
+        with mock.patch.object(auto_deform, "_MEMBERS", members):
+            result = fr.attacks.AutoDeform(0.1, loss="margin").run(images, labels, model=model, stop_when_fooled=False)
+        self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
+
     def test_step_sizes_grow_with_epsilon(self):
         def step_sizes(epsilon):
             members = fr.attacks.AutoDeform(epsilon).members()

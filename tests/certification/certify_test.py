@@ -50,6 +50,20 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllEqual(certificate.certified, certificate.margin > 0)
                 self.assertAllLessEqual(certificate.certified.numpy() & (searched <= 0), False)
 
+    def test_a_part_that_is_called_base_model_is_not_the_model(self):
+        class Headed(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.base_model = network()
+
+            def call(self, images):
+                return -self.base_model(images)
+
+        model = Headed()
+        model(IMAGES)
+        with self.assertRaisesRegex(ValueError, "Expected layers with a rule for bounds"):
+            fr.certify(model, IMAGES, predicted(model), EPSILON)
+
     @parameterized.parameters(*METHODS, "auto")
     def test_margin_without_a_flow(self, method):
         model = network()

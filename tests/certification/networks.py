@@ -37,6 +37,14 @@ def _residual():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x))))
 
 
+def _sum_with_mean():
+    """A sum that repeats one pixel along all sides, before and behind a convolution."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    x = layers.Add()([layers.GlobalAveragePooling2D(keepdims=True)(x), x])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(2, 3)(x)))))
+
+
 def _nested():
     inputs = keras.Input(SHAPE)
     inner_inputs = keras.Input(SHAPE)
@@ -79,6 +87,8 @@ def table():
             layers.ZeroPadding2D(((1, 0), (2, 1))), layers.Reshape((9, 8, 2)), layers.Conv2D(2, 3)
         ),
         "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
+        "rescaling_by_pixel": lambda: chain(layers.Rescaling(2.0, -images(1)[0]), layers.Conv2D(2, 3)),
+        "sum_with_mean": _sum_with_mean,
     }
     other = {
         "relu": lambda: chain(layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(3, 2), layers.ReLU()),
@@ -98,6 +108,12 @@ def table():
         ),
         "softmax_within": lambda: chain(layers.Conv2D(3, 3), layers.Softmax(), layers.Conv2D(3, 2), layers.Softmax()),
         "normalization": _normalization,
+        "centered": lambda: chain(
+            layers.Rescaling(1.0, -images(1)[0]),
+            layers.Conv2D(8, 1, activation="relu"),
+            layers.Conv2D(3, 2),
+            layers.ReLU(),
+        ),
         "residual": _residual,
         "nested": _nested,
     }

@@ -14,7 +14,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import __main__ as entry_point
-from keras_flowreg.commands import progress
+from keras_flowreg.commands import outputs, progress
 from tests import command_line, testing
 
 
@@ -39,6 +39,19 @@ class CommandsTest(tf.test.TestCase):
         table = self.assert_succeeds(*evaluate, f"--model={model}")
         self.assertRegex(table, r"\| \*\*certified\*\* \| 0.05 \| 0\.\d+ \|")
 
+    def test_what_is_trained_is_kept_until_it_is_saved(self):
+        folder = self.get_temp_dir()
+        model, logs = os.path.join(folder, "kept.keras"), os.path.join(folder, "kept")
+        train = ["train", "--method=plain", "--epochs=2", "--train_size=200", "--width=0.2", "--validation_size=100"]
+        train += [f"--output={model}", f"--logs={logs}"]
+        with mock.patch.object(outputs, "save_model", side_effect=OSError("Expected a disk with room.")):
+            code, _, errors = run(*train)
+        self.assertEqual(code, 1, errors)
+        with mock.patch.object(keras.callbacks.History, "on_epoch_end", side_effect=AssertionError("All is trained.")):
+            self.assert_succeeds(*train)
+        with open(os.path.join(logs, "history.csv"), newline="") as file:
+            self.assertEqual([row["epoch"] for row in csv.DictReader(file)], ["0", "1"])
+
     def test_from_training_to_export(self):
         folder = self.get_temp_dir()
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
@@ -54,6 +67,7 @@ class CommandsTest(tf.test.TestCase):
             rows = list(csv.DictReader(file))
         self.assertLen(rows, 2)
         self.assertNotEmpty(os.listdir(os.path.join(logs, "attack")))
+        self.assertNotIn("backup", os.listdir(logs))
         self.assertContainsSubset(["gradient_penalty", "val_flow_gradient_norm", "val_accuracy"], rows[0])
 
         report = os.path.join(folder, "report")

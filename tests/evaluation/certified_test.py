@@ -69,6 +69,13 @@ class CertifiedTest(tf.test.TestCase):
                 self.assertEqual(np.sum((attacked & proven)[batch]), np.ceil(np.sum(proven[batch]) / 4))
         self.assertEqual(report.settings["certify"]["attacked"], "one in 4 of each batch")
 
+    def test_radii_that_are_no_pixels_prove_nothing(self):
+        noise = fr.attacks.IntensityPGD(0.1, steps=1)
+        self.assertEmpty(evaluated(noise).certified)
+        self.assertEqual(
+            tuple(evaluated({"flow": ASCENT, "noise": noise}, {"flow": [0.02], "noise": [0.1]}).certified), (0.02,)
+        )
+
     def test_the_draw_is_the_seeds(self):
         proven = {0.4: np.ones(20, bool)}
         first, again, other, next_batch = (

@@ -1,5 +1,6 @@
 """Tests that an evaluation in parts gives the report of the whole."""
 
+import contextlib
 import os
 from unittest import mock
 
@@ -53,6 +54,14 @@ class ShardsTest(tf.test.TestCase):
             self.assertEqual(evaluated(self.whole, **options), expected)
         with self.assertRaisesRegex(ValueError, "of the same model, attacks and settings. Received those of another"):
             evaluated(self.whole, epsilon=0.002)
+
+    def test_what_another_process_writes_to_is_left_alone(self):
+        evaluated(self.paths[0], shard=(1, 2))
+        settings, *_ = journal.read(self.paths[0])
+        with contextlib.closing(journal.Journal(self.whole, settings["settings"])):
+            with self.assertRaisesRegex(ValueError, "to be written by one process"):
+                merge_partial_results(self.paths[:1], self.whole)
+        self.assertEqual(journal.read(self.whole), [settings])
 
     def test_what_no_part_did_is_attacked_in_the_end(self):
         evaluated(self.paths[0], shard=(1, 2))

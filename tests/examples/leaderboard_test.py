@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -71,12 +72,16 @@ class LeaderboardTest(tf.test.TestCase):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(each.to_json())
-        page = leaderboard.page(leaderboard.read_all(self.get_temp_dir()))
+        with mock.patch.object(leaderboard, "EXAMPLES", 10):
+            page = leaderboard.page(leaderboard.read_all(self.get_temp_dir()))
         rows = [line for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
         cell = " | 0.200\u20130.600" * 3
         self.assertEqual(rows[0], f"| 1 | `strong` | 0.900{cell} | 1,000 | plain |")
         self.assertEqual(rows[1], "| 2 | `other` | 0.900 | 0.500 | 0.500 | 0.500 |  | plain |")
         self.assertStartsWith(rows[2], "| 3 | `weak` | 1.000 | 0.100 |")
+
+    def test_another_number_of_images_is_told(self):
+        self.assertIn("| `mine`, 10 images |", leaderboard.page([entry("mine", 9, 4)]))
 
     def test_findings_are_told(self):
         mine = entry("mine", 9, 4)

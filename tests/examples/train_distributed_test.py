@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from keras_flowreg import compat
+from keras_flowreg.commands import outputs
 from tests import command_line
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
@@ -118,6 +119,13 @@ class WorkersTest(ScriptTest):
         output = self.assert_fails("before the first", "--validation_size=0", "--train_size=6002")
         self.assertIn("Received: train_size=6002", output)
         self.assertLen(workers_in(output), 2)
+
+    def test_another_trainings_backup(self):
+        backup = os.path.join(self.get_temp_dir(), "other")
+        with outputs.claimed_folder(backup, {"method": "plain"}, "backup"):
+            pass
+        output = self.assert_fails("whose training has another", f"--backup={backup}")
+        self.assertEmpty(workers_in(output))
 
     def test_stops_its_workers(self):
         for number, started in (

@@ -26,6 +26,11 @@ class RandomTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllInRange(draws, -2, 3)
         self.assertAllClose(np.histogram(draws, 10, (-2, 3))[0] / draws.size, np.full(10, 0.1), atol=0.005)
 
+    def test_a_normal_draw_is_finite(self):
+        shape, seed = [128, 28, 28, 2], (0, 116)
+        self.assertEqual(np.max(random.uniform(shape, seed, -1.0, 1.0)), 1)  # whose inverse would not be
+        self.assertAllInRange(random.normal(shape, seed), -5.5, 5.5)
+
     def test_normal_distribution(self):
         draws = DRAWS["normal"]([1, 2]).numpy()
         self.assertTrue(np.isfinite(draws).all())

@@ -290,11 +290,21 @@ class SmallBoxTest(tf.test.TestCase, parameterized.TestCase):
 
 class InitializeTest(tf.test.TestCase):
     def test_standard_deviation(self):
-        model = networks.chain(layers.Conv2D(64, 3), layers.BatchNormalization())
+        separable = layers.SeparableConv2D(128, 3, padding="same")
+        model = networks.chain(
+            layers.Conv2D(64, 3), layers.BatchNormalization(), layers.DepthwiseConv2D(3, padding="same"), separable
+        )
         others = model.layers[1].get_weights()
         fr.certification.initialize(model)
-        for layer, inputs in ((model.layers[0], 18), (model.layers[-1], 5 * 4 * 64)):
-            self.assertAllClose(np.std(layer.get_weights()[0]), math.sqrt(2 * math.pi) / inputs, rtol=0.05)
+        convolution, _, depthwise, _, _, dense = model.layers
+        for weights, inputs in (
+            (convolution.get_weights()[0], 18),
+            (depthwise.get_weights()[0], 9),
+            (separable.get_weights()[0], 9),
+            (separable.get_weights()[1], 64),
+            (dense.get_weights()[0], 5 * 4 * 128),
+        ):
+            self.assertAllClose(np.std(weights), math.sqrt(2 * math.pi) / inputs, rtol=0.1)
         self.assertAllEqual(model.layers[1].get_weights()[0], others[0])
 
 
