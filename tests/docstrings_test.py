@@ -17,12 +17,10 @@ matplotlib.use("Agg")
 MODULES = (
     fr,
     fr.attacks,
-    fr.attacks.search,
     fr.balls,
     fr.batches,
     fr.callbacks,
     fr.certification,
-    fr.checks,
     fr.evaluation,
     fr.files,
     fr.layers,
@@ -31,6 +29,8 @@ MODULES = (
     fr.pictures,
     fr.untrusted,
 )
+# Some of whose parts have an example.
+TOOLS = (fr.attacks.search, fr.checks)
 
 
 def public_names(module):
@@ -42,7 +42,7 @@ def public_names(module):
 def public_things():
     """`{name: class or function}`, each once."""
     things = {}
-    for module in MODULES:
+    for module in (*MODULES, *TOOLS):
         for name in public_names(module):
             thing = getattr(module, name)
             if inspect.isclass(thing) or inspect.isfunction(thing):
@@ -58,7 +58,8 @@ class DocstringsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*sorted(public_things()))
     def test_the_examples_run(self, name):
         blocks = examples(public_things()[name])
-        self.assertNotEmpty(blocks, f"Expected an example in the docstring of {name}.")
+        if not name.startswith(tuple(f"{module.__name__}." for module in TOOLS)):
+            self.assertNotEmpty(blocks, f"Expected an example in the docstring of {name}.")
         images, labels = testing.data(4)
         model = testing.network()
         model.compile("sgd", testing.cross_entropy())
