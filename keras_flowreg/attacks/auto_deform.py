@@ -36,9 +36,7 @@ class Member(NamedTuple):
     classes: int = 9  # runs of a targeted attack: one for each other class, the likeliest first
     starts: int = 1  # runs of another one: each with its own seed
     lead: float = 1.0  # searches where the lead has fallen below this part of what it was
-    deviations: Optional[float] = (
-        None  # where random starts came so many standard deviations near to success; None for all
-    )
+    deviations: Optional[float] = None  # where success is within so many deviations of what starts came to
 
     def build(self, epsilon: float, **shared: Any) -> Attack:
         """The attack, with the options that all members share where it has none of its own."""
