@@ -2,8 +2,8 @@ r"""Attacks what AutoDeform leaves with a much larger budget: how much more brea
 
     python -m benchmarks.auto_deform --model=plain.keras --model=certified.keras --dataset=digits --epsilons=0.2,0.4
 
-The models are those of `keras-flowreg train`, or of the leaderboard. FlowFrankWolfe ascends three losses, each from --restarts random starts in
---steps steps: the cross-entropy, the margin, and the difference of logits ratio of Croce and Hein, "Reliable evaluation of
+The models are those of `keras-flowreg train`, or of the leaderboard. FlowFrankWolfe ascends three losses, each from
+--restarts random starts in --steps steps: the cross-entropy, the margin, and the difference of logits ratio of Croce and Hein, "Reliable evaluation of
 adversarial robustness with an ensemble of diverse parameter-free attacks", 2020. What is left it leads to each other class, from
 --targeted_restarts starts in --targeted_steps steps. Examples that interval bounds certify are left out: no attack breaks
 them. Seconds are those that all processor cores worked.

@@ -42,7 +42,7 @@ class SavedClassifier(keras.Model):
         loaded = _load(os.fspath(handle), safe_mode)
         # Functions, because Keras would track what is loaded, and does not know what it is.
         self._predict, variables = _predictor(loaded, handle)
-        self._gives_probabilities = _names_probabilities(loaded)
+        self.gives_probabilities = _names_probabilities(loaded)
         self._variables_of_loaded = lambda: variables
 
     def call(self, images: Images) -> Predictions:
@@ -88,7 +88,7 @@ def load_classifier(handle: Union[str, os.PathLike], *, safe_mode: bool = True) 
     if not all(np.isfinite(weights).all() for weights in model.get_weights() if weights.dtype.kind == "f"):
         raise ValueError(f"Expected a classifier of finite weights. Received NaN or infinity among those of {handle}.")
     if not getattr(model, "loss", None):
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not _ends_in_softmax(model)))
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not _gives_probabilities(model)))
     return model
 
 
@@ -125,10 +125,10 @@ def _load_hdf5(path, safe_mode):
     return model
 
 
-def _ends_in_softmax(model):
+def _gives_probabilities(model):
     """Whether a model is known to give probabilities: by its last layer, or as `fr.export` names its outputs."""
     if isinstance(model, SavedClassifier):
-        return model._gives_probabilities
+        return model.gives_probabilities
     last = model
     while getattr(last, "layers", None):
         last = last.layers[-1]
@@ -161,15 +161,20 @@ def _load(handle, safe_mode):
 
 def _names_probabilities(loaded):
     """Whether the outputs of a SavedModel's signature are called probabilities."""
-    signature = getattr(loaded, "signatures", {}).get(_SIGNATURE)
+    signature = _signature_of(loaded)
     return signature is not None and "probabilities" in signature.structured_outputs
+
+
+def _signature_of(loaded):
+    """The signature of a SavedModel for serving, or `None`."""
+    return getattr(loaded, "signatures", {}).get(_SIGNATURE)
 
 
 def _predictor(loaded, handle):
     """A function from images to predictions, and the variables that it reads."""
     if callable(loaded):
         return loaded.__call__, getattr(loaded, "variables", [])
-    signature = getattr(loaded, "signatures", {}).get(_SIGNATURE)
+    signature = _signature_of(loaded)
     if signature is None:
         raise ValueError(
             f"Expected {handle} to be callable, or to have the signature {_SIGNATURE!r}. Received neither."
