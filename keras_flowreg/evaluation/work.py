@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_flowreg.attacks import Attack
+from keras_flowreg.attacks.chunks import filled_chunks
 from keras_flowreg.attacks.runner import traced_classifier
 from keras_flowreg.batches import Batches
 from keras_flowreg.evaluation.certified import Certifier
@@ -137,18 +138,17 @@ class Work:
     def _attack_some(self, batch, search, chosen):
         """The record of a batch of which the examples `chosen`, bool `[batch]`, are attacked, as plain values."""
         rows, record = np.flatnonzero(chosen), AttackRecord.of_no_attack(len(chosen))
-        if len(rows):
-            start = time.perf_counter()
-            taken = self._sized(rows, batch.images, search.attack)
+        for positions, count in self._chunks(len(rows), batch.images, search.attack):
+            start, taken = time.perf_counter(), rows[positions]
             result = search.attack.run(batch.images[taken], batch.labels[taken], model=self._model, loss=search.loss)
-            record = record.with_rows(rows, AttackRecord.from_result(result, time.perf_counter() - start))
+            record = record.with_rows(taken[:count], AttackRecord.from_result(result, time.perf_counter() - start))
         return record.to_dict()
 
-    def _sized(self, rows, images, attack):
-        """Rows of a batch, some of them again where XLA compiles for each number of rows: so there are few numbers."""
+    def _chunks(self, left, images, attack):
+        """The batches in which the examples that are left are attacked: see `filled_chunks`."""
         if traced_classifier(self._model, as_images(images), attack.jit_compile).is_compact:
-            return rows
-        return np.resize(rows, min(1 << int(len(rows) - 1).bit_length(), len(images)))
+            return [(np.arange(left), left)] if left else []
+        return filled_chunks(left, len(images))
 
     def _recorded(self, batch, key, make):
         """What `make` returns: plain values, out of the journal if they are there."""
