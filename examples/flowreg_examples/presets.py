@@ -106,6 +106,16 @@ _DEFORMATIONS = [
     ("deformation_training", _ONE_STEP),
 ]
 
+
+def _together_in_one_step(*flow_weights):
+    """Training on deformations in one step, alone and with the flow gradient."""
+    together = "flow_gradient+deformation_training"
+    return [
+        ("deformation_training", _ONE_STEP),
+        *((together, {"weight": weight, **_ONE_STEP}) for weight in flow_weights),
+    ]
+
+
 # What else might hold the penalty back.
 _CAUSES = [
     ("flow_gradient", {"label_smoothing": 0.1}),
@@ -236,10 +246,13 @@ PRESETS = {
     "cpu": Study(
         variants={
             _DIGITS: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0], beside_attack=10.0)
-            + _smooth(55.0),
-            _MNIST: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0, 30.0], beside_attack=10.0),
+            + _smooth(55.0)
+            + _together_in_one_step(2.0, 5.0, 10.0),
+            _MNIST: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0, 30.0], beside_attack=10.0)
+            + _together_in_one_step(2.0, 5.0, 10.0),
             _FASHION: _methods(flow_weights=[3.0, 10.0, 30.0], input_weights=[0.3, 1.0, 3.0], beside_attack=3.0)
-            + _smooth(10.0),
+            + _smooth(10.0)
+            + _together_in_one_step(0.3, 1.0, 3.0),
             _CIFAR: _methods(flow_weights=[0.3, 0.6, 1.0], input_weights=[0.003, 0.01, 0.03], beside_attack=0.3)
             + _smooth(1.0, 3.0, 10.0)
             + [

@@ -52,6 +52,12 @@ def _claims(form, flow, deformation, both):
 _ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
 _CLAIMS = (
     *_claims("", "flow_gradient", "deformation_training", "flow_gradient+deformation_training"),
+    *_claims(
+        "one step",
+        "flow_gradient",
+        f"deformation_training-{_ONE_STEP}",
+        f"flow_gradient+deformation_training-{_ONE_STEP}",
+    ),
     *_claims("the authors' form", AUTHORS, f"deformation_training-{_ONE_STEP}", None),
     ("flow gradient with swish over ReLU", "flow_gradient-activation=swish", ("flow_gradient",), _seen),
     ("flow gradient with swish over the authors' form", "flow_gradient-activation=swish", (AUTHORS,), _seen),

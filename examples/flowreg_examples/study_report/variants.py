@@ -32,6 +32,7 @@ FAMILIES = (
     f"deformation_training-activation=swish-{_ONE_STEP}",
     "intensity_training",
     "flow_gradient+deformation_training",
+    f"flow_gradient+deformation_training-{_ONE_STEP}",
     f"flow_gradient+deformation_training-activation=swish-{_ONE_STEP}",
 )
 
