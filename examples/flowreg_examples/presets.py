@@ -109,11 +109,8 @@ _DEFORMATIONS = [
 
 def _together_in_one_step(*flow_weights):
     """Training on deformations in one step, alone and with the flow gradient."""
-    together = "flow_gradient+deformation_training"
-    return [
-        ("deformation_training", _ONE_STEP),
-        *((together, {"weight": weight, **_ONE_STEP}) for weight in flow_weights),
-    ]
+    both = "flow_gradient+deformation_training"
+    return [("deformation_training", _ONE_STEP), *((both, {"weight": weight, **_ONE_STEP}) for weight in flow_weights)]
 
 
 # What else might hold the penalty back.
