@@ -153,6 +153,11 @@ def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def compiled(model: KerasModel) -> Any:
+    """An object that each `compile` makes anew, or `None` for a model that is not compiled."""
+    return model._compile_loss if KERAS_3 else model.compiled_loss
+
+
 def draws_at_random(layer: keras.layers.Layer) -> bool:
     """Whether a layer of Keras draws at random in training."""
     return any(hasattr(layer, name) for name in ("seed_generator", "_random_generator"))

@@ -228,7 +228,14 @@ class Attack(keras.layers.Layer):
         return f"{type(self).__name__}({options})"
 
     def __eq__(self, other):
-        return type(self) is type(other) and self.get_config() == other.get_config()
+        return type(self) is type(other) and self._key() == other._key()
+
+    def _key(self):
+        """The options as plain values, and perturbations as they are, which know what tells them apart."""
+        return {
+            name: value if isinstance(value, Perturbation) else _serialized(value)
+            for name, value in self.options().items()
+        }
 
     def __hash__(self):
         return hash((type(self), json.dumps(self.get_config(), sort_keys=True, default=str)))
@@ -266,7 +273,8 @@ def _serialized(value):
 def _described(value):
     """An option as plain values for a record."""
     if isinstance(value, Perturbation):
-        return {"class": type(value).__name__, **value.get_config()}
+        own = {name: attribute for name, attribute in vars(value).items() if _is_plain(attribute)}
+        return {"class": type(value).__name__, **(value.get_config() or own)}
     if isinstance(value, tuple):
         return list(value)
     return value if _is_plain(value) else name_of(value)

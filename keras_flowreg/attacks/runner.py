@@ -127,18 +127,41 @@ def _search(attack, classifier, raised, images, labels, seed, stop_when_fooled):
     )
 
 
-# What is compiled for each model: by the kind of its images, and whether with XLA. It does not keep the model alive.
-_classifiers: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+class _Traces:
+    """The classifiers of a model as it is: by the kind of its images, and whether with XLA. They do not keep it alive."""
+
+    def __init__(self, model):
+        self.kinds: dict[tuple, TracedClassifier] = {}
+        self._parts = [weakref.ref(part) for part in _parts(model)]
+
+    def are_of(self, model):
+        """Whether the model has the same layers still, and was not compiled again."""
+        parts = _parts(model)
+        return len(parts) == len(self._parts) and all(kept() is part for kept, part in zip(self._parts, parts))
+
+
+def _parts(model):
+    compiled = compat.compiled(model)
+    return [*compat.all_layers(model), *([] if compiled is None else [compiled])]
+
+
+_traces: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def traced_classifier(model: KerasModel, images: tf.Tensor, jit_compile: JitCompile = "auto") -> TracedClassifier:
-    """The `TracedClassifier` of a model, for images of one shape and dtype."""
+    """The `TracedClassifier` of a model, for images of one shape and dtype.
+
+    A model that has changed is traced anew. As for Keras's own functions, a changed option of a layer counts when the model is
+    compiled again.
+    """
     if jit_compile == "auto":
         jit_compile = compat.jit_compile_on_this_machine()
     spec = tf.TensorSpec([None, *images.shape[1:]], images.dtype)
     with _lock:
-        kinds = _classifiers.setdefault(model, {})
+        if model not in _traces or not _traces[model].are_of(model):
+            _traces[model] = _Traces(model)
+        kinds = _traces[model].kinds
         if (spec, jit_compile) not in kinds:
             kinds[spec, jit_compile] = TracedClassifier(model, spec, jit_compile)
         return kinds[spec, jit_compile]

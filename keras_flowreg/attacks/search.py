@@ -104,7 +104,8 @@ class Objective(NamedTuple):
             return search(*tensors)
         numbers = [tf.constant(number, tf.float64) for number in attack.numbers().values()]
         mode = examples.compact, examples.stop_when_fooled, self.classifier.has_gradient
-        return self.classifier.run(("search", attack.search_key(), self.raised, mode), search, *tensors, *numbers)
+        key = "search", attack.search_key(), self.perturbation, self.raised, mode
+        return self.classifier.run(key, search, *tensors, *numbers)
 
     def query(self, examples: Examples, parameters: Parameters) -> Candidate:
         """Runs the classifier on T(x; θ); returns the `Candidate` for each example."""

@@ -45,6 +45,33 @@ class PGDTest(tf.test.TestCase, parameterized.TestCase):
         ]
         self.assertAllClose(result.loss, np.max(losses, axis=0), rtol=1e-3)
 
+    def test_perturbations_of_one_class_are_told_apart(self):
+        class Shift(fr.perturbations.Perturbation):
+            def __init__(self, scale):
+                self.scale = scale
+
+            def parameter_shape(self, images):
+                return tf.stack([tf.shape(images)[0], 1])
+
+            def apply(self, images, parameters):
+                return images + self.scale * parameters[:, :, tf.newaxis, tf.newaxis]
+
+            def flow(self, images, parameters):
+                return fr.perturbations.Additive().flow(images, parameters)
+
+        large, small = (
+            fr.attacks.PGD(Shift(scale), 0.1, steps=3, start="zero", value_range=(-9, 9)) for scale in (10.0, 0.1)
+        )
+        for attack in (large, small, large):
+            result = attack.run(self.images, self.labels, model=self.model, stop_when_fooled=False)
+            self.assertAllEqual(result.success, np.argmax(self.model(result.images), axis=1) != self.labels)
+            moved = np.max(np.abs(result.images - self.images), axis=(1, 2, 3))
+            self.assertAllInRange(moved, 0, 0.1 * attack.perturbation.scale + 1e-6)
+        self.assertTrue(large.run(self.images, self.labels, model=self.model).success.numpy().any())
+        self.assertNotEqual(large, small)
+        self.assertEqual(large, large.replace())
+        self.assertNotEqual(large.settings(), small.settings())
+
     def test_not_a_perturbation(self):
         with self.assertRaisesRegex(TypeError, "Expected `perturbation` to be a Perturbation. Received 'flow'"):
             fr.attacks.PGD("flow", 0.1)

@@ -196,6 +196,25 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
             atol=1e-6,
         )
 
+    def test_a_model_that_has_changed_is_traced_anew(self):
+        attack = fr.attacks.FlowFGSM(EPSILON)
+
+        def clean_loss(model):
+            return attack.run(self.images, self.labels, model=model).clean_loss
+
+        layers = [keras.layers.Flatten(), keras.layers.Dense(testing.CLASSES), keras.layers.Softmax()]
+        model = keras.Sequential([keras.Input(testing.SHAPE), *layers])
+        model.compile(loss=testing.cross_entropy())
+        of_probabilities = clean_loss(model)
+        model.pop()
+        logits = model(self.images)
+        expected = testing.cross_entropy().call(self.labels, logits)
+        self.assertAllClose(clean_loss(model), expected, atol=1e-5)
+        model.layers[-1].activation = keras.activations.softmax
+        model.compile(loss=testing.cross_entropy())
+        self.assertAllClose(clean_loss(model), of_probabilities, atol=1e-5)
+        self.assertNotAllClose(expected, of_probabilities, atol=1e-3)
+
     def test_the_loss_of_a_call_needs_no_compiled_model(self):
         model = testing.network()
         self.assertIsNone(losses.compiled_loss(model))
