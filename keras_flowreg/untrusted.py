@@ -9,12 +9,11 @@ from typing import Any, Union
 
 import h5py
 import keras
-from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_flowreg.reaching_out import reaching_operations
 
 # Keras's classes that hold a program, or load one from elsewhere.
 _PROGRAMS = {"Lambda", "__lambda__", "TFSMLayer", "KerasLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
-# TensorFlow's operations that reach out of TensorFlow.
-_REACHING_OUT = {"ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
 # TensorFlow's functions that Keras 2 calls by name for the operations of a functional model.
 _NAMESPACES = {"math", "nn", "linalg", "image", "signal", "__operators__"}
 _FUNCTIONS = [
@@ -59,7 +58,7 @@ def expect_no_code(path: Union[str, os.PathLike]) -> None:
     """Checks that a `.keras` file, an HDF5 file or a SavedModel runs no code of its own.
 
     Layers of Keras, of this library, and registered ones may be in it; a `Lambda` layer, an object of another module and
-    an operation on files may not.
+    an operation that reaches out of TensorFlow, to files for instance, may not.
 
     ```python
     model.save("model.keras")
@@ -70,7 +69,7 @@ def expect_no_code(path: Union[str, os.PathLike]) -> None:
       ValueError: if it may.
     """
     if os.path.isdir(path):
-        found = _reaching_operations(path)
+        found = reaching_operations(path)
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             found = _programs(json.loads(archive.read("config.json")))
@@ -121,14 +120,3 @@ def _is_imported_class(module, name):
     """Whether a class is one of Keras's kind, in a module that is loaded already."""
     found = getattr(sys.modules.get(module), str(name), None)
     return isinstance(found, type) and hasattr(found, "get_config")
-
-
-def _reaching_operations(folder):
-    """The operations of a SavedModel that reach out of TensorFlow, in words."""
-    saved = saved_model_pb2.SavedModel()
-    with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
-        saved.ParseFromString(file.read())
-    for meta_graph in saved.meta_graphs:
-        functions = meta_graph.graph_def.library.function
-        for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
-            yield from (f"the operation {node.op}" for node in nodes if node.op in _REACHING_OUT)

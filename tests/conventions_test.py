@@ -37,7 +37,7 @@ FLOORS = (
     ("batches",),
     ("states",),
     ("ops",),
-    ("files", "wrapped"),
+    ("files", "wrapped", "reaching_out"),
     ("compat",),
     ("keras_2_draws",),
     ("types",),

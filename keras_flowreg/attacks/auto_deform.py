@@ -184,7 +184,7 @@ def _run_member(member, choice, objective, examples, best, starts, seed):
             sought = examples._replace(labels=other_class(examples.labels, predictions, run))
         _, found = member_objective.search(member, sought, random.fold_in(seed, run))
         candidate = objective.query(examples, found.parameters)
-        return candidate._replace(queries=candidate.queries + found.queries), found.loss
+        return candidate._replace(queries=candidate.queries + found.queries + int(seeks_classes)), found.loss
 
     def step(run, examples, starts):
         one_run = functools.partial(search, run)

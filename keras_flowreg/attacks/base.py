@@ -36,8 +36,8 @@ class Attack(keras.layers.Layer):
 
     Every attack keeps the same promises. Each example is attacked on its own: what comes of it does not depend on its
     neighbours. The work on an example ends as soon as it is fooled. An example that is fooled without any perturbation
-    is returned as it is. The loss of what is returned is never less than that of the clean image. The same call gives
-    the same images.
+    is returned as it is. Unless the model is fooled, the loss of what is returned is never less than that of the clean image.
+    The same call gives the same images.
 
     The model runs in inference mode. It is traced once for each kind of batch, and each attack's search is compiled on
     top of that. What comes back is a constant: no gradient flows through an attack.

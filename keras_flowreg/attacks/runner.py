@@ -130,11 +130,11 @@ def _search(attack, classifier, raised, images, labels, seed, stop_when_fooled):
 class _Traces:
     """The classifiers of a model as it is: by the kind of its images, and whether with XLA. They do not keep it alive."""
 
-    def __init__(self, model):
+    def __init__(self, model: KerasModel):
         self.kinds: dict[tuple, TracedClassifier] = {}
         self._parts = [weakref.ref(part) for part in _parts(model)]
 
-    def are_of(self, model):
+    def are_of(self, model: KerasModel) -> bool:
         """Whether the model has the same layers still, and was not compiled again."""
         parts = _parts(model)
         return len(parts) == len(self._parts) and all(kept() is part for kept, part in zip(self._parts, parts))

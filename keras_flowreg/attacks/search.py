@@ -103,9 +103,8 @@ class Objective(NamedTuple):
         if not attack.is_compiled:
             return search(*tensors)
         numbers = [tf.constant(number, tf.float64) for number in attack.numbers().values()]
-        mode = examples.compact, examples.stop_when_fooled, self.classifier.has_gradient
-        key = "search", attack.search_key(), self.perturbation, self.raised, mode
-        return self.classifier.run(key, search, *tensors, *numbers)
+        mode = self.raised, self.perturbation, examples.compact, examples.stop_when_fooled, self.classifier.has_gradient
+        return self.classifier.run(("search", attack.search_key(), mode), search, *tensors, *numbers)
 
     def query(self, examples: Examples, parameters: Parameters) -> Candidate:
         """Runs the classifier on T(x; θ); returns the `Candidate` for each example."""
@@ -204,15 +203,15 @@ def _where_inside(perturbed, inside, gradient):
 def keep_best(best: Candidate, candidate: Candidate, examples: Examples) -> Candidate:
     """The better of two candidates, example by example: a success, and else the one with the higher loss.
 
-    A success does not count if its loss is less than the clean image's, or not finite. Where an example's search ends with
-    its first success, that one is kept.
+    Where a search ends with the first success, that one is kept. Where it goes on, as in training, a success does not count
+    if its loss is less than the clean image's. One whose loss is not a number never counts.
     """
     is_open = examples.are_open(best)
-    success = candidate.success & (candidate.loss >= examples.clean_loss)
+    least = candidate.loss if examples.stop_when_fooled else examples.clean_loss
+    success = candidate.success & (candidate.loss >= least)
     is_better = is_open & tf.where(success == best.success, candidate.loss > best.loss, success)
-    queries = best.queries + tf.where(is_open, candidate.queries, 0)
-    chosen = select(is_better, candidate._replace(success=success), best)
-    return chosen._replace(queries=queries)
+    better = select(is_better, candidate._replace(success=success), best)
+    return better._replace(queries=best.queries + tf.where(is_open, candidate.queries, 0))
 
 
 def iterate(

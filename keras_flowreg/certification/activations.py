@@ -13,7 +13,6 @@ import tensorflow as tf
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.steps import Elementwise, Relaxation
 
-_FAR = 20.0  # beyond which f' is constant, to float32
 _BISECTIONS = 16
 _ROUNDING = 3e-6  # of the interval's size: bisection's error, and that of float32
 _NARROW = 1e-3  # a secant's slope is rounding below this width
@@ -25,7 +24,7 @@ class Smooth(Elementwise):
 
     ```python
     square_root = fr.certification.Smooth(  # sqrt(1 + x²): its least value at 0, no inflection
-        lambda x: tf.sqrt(1 + x**2), lambda x: x / tf.sqrt(1 + x**2), extrema=(0.0,)
+        lambda x: tf.sqrt(1 + x**2), lambda x: x / tf.sqrt(1 + x**2), extrema=(0.0,), far=5000.0
     )
     low, high = square_root.interval(fr.certification.Interval(tf.constant([-1.0]), tf.constant([2.0])))
     print(low, high)  # 1, sqrt(5)
@@ -36,6 +35,7 @@ class Smooth(Elementwise):
       derivative: f'.
       inflections: where f' turns from rising to falling, or back, in rising order.
       extrema: where f' is zero.
+      far: beyond -far and far, f' is constant to float32. Lines cross a function of which this is not true.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class Smooth(Elementwise):
         derivative: Callable[[tf.Tensor], tf.Tensor],
         inflections: Sequence[float] = (),
         extrema: Sequence[float] = (),
+        far: float = 20.0,
     ):
         self._function = function
         self._derivative = derivative
-        self._pieces = list(zip((-_FAR, *inflections), (*inflections, _FAR)))
+        self._pieces = list(zip((-far, *inflections), (*inflections, far)))
         self._extrema = extrema
 
     def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]

@@ -128,7 +128,8 @@ def evaluate_robustness(
         records, certified = Work(model, runs, certifier, journal).done(batches, part, verbose)
     if part.parts > 1:
         settings["shard"] = str(part)
-    report = RobustnessReport.from_records(settings, compat.versions(), records, certified)
+    others = (run.attack for run, search in runs.items() if run.epsilon is not None and not radii([search.attack]))
+    report = RobustnessReport.from_records(settings, compat.versions(), records, certified, others)
     report.findings.extend(findings + (checks.look_at(report) if check else []))
     report.findings.extend(contradictions(report, {run: search.attack for run, search in runs.items()}))
     return report

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -40,6 +40,7 @@ class RobustnessReport:
       certified: `{ε: bool [examples]}`, whether it is proven that no flow of that radius fools the model. It is empty if
         nothing was to be certified.
       attacked: `{Run: bool [examples]}`, of each run that left out what is certified, which examples it was run on.
+      other_radii: the names of attacks whose radius is no displacement in pixels, such as `IntensityPGD`'s.
 
     ```python
     report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.4], check=False)
@@ -58,6 +59,7 @@ class RobustnessReport:
     findings: list = dataclasses.field(default_factory=list)
     certified: dict = dataclasses.field(default_factory=dict)
     attacked: dict = dataclasses.field(default_factory=dict)
+    other_radii: frozenset = frozenset()
 
     @classmethod
     def from_records(
@@ -66,8 +68,9 @@ class RobustnessReport:
         versions: Mapping[str, str],
         records: Mapping[Run, AttackRecord],
         certified: Optional[Mapping[float, np.ndarray]] = None,
+        other_radii: Iterable[str] = (),
     ) -> "RobustnessReport":
-        """The report of what each run did to all examples, and of what is certified of them.
+        """The report of what each run did to all examples, and of what is certified of them; see the attributes.
 
         Raises:
           ValueError: if the records are not of the same number of examples.
@@ -79,7 +82,7 @@ class RobustnessReport:
         robust = {run: correct & ~record.success for run, record in records.items()}
         measures = {run: _measures(record, correct) for run, record in records.items()}
         made = cls(dict(settings), dict(versions), len(correct), correct, robust, measures)
-        made.certified = dict(certified or {})
+        made.certified, made.other_radii = dict(certified or {}), frozenset(other_radii)
         made.attacked = {run: record.attacked for run, record in records.items() if not record.attacked.all()}
         return made
 
@@ -108,13 +111,11 @@ class RobustnessReport:
         return accuracy(self.robust[Run(attack, epsilon)])
 
     def worst_case(self) -> dict[float, np.ndarray]:
-        """`{ε: bool [examples]}`: robust to every attack of that radius and of every smaller one."""
+        """`{ε: bool [examples]}`: robust to every attack of that radius in pixels, and of every smaller one."""
         left, worst = self.correct, {}
-        for epsilon in sorted({run.epsilon for run in self.robust if run.epsilon is not None}):
-            for run, robust in self.robust.items():
-                if run.epsilon == epsilon:
-                    left = left & robust
-            worst[epsilon] = left
+        in_pixels = [run for run in self.robust if run.epsilon is not None and run.attack not in self.other_radii]
+        for run in sorted(in_pixels, key=lambda run: run.epsilon):
+            worst[run.epsilon] = left = left & self.robust[run]
         return worst
 
     def to_markdown(self) -> str:
@@ -147,7 +148,8 @@ class RobustnessReport:
 
     def _run_to_dict(self, run):
         attacked = {"attacked": _bits(self.attacked[run])} if run in self.attacked else {}
-        return {**run._asdict(), **_summary(self.robust[run]), **attacked, **self.measures[run]}
+        unit = {"in_pixels": False} if run.attack in self.other_radii else {}
+        return {**run._asdict(), **unit, **_summary(self.robust[run]), **attacked, **self.measures[run]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RobustnessReport":
@@ -181,6 +183,7 @@ class RobustnessReport:
             attacked={
                 run: _from_bits(entries["attacked"], size) for run, entries in runs.items() if "attacked" in entries
             },
+            other_radii=frozenset(run.attack for run, entries in runs.items() if not entries.get("in_pixels", True)),
             findings=[Finding(**finding) for finding in values["findings"]],
         )
 
@@ -228,8 +231,9 @@ class RobustnessReport:
             styles[label] = {"color": "black", "linewidth": 2, "marker": "", "linestyle": "--"}
         axes = pictures.plot_accuracy(axes, curves, styles=styles)
         if self.certified and worst:  # The true accuracy lies between the two.
-            ends = ([float(np.mean(each)) for each in curve.values()] for curve in (self.certified, worst))
-            axes.fill_between(list(worst), *ends, color="black", alpha=0.08, linewidth=0)
+            radii = sorted(self.certified)
+            ends = ([float(np.mean(curve[radius])) for radius in radii] for curve in (self.certified, worst))
+            axes.fill_between(radii, *ends, color="black", alpha=0.08, linewidth=0)
         axes.set_title(f"{self.examples} examples" + ("" if self.trustworthy else ": not to be trusted, see findings"))
         return axes
 

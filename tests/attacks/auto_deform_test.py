@@ -3,6 +3,7 @@
 import json
 from unittest import mock
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -88,6 +89,37 @@ class AutoDeformTest(tf.test.TestCase):
         with mock.patch.object(auto_deform, "_MEMBERS", members):
             result = fr.attacks.AutoDeform(0.1, loss="margin").run(images, labels, model=model, stop_when_fooled=False)
         self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
+
+    def test_every_run_of_the_model_is_a_query(self):
+        images, _ = testing.data(1)
+        counted, model = tf.Variable(0), testing.network()
+
+        class Counting(keras.layers.Layer):
+            def call(self, images):
+                with tf.control_dependencies([counted.assign_add(tf.shape(images)[0])]):
+                    return tf.identity(images)
+
+        counting = keras.Sequential([keras.Input(testing.SHAPE), Counting(), model])
+        labels = np.argmax(model(images), axis=1)
+        attack = fr.attacks.AutoDeform(1e-3, loss="margin")
+        attack.run(images, labels, model=counting)  # What is traced and probed the first time is no query.
+        counted.assign(0)
+        result = attack.run(images, labels, model=counting)
+        # One gives the number of classes, for each targeted member that runs.
+        self.assertBetween(counted.numpy() - result.queries[0].numpy(), 0, 3)
+
+    def test_a_class_may_change_at_a_lower_loss(self):
+        inputs, head = keras.Input([2, 2, 1]), keras.layers.Dense(3)
+        model = keras.Model(inputs, head(keras.layers.Flatten()(inputs)))
+        kernel = np.zeros([4, 3], "float32")
+        kernel[0] = [0, 1.05, -7]
+        head.set_weights([kernel, np.array([2, 1, 1.95], "float32")])
+        model.compile(loss=testing.cross_entropy())
+        # With the first pixel the second class grows, and the third falls by more.
+        result = fr.attacks.AutoDeform(1.0).run(np.array([0, 1, 1, 1.0]).reshape([1, 2, 2, 1]), [0], model=model)
+        self.assertEqual(np.argmax(model(result.images)), 1)
+        self.assertAllEqual(result.success, [True])
+        self.assertAllLess(result.loss, result.clean_loss)
 
     def test_step_sizes_grow_with_epsilon(self):
         def step_sizes(epsilon):

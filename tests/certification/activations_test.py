@@ -8,6 +8,9 @@ import keras_flowreg as fr
 from keras_flowreg.certification import activations
 
 # Each step, and what it computes, in float64.
+SQUARE_ROOT = fr.certification.Smooth(
+    lambda x: tf.sqrt(1 + x**2), lambda x: x / tf.sqrt(1 + x**2), extrema=(0.0,), far=5000.0
+)
 STEPS = {
     "relu": (activations.relu(), tf.nn.relu),
     "leaky_relu": (activations.LeakyReLU(0.2), lambda x: tf.nn.leaky_relu(x, 0.2)),
@@ -15,6 +18,7 @@ STEPS = {
     "sigmoid": (activations.Sigmoid(), tf.sigmoid),
     "softplus": (activations.softplus(), tf.math.softplus),
     "swish": (activations.swish(), tf.nn.silu),
+    "square_root": (SQUARE_ROOT, lambda x: tf.sqrt(1 + x**2)),
     "gelu": (activations.gelu(), tf.nn.gelu),
     "approximate_gelu": (activations.gelu(approximate=True), lambda x: tf.nn.gelu(x, approximate=True)),
 }

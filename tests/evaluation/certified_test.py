@@ -72,7 +72,9 @@ class CertifiedTest(tf.test.TestCase):
 
     def test_radii_that_are_no_pixels_prove_nothing(self):
         noise = fr.attacks.IntensityPGD(0.1, steps=1)
-        self.assertEmpty(evaluated(noise).certified)
+        report = evaluated(noise)
+        self.assertEmpty(report.certified)
+        self.assertEmpty(report.worst_case())
         self.assertEqual(
             tuple(evaluated({"flow": ASCENT, "noise": noise}, {"flow": [0.02], "noise": [0.1]}).certified), (0.02,)
         )

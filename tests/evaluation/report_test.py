@@ -48,6 +48,28 @@ class RobustnessReportTest(tf.test.TestCase):
         self.assertAllEqual(worst[0.1], [True, False, True])
         self.assertAllEqual(worst[0.2], [False, False, True])
 
+    def test_a_radius_that_is_no_displacement_is_not_in_the_worst_case(self):
+        flow, noise = (record(success, clean_success=np.zeros(3, bool)) for success in ([False] * 3, [True] * 3))
+        records = {Run("flow", 0.1): flow, Run("flow", 0.2): flow, Run("noise", 0.1): noise}
+        proven = {0.1: np.array([True, True, False]), 0.2: np.array([True, False, False])}
+        made = RobustnessReport.from_records(SETTINGS, {}, records, proven, ["noise"])
+        again = RobustnessReport.from_json(made.to_json())
+        for each in (made, again):
+            self.assertAllEqual(list(each.worst_case()), [0.1, 0.2])
+            self.assertAllEqual(each.worst_case()[0.1], [True] * 3)
+            self.assertEqual(each.robust_accuracy("noise", 0.1).value, 0)
+            self.assertIn("noise (radius not in pixels) | 0.1 |", each.to_markdown())
+        self.assertEqual(again, made)
+
+    def test_the_band_lies_over_what_is_certified(self):
+        robust = record([False] * 4, clean_success=np.zeros(4, bool))
+        records = {Run("a", epsilon): robust for epsilon in (0.1, 0.2, 0.4)}
+        proven = {0.4: np.arange(4) < 1, 0.1: np.arange(4) < 3}
+        made = RobustnessReport.from_records(SETTINGS, {}, records, proven)
+        band = made.plot().collections[-1]
+        corners = {(round(float(x), 2), round(float(y), 2)) for x, y in band.get_paths()[0].vertices}
+        self.assertEqual(corners, {(0.1, 0.75), (0.4, 0.25), (0.1, 1), (0.4, 1)})
+
     def test_records_of_different_examples(self):
         with self.assertRaisesRegex(
             ValueError, "Expected records of the same examples.*'FlowPGD 0.2 px': 2, 'grid': 3"
