@@ -11,7 +11,7 @@ certify.py    certificates
 initialization.py  weights to begin certified training with
 """
 
-from keras_flowreg.certification.activations import LeakyReLU, Sigmoid, Smooth, Softmax
+from keras_flowreg.certification.activations import Clipped, LeakyReLU, Sigmoid, Smooth, Softmax
 from keras_flowreg.certification.certify import METHODS, Certificate, certify
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
@@ -21,6 +21,7 @@ from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step
 
 __all__ = [
     "Certificate",
+    "Clipped",
     "Elementwise",
     "Interval",
     "LeakyReLU",

@@ -101,6 +101,30 @@ class Smooth(Elementwise):
         return (start + end) / 2
 
 
+class Clipped(Smooth):
+    """min(max(x, 0), most): ReLU with a largest value, such as ReLU6. A line's intercept is decided at its two kinks.
+
+    ```python
+    step = fr.certification.Clipped(6.0)
+    print(step.interval(fr.certification.Interval(images - 1, 9 * images)).high.shape)
+    ```
+
+    Args:
+      most: the largest value, more than 0.
+    """
+
+    def __init__(self, most: float):
+        super().__init__(
+            lambda x: tf.clip_by_value(x, 0.0, most), lambda x: tf.where((x > 0) & (x < most), tf.ones_like(x), 0.0)
+        )
+        self._most = most
+
+    def _gaps(self, slope, inputs):
+        places = [*inputs, inputs.nearest(0.0), inputs.nearest(self._most)]
+        gaps = [self._function(place) - slope * place for place in places]
+        return Interval(_least(gaps), -_least([-gap for gap in gaps]))
+
+
 class LeakyReLU(Elementwise):
     """max(x, slope · x), for a slope from 0 to less than 1; ReLU for 0.
 

@@ -22,7 +22,7 @@ _RULES: dict[type, Rule] = {}
 _ADVICE = {
     "Lambda": "a function of your own, of which nothing is known: write it as a layer",
     "model": "a model of your own `call`: build it as a functional model of layers",
-    "operation": "an operation outside of a layer: use a layer, such as keras.layers.Add, for it",
+    "operation": "an operation outside of a layer: use a layer, such as keras.layers.Add or keras.layers.Rescaling, for it",
 }
 # What each does outside of training, if the class exists in this Keras.
 _IDENTITIES = (
@@ -131,6 +131,7 @@ def activation_steps(layer: keras.layers.Layer) -> list[Step]:
 
 _ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
     keras.activations.relu: activations.relu,
+    tf.nn.relu6: lambda: activations.Clipped(6.0),
     keras.activations.tanh: activations.tanh,
     keras.activations.sigmoid: activations.Sigmoid,
     keras.activations.softmax: activations.Softmax,
@@ -145,6 +146,8 @@ _ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
     tf.nn.silu: activations.swish,
     tf.nn.gelu: activations.gelu,
 }
+if hasattr(keras.activations, "relu6"):
+    _ACTIVATIONS[keras.activations.relu6] = _ACTIVATIONS[tf.nn.relu6]
 
 
 @register_rule(*_named(*_IDENTITIES))
@@ -192,10 +195,10 @@ def _softmax(layer):
 @register_rule(layers.ReLU, layers.LeakyReLU)
 def _leaky_relu(layer):
     slope = float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
-    is_other = getattr(layer, "max_value", None) is not None or bool(getattr(layer, "threshold", 0.0))
-    if is_other or not 0 <= slope < 1:
+    most, threshold = getattr(layer, "max_value", None), getattr(layer, "threshold", 0.0)
+    if threshold or not 0 <= slope < 1 or (most is not None and slope):
         raise ValueError(
-            "Expected max(x, slope * x), for a slope from 0 to less than 1, without a threshold or a largest value. "
-            f"Received {described(layer)} with others."
+            "Expected max(x, slope * x), for a slope from 0 to less than 1, or of a slope 0 and with a largest value, "
+            f"without a threshold. Received {described(layer)} with others."
         )
-    return [activations.LeakyReLU(slope)]
+    return [activations.LeakyReLU(slope) if most is None else activations.Clipped(most)]

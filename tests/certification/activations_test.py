@@ -18,6 +18,7 @@ STEPS = {
     "sigmoid": (activations.Sigmoid(), tf.sigmoid),
     "softplus": (activations.softplus(), tf.math.softplus),
     "swish": (activations.swish(), tf.nn.silu),
+    "relu6": (activations.Clipped(6.0), tf.nn.relu6),
     "square_root": (SQUARE_ROOT, lambda x: tf.sqrt(1 + x**2)),
     "gelu": (activations.gelu(), tf.nn.gelu),
     "approximate_gelu": (activations.gelu(approximate=True), lambda x: tf.nn.gelu(x, approximate=True)),

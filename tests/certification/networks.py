@@ -93,6 +93,9 @@ def table():
     other = {
         "relu": lambda: chain(layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(3, 2), layers.ReLU()),
         "leaky_relu": lambda: chain(layers.Conv2D(3, 3), layers.LeakyReLU(), layers.Conv2D(3, 2), layers.LeakyReLU()),
+        "relu_clipped": lambda: chain(
+            layers.Conv2D(3, 3), layers.ReLU(max_value=0.3), layers.Conv2D(3, 2), layers.ReLU(6)
+        ),
         "rows": lambda: chain(
             layers.Reshape((14, 6)), layers.Dense(4, activation="relu"), layers.Dense(3, activation="relu")
         ),
