@@ -32,13 +32,14 @@ def define_flags():
 
 def build(name):
     """An attack; a rotation by little, whose displacements do not hide the others' in the scale of the colours."""
-    attack = build_attack(name, flags.FLAGS.epsilon)
+    attack = build_attack(name, flags.FLAGS.epsilon, models.value_range())
     return attack.replace(max_angle=10.0, max_shift=1.0) if name == "RotationTranslation" else attack
 
 
 def pick(model, dataset, attack):
     """The first image that the model gets right and the attack fools it on, as a batch of one, with its label."""
-    images, labels = next(iter(dataset.test.unbatch().batch(_CANDIDATES)))
+    pictures, labels = next(iter(dataset.test.unbatch().batch(_CANDIDATES)))
+    images = models.scaled(pictures, models.value_range())
     result = attack.run(images, labels, model=model)
     found = np.flatnonzero(result.success & ~result.clean_success)[:1]
     if not len(found):
@@ -61,7 +62,8 @@ def main():
     flows, deformed = (
         tf.concat([getattr(r, part) for r in results.values()], 0).numpy() for part in ("flow", "images")
     )
-    figure = fr.pictures.draw_gallery(np.repeat(images, len(results), axis=0), flows, deformed, captions)
+    pictures, deformed = (models.unscaled(each, models.value_range()).numpy() for each in (images, deformed))
+    figure = fr.pictures.draw_gallery(np.repeat(pictures, len(results), axis=0), flows, deformed, captions)
     outputs.save_picture(figure, args.picture, dpi=60)
     fooled = {name: bool(result.success.numpy()[0]) for name, result in results.items()}
     return Result(f"The picture is in {args.picture}", {"picture": args.picture, "success": fooled})

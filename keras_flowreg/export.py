@@ -13,6 +13,7 @@ from keras_flowreg import compat, files, model_card
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.ops import random
+from keras_flowreg.ops.labels import expect_classes
 from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect_positive_integer, expect_value_range
 from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
 from keras_flowreg.wrapped import classifier_of
@@ -28,7 +29,7 @@ def export(
     path: Union[str, os.PathLike],
     *,
     image_shape: Optional[tuple[int, int, int]] = None,
-    value_range: ValueRange = (0.0, 1.0),
+    value_range: Optional[ValueRange] = None,
     uint8_images: bool = False,
     probabilities: bool = False,
     report: Optional[RobustnessReport] = None,
@@ -48,7 +49,8 @@ def export(
       model: a Keras classifier, from images to logits. Of a `FlowRegularizedModel`, the base model is exported.
       path: the folder to make.
       image_shape: `(height, width, channels)`, for a model that does not know it, such as a subclassed one.
-      value_range: the least and the greatest value of the images that the model was trained on.
+      value_range: the least and the greatest value of the images that the model was trained on; `None` for those of the report,
+        and without one for 0 and 1.
       uint8_images: whether the export takes integers from 0 to 255, and maps them into `value_range` itself.
       probabilities: whether the export ends in a softmax. Where the model's own outputs are probabilities, it gets no
         second one, and the card says what they are in any case.
@@ -64,8 +66,8 @@ def export(
       FileExistsError: if there is something at `path`, and it is not to be replaced, or is no export.
       OSError: if the folder cannot be written.
       TypeError: if `model` is not a Keras model, or `recipe` is not made of plain values.
-      ValueError: if the shape of the images is not known, the predictions are not finite numbers `[batch, classes]`, an
-        option is out of its range, or the report is of another model.
+      ValueError: if the shape of the images is not known, the predictions are not finite numbers `[batch, classes]` for at
+        least two classes, an option is out of its range, or the report is of another model or range.
 
     ```python
     card = fr.export(model, "classifier", recipe={"epochs": 10}, overwrite=True)
@@ -74,7 +76,7 @@ def export(
     ```
     """
     expect_instance("model", model, keras.Model)
-    path, value_range = os.path.abspath(files.as_path("path", path)), expect_value_range(value_range)
+    path = os.path.abspath(files.as_path("path", path))
     for name, option in (("uint8_images", uint8_images), ("probabilities", probabilities), ("overwrite", overwrite)):
         expect_boolean(name, option)
     files.expect_writable("path", path, folder=True)
@@ -83,6 +85,7 @@ def export(
     image_shape = _image_shape(classifier, image_shape)
     if report is not None:
         _expect_report_of(classifier, expect_instance("report", report, RobustnessReport), image_shape)
+    value_range = _value_range(value_range, report)
     sample = _sample_predictions(classifier, image_shape, value_range)
     are_probabilities = bool(np.all(sample >= 0) and np.allclose(sample.sum(axis=1), 1, atol=1e-3))
     card = model_card.describe(
@@ -180,6 +183,7 @@ def _sample_predictions(classifier, image_shape, value_range):
     if not tf.is_tensor(predictions) or predictions.shape.rank != 2:
         shape = getattr(predictions, "shape", type(predictions).__name__)
         raise ValueError(f"Expected predictions of the shape [batch, classes]. Received {shape}.")
+    expect_classes(predictions)
     if not np.isfinite(predictions).all():
         raise ValueError("Expected finite predictions. Received NaN or infinity: are the model's weights finite?")
     return tf.cast(predictions, tf.float32).numpy()
@@ -217,6 +221,17 @@ def _expect_report_of(classifier, report, image_shape):
     reported = {name: report.settings.get(name) for name in own}
     if reported != own:
         raise ValueError(f"Expected a report of this model, which has the checksums {own}. Received one of {reported}.")
+
+
+def _value_range(given, report):
+    """The values of the images: what is given, and what the report was measured on."""
+    reported = None if report is None else report.settings.get("value_range")
+    if given is None:
+        given = reported or (0.0, 1.0)
+    given = expect_value_range(tuple(given))
+    if reported is not None and tuple(reported) != given:
+        raise ValueError(f"Expected `value_range` to be that of the report, {tuple(reported)}. Received {given}.")
+    return given
 
 
 def _write(module, card, path):

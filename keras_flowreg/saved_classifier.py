@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zipfile
 from typing import Union
 
@@ -16,6 +17,7 @@ from keras_flowreg.ops.validation import expect_boolean
 from keras_flowreg.types import Images, KerasModel, Predictions
 
 _SIGNATURE = "serving_default"
+_OWN_CLASS = " A class of your own must be imported, and registered by `keras.saving.register_keras_serializable`."
 
 
 class SavedClassifier(keras.Model):
@@ -107,8 +109,14 @@ def _load_file(path, safe_mode):
         first_line = str(error).strip().partition("\n")[0]
         if first_line.startswith("Expected"):
             raise ValueError(first_line) from error
+        if "No model config" in first_line:
+            raise ValueError(
+                f"Expected {path} to be a whole classifier. Received its weights alone: build the model, load them by "
+                "`model.load_weights`, and save it or take it as it is."
+            ) from error
+        advice = _OWN_CLASS if re.search("deserializ|locate class|Unknown", str(error)) else ""
         raise ValueError(
-            f"Expected {path} to be a classifier that this Keras can load. Received {type(error).__name__}: {first_line}"
+            f"Expected {path} to be a classifier that this Keras can load. Received {type(error).__name__}: {first_line}{advice}"
         ) from error
 
 
@@ -172,9 +180,9 @@ def _signature_of(loaded):
 
 def _predictor(loaded, handle):
     """A function from images to predictions, and the variables that it reads."""
-    if callable(loaded):
-        return loaded.__call__, getattr(loaded, "variables", [])
     signature = _signature_of(loaded)
+    if callable(loaded):
+        return _casting(loaded.__call__, signature), getattr(loaded, "variables", [])
     if signature is None:
         raise ValueError(
             f"Expected {handle} to be callable, or to have the signature {_SIGNATURE!r}. Received neither."
@@ -185,4 +193,18 @@ def _predictor(loaded, handle):
             f"Expected the signature {_SIGNATURE!r} of {handle} to have one input and one output. "
             f"Received the inputs {inputs} and the outputs {outputs}."
         )
-    return lambda images: signature(**{inputs[0]: images})[outputs[0]], signature.variables
+    return _casting(lambda images: signature(**{inputs[0]: images})[outputs[0]], signature), signature.variables
+
+
+def _casting(predict, signature):
+    """The function for images of any dtype: they are cast to the one of the signature, if there is one of one input."""
+    specs = [] if signature is None else list(signature.structured_input_signature[1].values())
+    if len(specs) != 1:
+        return predict
+    dtype = specs[0].dtype
+
+    def predict_cast(images):
+        images = tf.convert_to_tensor(images)
+        return predict(tf.cast(tf.round(images) if dtype.is_integer else images, dtype))
+
+    return predict_cast

@@ -179,6 +179,35 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn(f"| FlowFGSM | 0.3 | {report.robust_accuracy('FlowFGSM', 0.3).value:.3f} |", text)
         self.assertIn("weight=2", text)
 
+    def test_a_binary_model_is_told_what_to_do(self):
+        inputs = keras.Input(testing.SHAPE)
+        binary = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(keras.layers.Flatten()(inputs)))
+        for probabilities in (False, True):
+            with self.assertRaisesRegex(ValueError, "at least two classes.*two_class_classifier"):
+                fr.export(binary, self.path, probabilities=probabilities)
+
+    def test_the_values_are_those_of_the_report(self):
+        model = keras.Sequential([keras.Input(testing.SHAPE), keras.layers.Rescaling(1 / 255), testing.network()])
+        model.compile("sgd", testing.cross_entropy())
+        bytes_ = (255 * self.images).astype("uint8")
+        attack = fr.attacks.RandomFlow(0.2, value_range=(0, 255))
+        report = fr.evaluate_robustness(model, (bytes_, self.labels), attack, [0.2], value_range=(0, 255), verbose=0)
+        with self.assertRaisesRegex(ValueError, r"that of the report, \(0.0, 255.0\). Received \(0.0, 1.0\)"):
+            fr.export(model, self.path, report=report, value_range=(0, 1))
+        for uint8_images in (False, True):
+            card = fr.export(model, self.path, report=report, uint8_images=uint8_images, overwrite=True)
+            self.assertEqual(card["inputs"]["values"], [0, 255])
+            self.assertAllClose(
+                tf.saved_model.load(self.path)(tf.constant(bytes_, card["inputs"]["dtype"])), model(bytes_)
+            )
+            # What was taken before is taken after.
+            loaded = fr.load_classifier(self.path)
+            self.assertAllClose(loaded.predict(bytes_, verbose=0), model(bytes_), atol=1e-4)
+            again = fr.evaluate_robustness(
+                loaded, (bytes_, self.labels), attack, [0.2], value_range=(0, 255), check=False, verbose=0
+            )
+            self.assertAllEqual(again.correct, report.correct)
+
     def test_what_is_there_is_not_replaced_unasked(self):
         self.exported()
         with self.assertRaisesRegex(FileExistsError, "Expected a new `path`, or overwrite=True. Received .*exported"):

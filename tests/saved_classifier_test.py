@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import h5py
+import keras
 import tensorflow as tf
 
 import keras_flowreg as fr
@@ -53,6 +54,28 @@ class LoadClassifierTest(tf.test.TestCase):
             self.assertEqual(loaded.loss.get_config()["from_logits"], not probabilities)
             expected = testing.cross_entropy()(self.labels, self.model(self.images))
             self.assertAllClose(loaded.loss(self.labels, loaded(self.images)), expected, rtol=1e-4)
+
+    def test_a_class_of_ones_own_must_be_registered(self):
+        class Own(keras.Model):
+            def __init__(self, **options):
+                super().__init__(**options)
+                self.network = testing.network()
+
+            def call(self, images):
+                return self.network(images)
+
+        path, model = os.path.join(self.get_temp_dir(), "own.keras"), fr.FlowRegularizedModel(Own())
+        model.compile("sgd", testing.cross_entropy())
+        testing.fit(model)
+        model.save(path)
+        with self.assertRaisesRegex(ValueError, "A class of your own must be imported, and registered"):
+            fr.load_classifier(path)
+
+    def test_weights_alone_are_no_classifier(self):
+        path = os.path.join(self.get_temp_dir(), "a.weights.h5")
+        testing.network().save_weights(path)
+        with self.assertRaisesRegex(ValueError, "a whole classifier. Received its weights alone"):
+            fr.load_classifier(path)
 
     def test_an_export(self):
         fr.export(self.model, self.path)

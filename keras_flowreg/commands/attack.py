@@ -17,7 +17,7 @@ import keras_flowreg as fr
 from keras_flowreg.commands import datasets, images, models, outputs
 from keras_flowreg.commands.command_line import Result
 from keras_flowreg.commands.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
-from keras_flowreg.types import KerasModel
+from keras_flowreg.types import KerasModel, ValueRange
 from keras_flowreg.wrapped import classifier_of
 
 # Images, their labels, and the names of the classes where they are known.
@@ -41,35 +41,37 @@ def main() -> Result:
     """Attacks the images of the flags."""
     args = flags.FLAGS
     outputs.expect_picture_path(args.picture, "picture")
-    model = models.load()
-    originals, labels, class_names = _read_image(model) if args.image else _read_dataset(model)
+    model, values = models.load(), models.value_range()
+    originals, labels, class_names = _read_image(model, values) if args.image else _read_dataset(model, values)
     if not len(labels):
         raise ValueError("Expected a model that gets some of the first images right. Received one that does not.")
-    result = build_attack(args.attack, args.epsilon).run(originals, labels, model=model)
+    result = build_attack(args.attack, args.epsilon, values).run(originals, labels, model=model)
     before, after = models.predict(model, originals), models.predict(model, result.images)
     captions = [(_caption(before, row, class_names), _caption(after, row, class_names)) for row in range(len(labels))]
-    figure = fr.pictures.draw_gallery(originals.numpy(), result.flow.numpy(), result.images.numpy(), captions)
+    pictures, attacked = (models.unscaled(each, values).numpy() for each in (originals, result.images))
+    figure = fr.pictures.draw_gallery(pictures, result.flow.numpy(), attacked, captions)
     outputs.save_picture(figure, args.picture)
     fooled = int(np.sum(result.success))
     text = f"{args.attack} fooled the model on {fooled} of {len(labels)} images. The picture is in {args.picture}"
     return Result(text, {**_values(labels, before, after, result.success), "picture": args.picture})
 
 
-def _read_image(model: KerasModel) -> _Examples:
+def _read_image(model: KerasModel, values: ValueRange) -> _Examples:
     """The image of --image with its label, as a batch of one, and no names of classes."""
     args = flags.FLAGS
     inputs = getattr(classifier_of(model), "inputs", None)
     shape = inputs[0].shape[1:] if inputs else (None, None, None)
-    originals = tf.constant(images.read(args.image, shape))[tf.newaxis]
+    originals = models.scaled(images.read(args.image, shape)[np.newaxis], values)
     labels = models.predict(model, originals)[0] if args.label is None else np.array([args.label])
     return originals, labels, None
 
 
-def _read_dataset(model: KerasModel) -> _Examples:
+def _read_dataset(model: KerasModel, values: ValueRange) -> _Examples:
     """The first images of the test split that the model gets right."""
     args = flags.FLAGS
     dataset = datasets.load(args.dataset, batch_size=256, data_dir=args.data_dir)
-    originals, labels = next(iter(dataset.test))
+    pictures, labels = next(iter(dataset.test))
+    originals = models.scaled(pictures, values)
     right = np.flatnonzero(models.predict(model, originals)[0] == labels.numpy())[: args.rows]
     return tf.gather(originals, right), tf.gather(labels, right).numpy(), dataset.class_names
 

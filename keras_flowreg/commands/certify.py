@@ -30,7 +30,7 @@ def define_flags() -> None:
 def main() -> Result:
     """Certifies the model of the flags."""
     args = flags.FLAGS
-    model = models.load()
+    model, values = models.load(), models.value_range()
     dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir)
     batches = list(Batches(dataset.test, "dataset", examples=args.examples))
     radii = sorted(set(epsilons()))
@@ -39,9 +39,8 @@ def main() -> Result:
     for epsilon in radii:
         certified, seconds = [], 0.0
         for images, labels in batches:
-            certificate = fr.certify(
-                model, images, labels, epsilon, method=args.method, norm=args.norm, budget=args.budget
-            )
+            options = {"method": args.method, "norm": args.norm, "budget": args.budget}
+            certificate = fr.certify(model, models.scaled(images, values), labels, epsilon, **options)
             certified += certificate.certified.numpy().tolist()
             seconds += certificate.seconds
             bar.add(1)

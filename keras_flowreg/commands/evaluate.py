@@ -28,6 +28,7 @@ from keras_flowreg.commands.flags import (
     epsilons,
     shard,
 )
+from keras_flowreg.types import ValueRange
 
 
 def define_flags() -> None:
@@ -48,7 +49,8 @@ def report_options() -> dict[str, Any]:
     """Those arguments of `evaluate_robustness` that decide the numbers, by the flags."""
     args = flags.FLAGS
     return {
-        "attacks": build_attacks(),
+        "attacks": build_attacks(models.value_range()),
+        "value_range": models.value_range(),
         "epsilons": epsilons(),
         "examples": args.examples,
         "seed": args.seed,
@@ -59,16 +61,22 @@ def report_options() -> dict[str, Any]:
 def data_options() -> dict[str, Any]:
     """The arguments of `load_images`, by the flags."""
     args = flags.FLAGS
-    return {name: args[name].value for name in ("dataset", "split", "batch_size", "data_dir", "validation_size")}
+    names = ("dataset", "split", "batch_size", "data_dir", "validation_size")
+    return {**{name: args[name].value for name in names}, "value_range": models.value_range()}
 
 
 def load_images(
-    dataset: str, split: str, batch_size: int, data_dir: Optional[str], validation_size: int
+    dataset: str,
+    split: str,
+    batch_size: int,
+    data_dir: Optional[str],
+    validation_size: int,
+    value_range: ValueRange = (0.0, 1.0),
 ) -> tf.data.Dataset:
-    """The batches of images and labels to attack."""
+    """The batches of images, of such values, and labels to attack."""
     held_out = validation_size if split == "validation" else 0
     loaded = datasets.load(dataset, batch_size=batch_size, data_dir=data_dir, validation_size=held_out)
-    return getattr(loaded, split)
+    return getattr(loaded, split).map(lambda images, labels: (models.scaled(images, value_range), labels))
 
 
 def main() -> Result:

@@ -37,6 +37,7 @@ def main() -> Result:
     fr.export(
         models.load(),
         args.output,
+        value_range=models.value_range() if args.value_range else None,
         uint8_images=args.uint8_images,
         probabilities=args.probabilities,
         report=report,

@@ -8,6 +8,7 @@ from absl import flags
 
 import keras_flowreg as fr
 from keras_flowreg.commands import architectures, datasets
+from keras_flowreg.types import ValueRange
 
 flags.disclaim_key_flags()  # They are those of the command that calls.
 
@@ -81,10 +82,16 @@ def epsilons() -> list[float]:
     return [float(epsilon) for epsilon in flags.FLAGS.epsilons]
 
 
-def build_attack(name: str, epsilon: float) -> fr.attacks.Attack:
-    """The attack of that name, with those of the flags that it takes."""
+def build_attack(name: str, epsilon: float, value_range: ValueRange = (0.0, 1.0)) -> fr.attacks.Attack:
+    """The attack of that name, on images of such values, with those of the flags that it takes."""
     args = flags.FLAGS
-    options = {"epsilon": epsilon, "steps": args.steps, "norm": args.norm, "seed": args.seed}
+    options = {
+        "epsilon": epsilon,
+        "steps": args.steps,
+        "norm": args.norm,
+        "seed": args.seed,
+        "value_range": value_range,
+    }
     if args.restarts > 1:
         options.update(restarts=args.restarts, start="random")
     accepted = {key: value for key, value in options.items() if key in _options(name)}
@@ -94,9 +101,9 @@ def build_attack(name: str, epsilon: float) -> fr.attacks.Attack:
         raise ValueError(f"{name}: {error}") from error
 
 
-def build_attacks() -> list[fr.attacks.Attack]:
-    """The attacks of --attacks."""
-    return [build_attack(name, max(epsilons())) for name in flags.FLAGS.attacks]
+def build_attacks(value_range: ValueRange = (0.0, 1.0)) -> list[fr.attacks.Attack]:
+    """The attacks of --attacks, on images of such values."""
+    return [build_attack(name, max(epsilons()), value_range) for name in flags.FLAGS.attacks]
 
 
 def _is_attack(name):

@@ -12,6 +12,7 @@ from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding
 from keras_flowreg.gradients import flow_gradients
 from keras_flowreg.ops.losses import takes_logits
+from keras_flowreg.ops.validation import as_images
 from keras_flowreg.types import KerasModel, LossFunction, ValueRange
 
 CHECKED_EXAMPLES = 64
@@ -49,7 +50,7 @@ def run(
     ```
     """
     count = min(CHECKED_EXAMPLES, max(_CHECKED_PIXELS // (batch[0].shape[1] * batch[0].shape[2]), 4))
-    images, labels = (part[:count] for part in batch)
+    images, labels = as_images(batch[0])[:count], batch[1][:count]
     findings = [_outputs(model(images, training=False).numpy(), loss), _randomness(model, images)]
     if has_gradient(model, images):
         findings.append(_gradients(model, images, labels, loss))
@@ -100,7 +101,8 @@ def _outputs(predictions, loss):
         saturated = np.mean(predictions.max(axis=1) > 1 - 1e-6)
         if takes_logits(loss):
             return Finding(
-                "outputs are logits", "The outputs look like probabilities, but the loss takes them for logits."
+                "outputs are logits",
+                "The outputs look like probabilities, but the loss takes them for logits. Compile the model again, or give `loss`.",
             )
         if saturated > TOLERANCE:
             return Finding(

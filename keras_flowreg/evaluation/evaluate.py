@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional, Union
 
 import keras
+import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack, AutoDeform
@@ -19,6 +20,7 @@ from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.evaluation.shards import expect_shard
 from keras_flowreg.evaluation.work import Search, Work
+from keras_flowreg.ops.labels import expect_classes
 from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
@@ -110,12 +112,14 @@ def evaluate_robustness(
     seed = expect_seed(seed)
     batches = Batches(dataset, "dataset", examples=examples, read_once=True)
     first = batches.first()
-    _expect_displacements_within(runs, as_images(first[0]))
-    expect_images_of(model, as_images(first[0]))
+    images = as_images(first[0])
+    _expect_displacements_within(runs, images)
+    expect_images_of(model, images)
+    _expect_values_of(runs, images, value_range)
     if check:
-        expect_in_range(as_images(first[0]), value_range)
-    model(first[0][:1], training=False)  # A model has no weights before it has seen an image.
-    findings = [] if has_gradient(model, first[0]) else _without_gradient(runs)
+        expect_in_range(images, value_range)
+    expect_classes(model(images[:1], training=False))  # A model has no weights before it has seen an image.
+    findings = [] if has_gradient(model, images) else _without_gradient(runs)
     certifier = Certifier(model, radii(search.attack for search in runs.values()) if certify else (), seed)
     certifier.try_one(*first)
     settings = {
@@ -206,6 +210,18 @@ def _expect_displacements_within(runs, images):
     for search in runs.values():
         for name, pixels in search.attack.displacements().items():
             expect_within_images(name, pixels, images)
+
+
+def _expect_values_of(runs, images, value_range):
+    """Checks that images which the report takes are such as each attack takes."""
+    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
+    for run, search in runs.items():
+        own = search.attack.value_range
+        if value_range[0] <= low and high <= value_range[1] and not (own[0] <= low and high <= own[1]):
+            raise ValueError(
+                f"Expected attacks on images with values from {value_range[0]:g} to {value_range[1]:g}, as `value_range` says "
+                f"of this report. Received {run.attack} with value_range={own}: construct it with that of the report."
+            )
 
 
 def _settings(model, loss, runs, examples, value_range, seed, image_shape):

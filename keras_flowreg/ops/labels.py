@@ -26,7 +26,7 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
     Raises:
       ValueError: if there are fewer than two classes.
     """
-    _expect_classes(predictions)
+    expect_classes(predictions)
     labels = tf.convert_to_tensor(labels)
     _expect_width(labels, predictions)
     if tf.executing_eagerly():
@@ -65,7 +65,7 @@ def is_correct(labels: Labels, predictions: Predictions) -> tf.Tensor:
     Raises:
       ValueError: if there are fewer than two classes.
     """
-    _expect_classes(predictions)
+    expect_classes(predictions)
     return tf.argmax(predictions, axis=1) == _classes(labels)
 
 
@@ -143,7 +143,12 @@ def _checked(labels, is_right, expected, values):
         return tf.identity(labels) if waits else labels
 
 
-def _expect_classes(predictions):
+def expect_classes(predictions: Predictions) -> None:
+    """Checks the shape of predictions.
+
+    Raises:
+      ValueError: if they are not `[batch, classes]`, for at least two classes.
+    """
     if predictions.shape.rank != 2 or (predictions.shape[1] or 2) < 2:
         raise ValueError(
             "Expected predictions of the shape [batch, classes], for at least two classes. "

@@ -39,6 +39,51 @@ class CommandsTest(tf.test.TestCase):
         table = self.assert_succeeds(*evaluate, f"--model={model}")
         self.assertRegex(table, r"\| \*\*certified\*\* \| 0.05 \| 0\.\d+ \|")
 
+    def test_images_have_the_values_that_the_model_takes(self):
+        folder, shape = self.get_temp_dir(), (28, 28, 1)
+        plain, bytes_ = os.path.join(folder, "plain.keras"), os.path.join(folder, "bytes.keras")
+        keras.utils.set_random_seed(0)
+        layers = [
+            keras.layers.Conv2D(4, 5, strides=4, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+        classifier = keras.Sequential([keras.Input(shape), *layers])
+        classifier.save(plain)
+        softmax = keras.layers.Softmax()
+        of_bytes = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1 / 255), classifier, softmax])
+        of_bytes.compile(loss="categorical_crossentropy")  # The data set's labels are class indices.
+        of_bytes.save(bytes_)
+        exported = os.path.join(folder, "exported")
+        self.assert_succeeds("export", f"--model={bytes_}", f"--output={exported}", "--value_range=0,255")
+
+        def results(*options):
+            evaluate = ["evaluate", "--attacks=FlowFGSM", "--epsilons=0.3", "--examples=100", "--nocheck", "--json"]
+            attack = ["attack", "--attack=FlowFGSM", "--epsilon=0.3", "--json", f"--picture={folder}/picture.png"]
+            report, attacked = (json.loads(self.assert_succeeds(*each, *options)) for each in (evaluate, attack))
+            return (
+                report["correct"],
+                report["runs"][0]["robust"],
+                attacked["answers_after"],
+                attacked["confidences_after"],
+            )
+
+        expected = results(f"--model={plain}")
+        for options in ([f"--model={bytes_}", "--value_range=0,255"], [f"--model={exported}"]):
+            *answers, confidences = results(*options)
+            self.assertEqual(answers, list(expected[:-1]))
+            self.assertAllClose(confidences, expected[-1], atol=1e-4)
+        certify = ["certify", "--epsilons=0.01", "--examples=50", "--method=ibp", "--json"]
+        (of_plain,), (of_bytes,) = (
+            json.loads(self.assert_succeeds(*certify, *options))["radii"]
+            for options in ([f"--model={plain}"], [f"--model={bytes_}", "--value_range=0,255"])
+        )
+        self.assertEqual(of_plain["certified"], of_bytes["certified"])
+        for wrong in ("0", "255,0", "0,inf", "a,b"):
+            code, _, errors = run(*certify, f"--model={plain}", f"--value_range={wrong}")
+            self.assertEqual(code, 2)
+            self.assertIn("Expected two numbers, the least and the greatest: 0,255", errors.splitlines()[-1])
+
     def test_what_is_trained_is_kept_until_it_is_saved(self):
         folder = self.get_temp_dir()
         model, logs = os.path.join(folder, "kept.keras"), os.path.join(folder, "kept")

@@ -201,6 +201,30 @@ class EvaluateTest(tf.test.TestCase):
 
 
 class WithoutGradientTest(tf.test.TestCase):
+    def test_a_binary_model_is_told_what_to_do(self):
+        inputs = keras.Input(testing.SHAPE)
+        binary = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(keras.layers.Flatten()(inputs)))
+        binary.compile(loss="binary_crossentropy")
+        images, labels = testing.data(8)
+        for attack in (fr.attacks.FlowFGSM(0.4), fr.attacks.AutoDeform(0.4)):
+            for certify in (False, True):
+                with self.assertRaisesRegex(ValueError, "at least two classes.*two_class_classifier"):
+                    fr.evaluate_robustness(binary, (images, labels % 2), attack, [0.4], certify=certify)
+
+    def test_attacks_have_the_reports_values(self):
+        images, labels = testing.data(8)
+        bytes_ = (255 * images).astype("uint8")
+        of_bytes = model(keras.layers.Rescaling(1 / 255))
+        attack = fr.attacks.FlowFGSM(0.4)
+        with self.assertRaisesRegex(ValueError, r"from 0 to 255, as.*FlowFGSM with value_range=\(0.0, 1.0\)"):
+            fr.evaluate_robustness(of_bytes, (bytes_, labels), attack, [0.4], value_range=(0, 255))
+        attack = attack.replace(value_range=(0, 255))
+        report = fr.evaluate_robustness(of_bytes, (bytes_, labels), attack, [0.4], value_range=(0, 255), verbose=0)
+        result = attack.run(bytes_, labels, model=of_bytes)
+        self.assertAllEqual(
+            report.robust[Run("FlowFGSM", 0.4)], ~result.success.numpy() & ~result.clean_success.numpy()
+        )
+
     def test_attacks_by_gradient_are_refused_before_any_work(self):
         attacks = [fr.attacks.RandomFlow(0.1), fr.attacks.FlowPGD(0.1), fr.attacks.FlowFGSM(0.1)]
         with mock.patch.object(work, "AttackRecord", side_effect=AssertionError("work")):
