@@ -987,7 +987,7 @@ BAD_FILES = [  # kind 10
     ("keras_newer", lambda: load(forged("newer.keras", newer)), ValueError, NOT_LOADED),
     ("keras_json", lambda: load(forged("json.keras", lambda text: text[:-9])), ValueError, NOT_LOADED),
     ("h5_text", lambda: load(written("text.h5", TEXT)), ValueError, NOT_LOADED),
-    ("h5_weights", lambda: load(h5_of_weights()), ValueError, NOT_LOADED),
+    ("h5_weights", lambda: load(h5_of_weights()), ValueError, "its weights alone"),
     ("picture_for_model", lambda: load(picture("7.png")), ValueError, "as its name says"),
     ("h5_named_keras", lambda: load(h5_named_keras()), ValueError, "as its name says. Received an HDF5 file"),
     ("folder_empty", lambda: load(made_folder("empty_folder")), ValueError, "to be a SavedModel"),
