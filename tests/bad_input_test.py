@@ -450,7 +450,10 @@ SHAPES = [  # kind 3
         "attack_margin_one", lambda jit: run(labels=LABELS[:1], loss="margin", jit=jit), ValueError, NOT_ONE_EACH
     ),
     *for_both(
-        "attack_one_hot", lambda jit: run(labels=ONE_HOT, jit=jit), ValueError, r"`labels` of the shape \[batch\]"
+        "attack_one_hot",
+        lambda jit: run(labels=ONE_HOT, jit=jit),
+        ValueError,
+        r"`labels` of the shape \[batch\].*give a loss for such labels",
     ),
     *for_both("attack_width", lambda jit: run(labels=ONE_HOT[:, :3], loss="margin", jit=jit), ValueError, r"\(8, 3\)"),
     *for_both(

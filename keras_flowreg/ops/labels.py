@@ -98,9 +98,11 @@ def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> 
         return labels
     if not _is_shape_of(labels, predictions, classes, kind):
         shapes = {"indices": "[batch] or [batch, 1]", "one_hot": f"[batch, {classes}]", "each": f"[batch, {classes}]"}
+        is_of_another = _is_shape_of(labels, predictions, classes, "either")
+        advice = ": give a loss for such labels, or compile the model with one" if is_of_another else ""
         raise ValueError(
             f"Expected `labels` of the shape {shapes.get(kind, f'[batch] or [batch, {classes}]')}, for this loss and "
-            f"predictions of the shape {predictions.shape}. Received shape {labels.shape}."
+            f"predictions of the shape {predictions.shape}. Received shape {labels.shape}{advice}."
         )
     if kind == "each":
         return labels
