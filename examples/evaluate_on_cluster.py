@@ -17,7 +17,8 @@ import distributed
 from absl import flags
 
 import keras_flowreg as fr
-from keras_flowreg.commands import command_line, evaluate, outputs
+from keras_flowreg.batches import Batches
+from keras_flowreg.commands import command_line, evaluate, models, outputs
 
 
 class Evaluation(NamedTuple):
@@ -37,7 +38,7 @@ class Evaluation(NamedTuple):
     def run(self, part):
         """Attacks one part, on a worker. What is done of it is not done again."""
         fr.evaluate_robustness(
-            fr.load_classifier(self.model, safe_mode=self.safe_mode),
+            models.load_from(self.model, self.safe_mode),
             evaluate.load_images(**self.data),
             **self.report,
             shard=(part, self.parts),
@@ -51,7 +52,7 @@ class Evaluation(NamedTuple):
 def define_flags():
     """Those of an evaluation; where its parts are done."""
     evaluate.define_flags()
-    flags.DEFINE_integer("parts", 8, "how many parts there are: several for each worker", lower_bound=1)
+    flags.DEFINE_integer("parts", 8, "how many parts there are at most: several for each worker", lower_bound=1)
     flags.DEFINE_integer("workers", 2, "processes to start on this machine", lower_bound=1)
     flags.DEFINE_string("scheduler", None, "the address of a Dask scheduler, whose workers are used instead")
     flags.mark_flag_as_required("output")
@@ -80,17 +81,18 @@ def do_parts(evaluation):
 def main():
     args = flags.FLAGS
     outputs.expect_report_path(args.output, "output")
-    output, model = os.path.abspath(args.output), args.model
+    output, model, data = os.path.abspath(args.output), args.model, evaluate.data_options()
+    batches = sum(1 for _ in Batches(evaluate.load_images(**data), "dataset", examples=args.examples))
     evaluation = Evaluation(
         os.path.abspath(model) if os.path.exists(model) else model,
         args.safe_mode,
-        evaluate.data_options(),
+        data,
         evaluate.report_options(),
-        args.parts,
+        min(args.parts, batches),  # A part has a batch at least.
         output,
     )
     do_parts(evaluation)
-    args.merge = [evaluation.path(part) for part in range(1, args.parts + 1)]
+    args.merge = [evaluation.path(part) for part in range(1, evaluation.parts + 1)]
     return evaluate.main()
 
 

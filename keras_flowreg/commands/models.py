@@ -31,11 +31,16 @@ def define_flags(what: str) -> None:
 
 
 def load() -> KerasModel:
-    """The classifier of the flags, compiled with a loss of class indices, as the data sets have them."""
-    model = fr.load_classifier(flags.FLAGS.model, safe_mode=flags.FLAGS.safe_mode)
+    """The classifier of the flags; see `load_from`."""
+    return load_from(flags.FLAGS.model, flags.FLAGS.safe_mode)
+
+
+def load_from(handle: str, safe_mode: bool) -> KerasModel:
+    """A classifier that is compiled with a loss of class indices, as the data sets have them."""
+    model = fr.load_classifier(handle, safe_mode=safe_mode)
     loss = compiled_loss(model)
     if loss is not None and label_kind(loss) == "one_hot":
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=takes_logits(loss) is True))
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=takes_logits(loss) is not False))
     return model
 
 

@@ -14,7 +14,7 @@ import keras_flowreg as fr
 from keras_flowreg.commands import architectures
 from tests import command_line
 
-FLAGS = ["--attacks=FlowFGSM", "--epsilons=0.2,0.4", "--examples=64", "--batch_size=4", "--nocheck", "--certify"]
+FLAGS = ["--attacks=FlowFGSM", "--epsilons=0.2,0.4", "--examples=64", "--batch_size=16", "--nocheck", "--certify"]
 
 
 def report_at(path):
@@ -39,7 +39,8 @@ class ClusterTest(tf.test.TestCase):
         return command_line.started(self, "examples/evaluate_on_cluster.py", *self.flags, *arguments)
 
     def test_the_report_is_that_of_one_run_although_a_worker_is_killed(self):
-        process = self.start("--workers=2", "--parts=4", f"--output={self.folder}/cluster")
+        # There are four batches, and so not more parts.
+        process = self.start("--workers=2", "--parts=8", f"--output={self.folder}/cluster")
         lines = []
         for line in process.stdout:
             lines.append(line)
