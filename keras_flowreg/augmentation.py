@@ -10,7 +10,7 @@ from typing import Any, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat
+from keras_flowreg import compat, states
 from keras_flowreg.types import Images, KerasModel
 from keras_flowreg.wrapped import classifier_of
 
@@ -30,6 +30,9 @@ def after_augmentation(model: KerasModel, images: Images) -> tuple[KerasModel, I
       `(model, images)`: the same layers without the random ones at the front, and images that went through those.
     """
     classifier = classifier_of(model)
+    states.build(classifier, images)
+    if not classifier.built:
+        return model, images
     if classifier not in _parts:
         with tf.init_scope():
             _parts[classifier] = _divided(classifier)

@@ -96,6 +96,14 @@ def expect_second_derivative(model: KerasModel, image_shape: tf.TensorShape) -> 
             )
 
 
+def says_no_second_derivative(error: Exception) -> bool:
+    """Whether an error of TensorFlow's tape says so: an operation has none, or it is inside of a graph of the model's own."""
+    first: BaseException = error
+    while first.__cause__ or first.__context__:
+        first = first.__cause__ or first.__context__ or first
+    return isinstance(error, LookupError) or "out of scope" in str(error) or repr(first) == "AssertionError()"
+
+
 def faults_on_noise(model: KerasModel, image_shape: tf.TensorShape) -> list[InexactLayer]:
     """What `second_derivative` finds with images of noise; a height or width that is not known is 32 pixels.
 
@@ -110,7 +118,8 @@ def _is_of_keras(layer):
     """Whether Keras ships a layer, and whatever it calls."""
     is_function = type(layer).__name__.endswith("Lambda")
     parts = (type(layer), getattr(layer, "activation", None))
-    return not is_function and all((getattr(part, "__module__", None) or "keras").startswith("keras") for part in parts)
+    modules = [getattr(part, "__module__", None) or "keras" for part in parts]
+    return not is_function and all(module.split(".")[0] in ("keras", "keras_flowreg") for module in modules)
 
 
 class _Call(NamedTuple):
@@ -178,9 +187,13 @@ def _is_made_of_layers(model):
 
 def _trial(call: _Call, training: bool) -> Optional[InexactLayer]:
     """What is wrong with a layer, or `None`."""
+    dtype = tf.as_dtype(call.layer.compute_dtype)
+    inputs = tf.cast(call.inputs, dtype) if dtype in _PRECISE else call.inputs
     try:
-        reason = _fault(_function(call, training), call.inputs)
-    except LookupError as error:
+        reason = _fault(_function(call, training), inputs)
+    except (LookupError, TypeError, AssertionError) as error:
+        if not says_no_second_derivative(error):
+            raise
         reason = f"an operation has no second derivative: {error}"
     return None if reason is None else InexactLayer(call.layer.name, type(call.layer).__name__, reason)
 
@@ -207,7 +220,7 @@ def _fault(function: Callable, inputs: tf.Tensor) -> Optional[str]:
         product = tf.reduce_sum(_gradient(function, inputs, upstream) * direction)
     of_upstream, of_inputs = tape.gradient(product, [upstream, inputs], unconnected_gradients="zero")
     linear = tf.reduce_sum(_gradient(function, inputs, other) * direction)
-    scale = tf.norm(_gradient(function, inputs, other)) * tf.norm(direction) / tf.sqrt(float(tf.size(direction)))
+    scale = tf.norm(_gradient(function, inputs, other)) * tf.norm(direction) / direction.shape.num_elements() ** 0.5
     if abs(tf.reduce_sum(of_upstream * other) - linear) > _TOLERANCE * (abs(linear) + scale):
         return "its second derivative does not reach what lies behind it."
     near, far = (_difference(function, inputs, upstream, step * direction) / step for step in (_STEP, 2 * _STEP))

@@ -125,10 +125,12 @@ def expect_batch(data: Any, model: KerasModel, loss: Optional[LossFunction]) -> 
 
 
 def _of_known_rank(labels, predictions, loss):
-    """Labels of a data set that does not tell their rank, as the loss takes them."""
-    if not tf.is_tensor(labels) or labels.shape.rank is not None:
+    """Labels of a data set that does not tell their rank, or their number for each image, as the loss takes them."""
+    if not tf.is_tensor(labels) or labels.shape.rank not in (None, 2) or labels.shape[1:].is_fully_defined():
         return labels
     is_index = label_kind(loss) in ("indices", "either")
+    if labels.shape.rank == 2:
+        return tf.ensure_shape(labels, [None, 1]) if label_kind(loss) == "indices" else labels
     return tf.reshape(labels, [-1]) if is_index else tf.ensure_shape(labels, predictions.shape)
 
 

@@ -237,19 +237,21 @@ class FlowRegularizedModel(GuardedModel, Wrapper):
         return tf.cond(is_due, lambda: step(self.penalty_every), lambda: step(0))
 
     def _predict_and_differentiate(self, images, labels, sample_weight, penalized_steps):
-        with tf.GradientTape() as tape:
-            predictions, penalty = self._predict(images, labels, sample_weight, True, penalized_steps)
-            losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
-        self._log(losses, images)
         try:
+            with tf.GradientTape() as tape:
+                predictions, penalty = self._predict(images, labels, sample_weight, True, penalized_steps)
+                losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
             gradients = compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
-        except LookupError as error:
+        except (LookupError, TypeError, AssertionError) as error:
+            if not checks.says_no_second_derivative(error):
+                raise
             layers = checks.faults_on_noise(self.base_model, images.shape)
             raise ValueError(
                 "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
                 "construct the regularizer with method='finite_difference' for a model that has none. Received "
-                f"{'; '.join(map(str, layers)) or f'an operation without one: {error}'}"
+                f"{'; '.join(map(str, layers)) or f'an operation without one, or a graph inside of the model: {error}'}"
             ) from error
+        self._log(losses, images)
         return predictions, losses.total, gradients
 
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
@@ -271,6 +273,7 @@ class FlowRegularizedModel(GuardedModel, Wrapper):
         """This replica's `_Losses`."""
         labels = expect_labels_in_range(labels, predictions, compiled_loss(self))
         task = self.compute_loss(images, labels, predictions, sample_weight)
+        task = tf.cast(task, tf.float32) if task.dtype.size < 4 else task  # of a model in half precision
         if penalty is None:
             return _Losses(task, task, None)
         # The replicas' gradients are added up.

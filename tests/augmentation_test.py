@@ -74,6 +74,17 @@ class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
         _, expected = regularizer(rest, flat[:, :6, :6], labels, testing.cross_entropy())
         self.assertAllClose(penalty, expected, rtol=1e-5)
 
+    def test_a_model_that_is_not_built_yet(self):
+        images = np.random.RandomState(0).rand(4, *SHAPE).astype("float32")
+        flatten, head = keras.layers.Flatten(), keras.layers.Dense(4)
+        model = keras.Sequential([keras.layers.RandomContrast(0.3), keras.layers.Conv2D(4, 3), flatten, head])
+        with tf.GradientTape() as tape:
+            _, penalty = fr.FlowGradientRegularizer(1.0)(model, images, [0, 1, 2, 3], testing.cross_entropy())
+        gradients = tape.gradient(
+            penalty, [variable for variable in model.trainable_variables if len(variable.shape) > 1]
+        )
+        self.assertAllGreater([tf.norm(gradient) for gradient in gradients], 0)
+
     def test_nothing_is_divided_without_it(self):
         model, (images, _) = network(), data()
         self.assertIs(after_augmentation(model, images)[0], model)

@@ -65,6 +65,13 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
         testing.fit(model, epochs=9, callbacks=[fr.callbacks.PenaltyWarmup(epochs=9), stop])
         self.assertAllClose(model.penalty_weight, 4)
 
+    def test_the_weights_of_an_epoch_have_the_whole_weight(self):
+        model, path = testing.regularized(weight=8.0), os.path.join(self.get_temp_dir(), "kept.weights.h5")
+        kept = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+        testing.fit(model, epochs=2, callbacks=[fr.callbacks.PenaltyWarmup(10), kept])
+        model.load_weights(path)
+        self.assertAllClose(model.penalty_weight, 8.0)
+
     def test_validation_has_the_whole_weight(self):
         model = testing.regularized(weight=4.0, optimizer=keras.optimizers.SGD(0.0))
         warmup = fr.callbacks.PenaltyWarmup(epochs=2)

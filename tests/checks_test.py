@@ -96,6 +96,39 @@ class SecondDerivativeTest(tf.test.TestCase, parameterized.TestCase):
         found = checks.second_derivative(OwnModel(faulty), self.images)
         self.assertEqual([layer.kind for layer in found], ["OwnModel"] * faulty)
 
+    def test_layers_of_packages_that_are_named_like_keras(self):
+        class Own(HeldMean):
+            pass
+
+        Own.__module__ = "keras_cv.layers"
+        model = testing.regularized(testing.network(Own()))
+        with self.assertRaisesRegex(ValueError, "its second derivative is off by"):
+            testing.fit(model)
+
+    def test_float64(self):
+        class Own(layers.Layer):
+            def call(self, inputs):
+                return tf.tanh(inputs)
+
+        stack = [layers.Flatten(dtype="float64"), Own(dtype="float64"), layers.Dense(4, dtype="float64")]
+        model = testing.regularized(keras.Sequential([keras.Input(testing.SHAPE, dtype="float64"), *stack]))
+        images, labels = testing.data(8)
+        model.fit(images.astype("float64"), labels, verbose=0)
+
+    def test_a_graph_inside_of_the_model(self):
+        class Sometimes(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.pool = layers.MaxPooling2D(1)
+
+            def call(self, inputs):
+                return tf.cond(tf.reduce_sum(inputs) < 1e9, lambda: self.pool(inputs), lambda: tf.identity(inputs))
+
+        model = testing.network(Sometimes())
+        with self.assertRaisesRegex(ValueError, "finite_difference"):
+            testing.fit(testing.regularized(model))
+        testing.fit(testing.regularized(model, method="finite_difference"))
+
     def test_nested_models(self):
         inner = keras.Sequential([layers.Conv2D(3, 2), HeldMean()])
         self.assertLen(checks.second_derivative(testing.network(inner), self.images), 1)

@@ -72,6 +72,38 @@ FAULTS = (
 )
 
 
+class Batches(keras.utils.Sequence):
+    """Batches whose sizes Keras 2 does not tell, and whose labels are columns."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        images, labels = testing.data(BATCH)
+        return images, labels[:, np.newaxis]
+
+
+class LabelsTest(tf.test.TestCase):
+    def test_columns_of_a_sequence(self):
+        model, other = build(random_start=0.0), build(random_start=0.0)
+        model.fit(Batches(), epochs=1, verbose=0)
+        images, labels = testing.data(BATCH)
+        other.fit(
+            np.concatenate(2 * [images]), np.concatenate(2 * [labels]), batch_size=BATCH, shuffle=False, verbose=0
+        )
+        self.assertAllClose(model.get_weights(), other.get_weights(), atol=1e-5)
+
+    def test_a_class_that_the_loss_ignores(self):
+        model = build(random_start=0.0)
+        model.compile("sgd", testing.cross_entropy(ignore_class=-1))
+        images, labels = testing.data(BATCH)
+        labels[0] = -1
+        model.fit(images, labels, verbose=0)
+        labels[0] = -2
+        with self.assertRaisesRegex(ValueError, "Expected labels from 0 to 3"):
+            model.fit(images, labels, verbose=0)
+
+
 class GuardTest(tf.test.TestCase, parameterized.TestCase):
     def assertStopsWithTheLastGoodWeights(self, model, good, change, message):
         images, labels, weights = data()

@@ -43,6 +43,9 @@ class _Warmup(keras.callbacks.Callback):
         epochs = self._epoch + (batch / batches if batches else 0)
         self._set(self.weight_fraction(epochs))
 
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
+        self._set(1.0)  # Whoever keeps the weights of an epoch keeps the whole value.
+
     def on_test_begin(self, logs: Optional[Logs] = None) -> None:
         self._set(1.0)
 

@@ -1,6 +1,6 @@
 """What labels, class indices or one-hot, say of predictions."""
 
-from typing import Literal
+from typing import Literal, Optional
 
 import tensorflow as tf
 
@@ -74,7 +74,9 @@ def are_one_hot(labels: Labels) -> bool:
     return labels.shape.rank == 2 and labels.shape[1] != 1
 
 
-def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> tf.Tensor:
+def expect_labels(
+    labels: Labels, predictions: Predictions, kind: LabelKind, ignored: Optional[int] = None
+) -> tf.Tensor:
     """Checks that labels say of each prediction what it should have been; returns them.
 
     In a graph, what depends on values is checked by an operation, which XLA drops. Predictions that are not `[batch,
@@ -84,6 +86,7 @@ def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> 
       labels: class indices `[batch]` or `[batch, 1]`, or one-hot or other probabilities `[batch, classes]`.
       predictions: `[batch, classes]`; their shape is enough.
       kind: what the loss takes.
+      ignored: the index that the loss takes for no class.
 
     Raises:
       TypeError: if labels are not numbers.
@@ -112,6 +115,8 @@ def expect_labels(labels: Labels, predictions: Predictions, kind: LabelKind) -> 
         return _checked(labels, tf.abs(total - 1) <= _SMALL, expected, total)
     whole = tf.cast(labels, tf.int64)
     is_index = (whole >= 0) & (whole < classes)
+    if ignored is not None:
+        is_index |= whole == ignored
     if labels.dtype.is_floating:
         is_index &= labels == tf.cast(whole, labels.dtype)
     expected = f"Expected labels from 0 to {classes - 1}, whole numbers, for {classes} predictions."

@@ -260,7 +260,8 @@ def expect_labels_in_range(labels: Labels, predictions: Predictions, loss: Optio
     """Checks labels as the loss takes them; see `labels.expect_labels`. Returns them."""
     if predictions.shape.rank == 2 and predictions.shape[1] == 1 and "binary" in name_of(loss).lower():
         return expect_probabilities(labels)
-    return expect_labels(labels, predictions, label_kind(loss))
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    return expect_labels(labels, predictions, label_kind(loss), config.get("ignore_class"))
 
 
 def label_kind(loss: Optional[LossFunction]) -> LabelKind:

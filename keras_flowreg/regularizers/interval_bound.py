@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
+from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices, lead_forms, logits_of_leads
@@ -53,7 +54,8 @@ class IntervalBoundRegularizer(Regularizer):
     regularized.fit(images, labels, epochs=2, verbose=0, callbacks=warmups)
     ```
 
-    In training, batch normalization takes the statistics of the images without a flow, and nothing is dropped on the way of
+    Random augmentation layers at the model's front run first, and the bounds are those of the images that they give. In
+    training, batch normalization takes the statistics of the images without a flow, and nothing is dropped on the way of
     the bounds. A smaller ε stands for the same part of each pixel's interval: `EpsilonWarmup` raises it from 0 to 1. Three
     options change what is trained on, and not what validation shows, which is the bound by intervals at the whole radius:
 
@@ -135,6 +137,8 @@ class IntervalBoundRegularizer(Regularizer):
         loss = resolve_loss(self.loss, compiled_loss(model) if loss is None else resolve_loss(loss))
         expect_same_batch(images, labels)
         expect_images_of(model, images)
+        if training:  # Bounds are those of the images that an augmentation gives.
+            model, images = after_augmentation(model, images)
         predictions = model(images, training=training)
         images = tf.cast(images, tf.float32)
         network = Network(classifier_of(model))

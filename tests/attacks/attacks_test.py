@@ -90,7 +90,7 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(result.loss, self.losses(adversarial), atol=1e-4)
         wrong = np.argmax(self.model(adversarial), axis=1) != self.labels
         self.assertAllEqual(result.success, wrong)
-        self.assertAllGreaterEqual((result.loss - result.clean_loss)[~wrong], 0)
+        self.assertAllGreaterEqual(np.where(wrong, 0, result.loss - result.clean_loss), 0)
         lengths = np.linalg.norm(result.flow, axis=-1)
         self.assertAllClose(result.displacement.largest, lengths.max(axis=(1, 2)), atol=1e-5)
         self.assertAllClose(result.displacement.median, np.median(lengths, axis=(1, 2)), atol=1e-5)

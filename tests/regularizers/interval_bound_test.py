@@ -68,6 +68,15 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(penalty(model, 0.0, training=training), 0.0, atol=1e-3)
         self.assertGreater(penalty(model, training=training), 1.0)
 
+    def test_bounds_are_of_the_augmented_images(self):
+        images, labels = testing.data(12)
+        model = keras.Sequential([keras.Input(testing.SHAPE), keras.layers.RandomFlip(), testing.network()])
+        penalize = fr.IntervalBoundRegularizer(0.0)
+        drawn = [penalize(model, images, labels, testing.cross_entropy()) for _ in range(4)]
+        for _, penalty in drawn:  # Nothing moves, so that nothing rises.
+            self.assertAllClose(penalty, 0, atol=1e-3)
+        self.assertNotAllClose(drawn[0][0], drawn[1][0], atol=1e-3)
+
     def test_statistics_of_the_batch(self):
         model = network(layers.BatchNormalization())
         trained = penalty(model)

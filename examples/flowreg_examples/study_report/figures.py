@@ -22,6 +22,7 @@ _COLORS = {
     "deformation_training-activation=swish-deformation=FlowFrankWolfe-steps=1": "darkgoldenrod",
     "intensity_training": "tab:red",
     "flow_gradient+deformation_training": "tab:purple",
+    "flow_gradient+deformation_training-deformation=FlowFrankWolfe-steps=1": "mediumpurple",
     "flow_gradient+deformation_training-activation=swish-deformation=FlowFrankWolfe-steps=1": "violet",
 }
 # Of other changes to a method: none of those above.
