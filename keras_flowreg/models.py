@@ -249,7 +249,7 @@ class FlowRegularizedModel(GuardedModel, Wrapper):
             raise ValueError(
                 "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
                 "construct the regularizer with method='finite_difference' for a model that has none. Received "
-                f"{'; '.join(map(str, layers)) or f'an operation without one, or a graph inside of the model: {error}'}"
+                f"{'; '.join(map(str, layers)) or f'an operation without one, or a graph (`tf.function`, `tf.cond`) that is to be taken out of it: {error}'}"
             ) from error
         self._log(losses, images)
         return predictions, losses.total, gradients
