@@ -99,8 +99,8 @@ def expect_second_derivative(model: KerasModel, image_shape: tf.TensorShape) -> 
 def says_no_second_derivative(error: Exception) -> bool:
     """Whether an error of TensorFlow's tape says so: an operation has none, or it is inside of a graph of the model's own."""
     first: BaseException = error
-    while first.__cause__ or first.__context__:
-        first = first.__cause__ or first.__context__ or first
+    while (earlier := first.__cause__ or first.__context__) is not None:
+        first = earlier
     return isinstance(error, LookupError) or "out of scope" in str(error) or repr(first) == "AssertionError()"
 
 

@@ -128,10 +128,10 @@ def _of_known_rank(labels, predictions, loss):
     """Labels of a data set that does not tell their rank, or their number for each image, as the loss takes them."""
     if not tf.is_tensor(labels) or labels.shape.rank not in (None, 2) or labels.shape[1:].is_fully_defined():
         return labels
-    is_index = label_kind(loss) in ("indices", "either")
+    kind = label_kind(loss)
     if labels.shape.rank == 2:
-        return tf.ensure_shape(labels, [None, 1]) if label_kind(loss) == "indices" else labels
-    return tf.reshape(labels, [-1]) if is_index else tf.ensure_shape(labels, predictions.shape)
+        return tf.ensure_shape(labels, [None, 1]) if kind == "indices" else labels
+    return tf.reshape(labels, [-1]) if kind in ("indices", "either") else tf.ensure_shape(labels, predictions.shape)
 
 
 class _Guarded:

@@ -245,11 +245,12 @@ class FlowRegularizedModel(GuardedModel, Wrapper):
         except (LookupError, TypeError, AssertionError) as error:
             if not checks.says_no_second_derivative(error):
                 raise
-            layers = checks.faults_on_noise(self.base_model, images.shape)
+            layers = "; ".join(map(str, checks.faults_on_noise(self.base_model, images.shape)))
+            graph = "a graph (`tf.function`, `tf.cond`) that is to be taken out of it"
             raise ValueError(
                 "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
                 "construct the regularizer with method='finite_difference' for a model that has none. Received "
-                f"{'; '.join(map(str, layers)) or f'an operation without one, or a graph (`tf.function`, `tf.cond`) that is to be taken out of it: {error}'}"
+                f"{layers or f'an operation without one, or {graph}: {error}'}"
             ) from error
         self._log(losses, images)
         return predictions, losses.total, gradients

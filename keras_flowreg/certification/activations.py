@@ -83,13 +83,17 @@ class Smooth(Elementwise):
 
     def _gaps(self, slope, inputs):
         """The least and the greatest f(x) - slope · x on an interval."""
+        gaps = [self._function(place) - slope * place for place in self._places(slope, inputs)]
+        return Interval(_least(gaps), -_least([-gap for gap in gaps]))
+
+    def _places(self, slope, inputs):
+        """Where they may lie."""
         places = [*inputs]
         for start, end in self._pieces:
             start, end = inputs.nearest(start), inputs.nearest(end)
             places.append(self._where_derivative_is(slope, start, end))
             places.append(end)
-        gaps = [self._function(place) - slope * place for place in places]
-        return Interval(_least(gaps), -_least([-gap for gap in gaps]))
+        return places
 
     def _where_derivative_is(self, slope, start, end):
         """Where f' is the slope, between two places between which it is monotone; near an end, if it is nowhere."""
@@ -119,10 +123,8 @@ class Clipped(Smooth):
         )
         self._most = most
 
-    def _gaps(self, slope, inputs):
-        places = [*inputs, inputs.nearest(0.0), inputs.nearest(self._most)]
-        gaps = [self._function(place) - slope * place for place in places]
-        return Interval(_least(gaps), -_least([-gap for gap in gaps]))
+    def _places(self, slope, inputs):
+        return [*inputs, inputs.nearest(0.0), inputs.nearest(self._most)]
 
 
 class LeakyReLU(Elementwise):
