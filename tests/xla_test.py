@@ -108,6 +108,7 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(
         ("frank_wolfe", fr.attacks.FlowFrankWolfe, {"epsilon": 0.5, "steps": 4}),
+        ("coordinate_ascent", fr.attacks.FlowCoordinateAscent, {"epsilon": 0.5, "steps": 3, "sweeps": 2, "pixels": 10}),
         ("fgsm", fr.attacks.FlowFGSM, {"epsilon": 0.5}),
         ("random", fr.attacks.RandomFlow, {"epsilon": 0.5, "draws": 4}),
         ("spsa", fr.attacks.FlowSPSA, {"epsilon": 0.5, "queries": 30, "samples": 4}),

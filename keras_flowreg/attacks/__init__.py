@@ -6,6 +6,7 @@ base.py says what an attack is, and search.py what a search is made of. A new at
 from keras_flowreg.attacks.adef import ADef
 from keras_flowreg.attacks.auto_deform import AutoDeform
 from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.coordinate_ascent import FlowCoordinateAscent
 from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
@@ -23,6 +24,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "AutoDeform",
+    "FlowCoordinateAscent",
     "FlowFGSM",
     "FlowFrankWolfe",
     "FlowPGD",

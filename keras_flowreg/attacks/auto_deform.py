@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
 from keras_flowreg.attacks.chunks import search_in_chunks
+from keras_flowreg.attacks.coordinate_ascent import FlowCoordinateAscent
 from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
@@ -50,11 +51,12 @@ class Member(NamedTuple):
 
 
 # The cheapest come first: those after a member do not search the examples that it has fooled. Long searches are for where
-# little is missing, and many starts for where starts differ. The random search, which needs no gradient, looks at all.
+# little is missing, and sweeps over single pixels for where starts differ. The random search, which needs no gradient,
+# looks at all.
 _MARGIN = {"loss": "margin"}
 _TARGETED = {**_MARGIN, "targeted": True}
 _SHORT = {**_MARGIN, "steps": 20, "momentum": 0.0, "start": "random"}
-_LONG = {**_MARGIN, "steps": 50, "start": "random"}
+_SWEEPS = {**_MARGIN, "steps": 20, "sweeps": 3, "pixels": 400}
 _NEAR = 10.0
 _MEMBERS = (
     Member(RandomFlow, {"draws": 5}),
@@ -66,10 +68,9 @@ _MEMBERS = (
     Member(FlowFrankWolfe, {**_TARGETED, "steps": 30}, classes=3, lead=0.5),
     Member(FlowPGD, {**_MARGIN, "steps": 50, "momentum": 0.75, "step_decay": "cosine", "start": "zero"}, lead=0.5),
     Member(FlowSquare, {**_MARGIN, "queries": 500}),
+    Member(FlowCoordinateAscent, {**_SWEEPS, "momentum": 0.0}, step_size=2.0, starts=2, deviations=_NEAR),
+    Member(FlowCoordinateAscent, _SWEEPS, starts=2, deviations=_NEAR),
     Member(FlowFrankWolfe, {**_TARGETED, "steps": 30, "start": "random", "restarts": 2}, deviations=_NEAR),
-    Member(FlowFrankWolfe, _SHORT, step_size=1.0, starts=30, deviations=_NEAR),
-    Member(FlowFrankWolfe, _SHORT, step_size=2.0, starts=30, deviations=_NEAR),
-    Member(FlowFrankWolfe, _LONG, starts=10, deviations=_NEAR),
 )
 
 
@@ -81,9 +82,9 @@ class AutoDeform(Attack):
     other classes, and of the margin from eight random starts, half of them with steps across the whole ball. Where these
     leave less than half of the margin, longer searches follow, towards three classes and by projected gradients. A
     gradient-free random search exposes a model whose gradients are masked. Last, where the outcomes of the random starts
-    differ so much that success is within ten of their standard deviations, another 70 starts follow, and two towards
-    each class. Each member works only on the examples that those before it have not fooled. On a model without a
-    gradient, the members that need one are left out.
+    differ so much that success is within ten of their standard deviations, single pixels are tried after four more
+    starts, and two starts lead to each class. Each member works only on the examples that those before it have not
+    fooled. On a model without a gradient, the members that need one are left out.
 
     ```python
     adversarial_images = fr.attacks.AutoDeform(epsilon=0.4)(images, labels, model=model)

@@ -101,10 +101,14 @@ class FlowFrankWolfe(Attack):
         return super().search_key(), tuple(self._displacements)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
-        return best_of_restarts(self, self._ascend, objective, examples, clean, seed)
+        def run(objective, examples, start, best):
+            best, flow = self._ascend(objective, examples, start, best)
+            return query_once(objective, examples, best, flow)
+
+        return best_of_restarts(self, run, objective, examples, clean, seed)
 
     def _ascend(self, objective, examples, start, best):
-        """One run; its last iterate is queried too."""
+        """One run: the best `Candidate`, and its last iterate, which is not queried."""
         step_size = self.epsilon if self.step_size is None else self.step_size
 
         def step(count, examples, state):
@@ -120,4 +124,4 @@ class FlowFrankWolfe(Attack):
             return candidate, (self.ball.project(flow + move), velocity)
 
         best, (flow, _) = iterate(step, self.steps, examples, best, (start, tf.zeros_like(examples.images)))
-        return query_once(objective, examples, best, flow)
+        return best, flow

@@ -26,6 +26,7 @@ BOUNDED = (
     ("fgsm", fr.attacks.FlowFGSM, {}),
     ("frank_wolfe", fr.attacks.FlowFrankWolfe, {"steps": 5}),
     ("frank_wolfe_pixel_l2", fr.attacks.FlowFrankWolfe, {"steps": 3, "start": "random", "norm": "pixel_l2"}),
+    ("coordinate_ascent", fr.attacks.FlowCoordinateAscent, {"steps": 3, "sweeps": 1, "pixels": 20}),
     ("random", fr.attacks.RandomFlow, {"draws": 5}),
     ("spsa", fr.attacks.FlowSPSA, {"queries": 60, "samples": 4}),
     ("square", fr.attacks.FlowSquare, {"queries": 30}),
