@@ -106,7 +106,10 @@ def _robustness(report):
         "trustworthy": content["trustworthy"],
         "findings": content["findings"],
         "clean_accuracy": content["clean_accuracy"],
-        "robust_accuracy": [{key: run[key] for key in ("attack", "epsilon", "accuracy")} for run in content["runs"]],
+        "robust_accuracy": [
+            {"attack": report.title(run["attack"]), "epsilon": run["epsilon"], "accuracy": run["accuracy"]}
+            for run in content["runs"]
+        ],
         "worst_case": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content["worst_case"]],
         "certified": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content.get("certified", ())],
         "attacks": content["settings"]["attacks"],

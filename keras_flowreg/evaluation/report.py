@@ -110,6 +110,10 @@ class RobustnessReport:
             raise ValueError(f"Expected one of {[str(run) for run in self.robust]}. Received {Run(attack, epsilon)}.")
         return accuracy(self.robust[Run(attack, epsilon)])
 
+    def title(self, attack: str) -> str:
+        """The name of an attack, and that its radius is not in pixels if it is not."""
+        return f"{attack} (radius not in pixels)" if attack in self.other_radii else attack
+
     def worst_case(self) -> dict[float, np.ndarray]:
         """`{ε: bool [examples]}`: robust to every attack of that radius in pixels, and of every smaller one."""
         left, worst = self.correct, {}
@@ -213,10 +217,10 @@ class RobustnessReport:
         Returns:
           The axes.
         """
-        curves: dict[str, dict] = {name: {} for name in dict.fromkeys(run.attack for run in self.robust)}
+        curves: dict[str, dict] = {self.title(run.attack): {} for run in self.robust}
         for run, robust in self.robust.items():
             start = {} if run.epsilon is None else {0.0: self.clean_accuracy.value}
-            curves[run.attack] |= {**start, run.epsilon: float(np.mean(robust))}
+            curves[self.title(run.attack)] |= {**start, run.epsilon: float(np.mean(robust))}
         worst, styles = self.worst_case(), {}
         if worst:
             label = f"worst case ({CONFIDENCE:.0%})"

@@ -37,8 +37,7 @@ def markdown(report: "RobustnessReport") -> str:
     ]
     for run, robust in report.robust.items():
         attacked = int(np.sum(report.attacked.get(run, np.ones(report.examples, bool))))
-        name = f"{run.attack} (radius not in pixels)" if run.attack in report.other_radii else run.attack
-        lines.append(_row(name, run.epsilon, robust, attacked, report.measures[run]))
+        lines.append(_row(report.title(run.attack), run.epsilon, robust, attacked, report.measures[run]))
     lines += [_row("**worst case**", epsilon, robust) for epsilon, robust in report.worst_case().items()]
     lines += [_row("**certified**", epsilon, proven) for epsilon, proven in report.certified.items()]
     if report.attacked:

@@ -59,6 +59,8 @@ class RobustnessReportTest(tf.test.TestCase):
             self.assertAllEqual(each.worst_case()[0.1], [True] * 3)
             self.assertEqual(each.robust_accuracy("noise", 0.1).value, 0)
             self.assertIn("noise (radius not in pixels) | 0.1 |", each.to_markdown())
+            labels = [line.get_label() for line in each.plot().get_lines()]
+            self.assertAllEqual(labels[:2], ["flow", "noise (radius not in pixels)"])
         self.assertEqual(again, made)
 
     def test_the_band_lies_over_what_is_certified(self):
