@@ -107,7 +107,7 @@ def _robustness(report):
         "findings": content["findings"],
         "clean_accuracy": content["clean_accuracy"],
         "robust_accuracy": [
-            {"attack": report.title(run["attack"]), "epsilon": run["epsilon"], "accuracy": run["accuracy"]}
+            {key: run[key] for key in ("attack", "epsilon", "in_pixels", "accuracy") if key in run}
             for run in content["runs"]
         ],
         "worst_case": [{key: case[key] for key in ("epsilon", "accuracy")} for case in content["worst_case"]],
@@ -128,6 +128,10 @@ def _text(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _title(run):
+    return run["attack"] if run.get("in_pixels", True) else f"{run['attack']} (radius not in pixels)"
+
+
 def _robustness_section(robustness):
     if robustness is None:
         return "## Robustness\n\nNot measured.\n"
@@ -137,7 +141,7 @@ def _robustness_section(robustness):
         "| attack | ε (px) | accuracy | interval |",
         "| --- | ---: | ---: | ---: |",
         _row("clean", None, robustness["clean_accuracy"]),
-        *(_row(run["attack"], run["epsilon"], run["accuracy"]) for run in robustness["robust_accuracy"]),
+        *(_row(_title(run), run["epsilon"], run["accuracy"]) for run in robustness["robust_accuracy"]),
         *(_row("**worst case**", case["epsilon"], case["accuracy"]) for case in robustness["worst_case"]),
         *(_row("**certified**", case["epsilon"], case["accuracy"]) for case in robustness["certified"]),
         "",

@@ -149,10 +149,11 @@ class AutoDeform(Attack):
             if objective.classifier.has_gradient or not member.needs_gradient:
                 is_sought, best = _sought(choice, objective, examples, best, starts)
                 done = best._replace(success=best.success | ~is_sought)
-                found, starts = _run_member(
+                found, noted = _run_member(
                     member, choice, objective, examples, done, starts, random.fold_in(seed, number)
                 )
                 best = select(is_sought, found, best)._replace(queries=found.queries)
+                starts = select(is_sought, noted, starts)
         return best
 
 

@@ -1,7 +1,7 @@
 """Ascent over one pixel at a time: where no step along a gradient helps any more."""
 
 import functools
-from typing import Any
+from typing import Optional
 
 import keras
 import tensorflow as tf
@@ -12,7 +12,7 @@ from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.linear_maximization import maximizing_flow
 from keras_flowreg.ops.validation import expect_positive_integer
-from keras_flowreg.types import FlowField, Seed
+from keras_flowreg.types import FlowField, JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -45,8 +45,29 @@ class FlowCoordinateAscent(FlowFrankWolfe):
     2019, for a local search over the ends of a ball; there of colours, in blocks, and without a gradient's start.
     """
 
-    def __init__(self, epsilon: float, *, sweeps: int = 4, pixels: int = 1000, start: str = "random", **options: Any):
-        super().__init__(epsilon, start=start, **options)
+    def __init__(
+        self,
+        epsilon: float,
+        *,
+        sweeps: int = 4,
+        pixels: int = 1000,
+        steps: int = 20,
+        step_size: Optional[float] = None,
+        start: str = "random",
+        restarts: int = 1,
+        momentum: float = 0.75,
+        step_decay: str = "cosine",
+        norm: str = "linf",
+        loss: Optional[Loss] = None,
+        targeted: bool = False,
+        value_range: ValueRange = (0.0, 1.0),
+        seed: int = 0,
+        jit_compile: JitCompile = "auto",
+        name: Optional[str] = None,
+    ):
+        ascent = {"start": start, "restarts": restarts, "momentum": momentum, "step_decay": step_decay, "norm": norm}
+        shared = {"loss": loss, "targeted": targeted, "value_range": value_range, "seed": seed, "name": name}
+        super().__init__(epsilon, steps=steps, step_size=step_size, jit_compile=jit_compile, **ascent, **shared)
         self.sweeps = expect_positive_integer("sweeps", sweeps)
         self.pixels = expect_positive_integer("pixels", pixels)
 
@@ -71,11 +92,12 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         def step(count, examples, state):
             flow, loss, far_end, order, tries = state
             pixel = tf.gather(order, tf.maximum(count - 1, 0), axis=1)
-            proposal = tf.where(_only(pixel, flow) & (count > 0), far_end, flow)
+            # Another example may have more pixels to try.
+            is_tried = ((count > 0) & (count <= tries))[:, tf.newaxis, tf.newaxis, tf.newaxis]
+            proposal = tf.where(_only(pixel, flow) & is_tried, far_end, flow)
             candidate = objective.query(examples, proposal)
             rises = candidate.loss > loss
             flow = tf.where(rises[:, tf.newaxis, tf.newaxis, tf.newaxis], proposal, flow)
-            # Another example may have more pixels to try.
             candidate = candidate._replace(queries=tf.cast(count <= tries, tf.int32))
             return candidate, (flow, tf.where(rises, candidate.loss, loss), far_end, order, tries)
 
