@@ -65,9 +65,22 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         jit_compile: JitCompile = "auto",
         name: Optional[str] = None,
     ):
-        ascent = {"start": start, "restarts": restarts, "momentum": momentum, "step_decay": step_decay, "norm": norm}
-        shared = {"loss": loss, "targeted": targeted, "value_range": value_range, "seed": seed, "name": name}
-        super().__init__(epsilon, steps=steps, step_size=step_size, jit_compile=jit_compile, **ascent, **shared)
+        super().__init__(
+            epsilon,
+            steps=steps,
+            step_size=step_size,
+            start=start,
+            restarts=restarts,
+            momentum=momentum,
+            step_decay=step_decay,
+            norm=norm,
+            loss=loss,
+            targeted=targeted,
+            value_range=value_range,
+            seed=seed,
+            jit_compile=jit_compile,
+            name=name,
+        )
         self.sweeps = expect_positive_integer("sweeps", sweeps)
         self.pixels = expect_positive_integer("pixels", pixels)
 
@@ -79,8 +92,8 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         best, flow = self._ascend(objective, examples, start, best)
         loss = tf.fill(tf.shape(best.loss), best.loss.dtype.min)
 
-        def sweep(count, *found):
-            return count + 1, *self._sweep(objective, examples, *found, random.fold_in(seed, count))
+        def sweep(count, best, flow, loss):
+            return count + 1, *self._sweep(objective, examples, best, flow, loss, random.fold_in(seed, count))
 
         return loop(lambda count, *found: count < self.sweeps, sweep, (0, best, flow, loss))[1]
 
@@ -134,7 +147,7 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         return order, tf.minimum(tf.reduce_sum(tf.cast(can_change, tf.int32), axis=1), self.pixels)
 
 
-def _only(pixel, flow: FlowField):
+def _only(pixel: tf.Tensor, flow: FlowField) -> tf.Tensor:
     """A mask of one pixel of each example: bool `[batch, height, width, 1]`."""
     height, width = tf.shape(flow)[1], tf.shape(flow)[2]
     mask = tf.one_hot(pixel, height * width, on_value=True, off_value=False, dtype=tf.bool)
