@@ -7,6 +7,7 @@ from typing import Any, Optional
 from keras_flowreg import compat
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.plain import plain
+from keras_flowreg.evaluation.results import title
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.types import KerasModel
 from keras_flowreg.wrapped import classifier_of
@@ -128,10 +129,6 @@ def _text(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _title(run):
-    return run["attack"] if run.get("in_pixels", True) else f"{run['attack']} (radius not in pixels)"
-
-
 def _robustness_section(robustness):
     if robustness is None:
         return "## Robustness\n\nNot measured.\n"
@@ -141,7 +138,10 @@ def _robustness_section(robustness):
         "| attack | ε (px) | accuracy | interval |",
         "| --- | ---: | ---: | ---: |",
         _row("clean", None, robustness["clean_accuracy"]),
-        *(_row(_title(run), run["epsilon"], run["accuracy"]) for run in robustness["robust_accuracy"]),
+        *(
+            _row(title(run["attack"], run.get("in_pixels", True)), run["epsilon"], run["accuracy"])
+            for run in robustness["robust_accuracy"]
+        ),
         *(_row("**worst case**", case["epsilon"], case["accuracy"]) for case in robustness["worst_case"]),
         *(_row("**certified**", case["epsilon"], case["accuracy"]) for case in robustness["certified"]),
         "",

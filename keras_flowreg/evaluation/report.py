@@ -11,7 +11,7 @@ from keras_flowreg import pictures
 from keras_flowreg.evaluation import table
 from keras_flowreg.evaluation.plain import plain
 from keras_flowreg.evaluation.record import AttackRecord
-from keras_flowreg.evaluation.results import CONFIDENCE, Accuracy, Finding, Run, accuracy
+from keras_flowreg.evaluation.results import CONFIDENCE, Accuracy, Finding, Run, accuracy, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,10 +109,6 @@ class RobustnessReport:
         if Run(attack, epsilon) not in self.robust:
             raise ValueError(f"Expected one of {[str(run) for run in self.robust]}. Received {Run(attack, epsilon)}.")
         return accuracy(self.robust[Run(attack, epsilon)])
-
-    def title(self, attack: str) -> str:
-        """The name of an attack, and that its radius is not in pixels if it is not."""
-        return f"{attack} (radius not in pixels)" if attack in self.other_radii else attack
 
     def worst_case(self) -> dict[float, np.ndarray]:
         """`{ε: bool [examples]}`: robust to every attack of that radius in pixels, and of every smaller one."""
@@ -217,10 +213,11 @@ class RobustnessReport:
         Returns:
           The axes.
         """
-        curves: dict[str, dict] = {self.title(run.attack): {} for run in self.robust}
+        curves: dict[str, dict] = {}
         for run, robust in self.robust.items():
             start = {} if run.epsilon is None else {0.0: self.clean_accuracy.value}
-            curves[self.title(run.attack)] |= {**start, run.epsilon: float(np.mean(robust))}
+            curve = curves.setdefault(title(run.attack, run.attack not in self.other_radii), {})
+            curve.update({**start, run.epsilon: float(np.mean(robust))})
         worst, styles = self.worst_case(), {}
         if worst:
             label = f"worst case ({CONFIDENCE:.0%})"

@@ -24,6 +24,18 @@ class Run(NamedTuple):
         return self.attack if self.epsilon is None else f"{self.attack} {self.epsilon:g} px"
 
 
+def title(attack: str, in_pixels: bool) -> str:
+    """The name of an attack, as tables and pictures have it: it says that its radius is not in pixels.
+
+    ```python
+    from keras_flowreg.evaluation.results import title
+
+    print(title("IntensityPGD", in_pixels=False))
+    ```
+    """
+    return attack if in_pixels else f"{attack} (radius not in pixels)"
+
+
 class Finding(NamedTuple):
     """One reason why a report should not be trusted as it is.
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_flowreg.evaluation.results import CONFIDENCE, accuracy
+from keras_flowreg.evaluation.results import CONFIDENCE, accuracy, title
 
 if TYPE_CHECKING:
     from keras_flowreg.evaluation.report import RobustnessReport
@@ -37,7 +37,8 @@ def markdown(report: "RobustnessReport") -> str:
     ]
     for run, robust in report.robust.items():
         attacked = int(np.sum(report.attacked.get(run, np.ones(report.examples, bool))))
-        lines.append(_row(report.title(run.attack), run.epsilon, robust, attacked, report.measures[run]))
+        name = title(run.attack, run.attack not in report.other_radii)
+        lines.append(_row(name, run.epsilon, robust, attacked, report.measures[run]))
     lines += [_row("**worst case**", epsilon, robust) for epsilon, robust in report.worst_case().items()]
     lines += [_row("**certified**", epsilon, proven) for epsilon, proven in report.certified.items()]
     if report.attacked:

@@ -77,6 +77,24 @@ class AutoDeformTest(tf.test.TestCase):
         many = few._replace(starts=5, deviations=deviations)
         self.assertAllEqual(queries(few, many) > queries(few), is_left & (near < deviations))
 
+    def test_in_a_graph_the_same_examples_are_sought(self):
+        images, _ = testing.data(16)
+        model = testing.network()
+        labels = np.argmax(model(images), axis=1)
+        attack = fr.attacks.AutoDeform(0.05, loss="margin")
+        options = {"steps": 3, "start": "random", "loss": "margin"}
+        few = auto_deform.Member(fr.attacks.FlowFrankWolfe, options, starts=3)
+        farther = auto_deform.Member(fr.attacks.RandomFlow, {"draws": 1, "loss": "margin"}, starts=2, deviations=20.0)
+        members = [few, farther, few._replace(deviations=40.0)]
+
+        def queries():
+            with mock.patch.object(auto_deform, "_MEMBERS", members):
+                return attack.run(images, labels, model=model, seed=(3, 4)).queries
+
+        in_a_graph, eager = tf.function(queries)(), queries()
+        self.assertGreater(len(np.unique(eager)), 1)
+        self.assertAllEqual(in_a_graph, eager)
+
     def test_success_is_the_images_when_the_loss_is_raised_on(self):
         images, _ = testing.data(16)
         model = testing.network()

@@ -18,6 +18,18 @@ def ends(images):
     return np.stack([oracle.warp(images, np.broadcast_to(move, (*images.shape[:3], 2))) for move in moves])
 
 
+class Weighted(keras.Model):
+    """Logits 3 and 0.3 Σ weight · pixel, added up in one order whatever the batch."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.pixel_weights = tf.constant(weights, tf.float32)
+
+    def call(self, images):
+        lead = tf.reduce_sum(tf.reshape(images, [-1, 42]) * self.pixel_weights, axis=1)
+        return tf.stack([3 + tf.zeros_like(lead), 0.3 * lead], axis=1)
+
+
 class FlowCoordinateAscentTest(tf.test.TestCase):
     def problem(self, channels=1):
         """Images, a model whose second logit is Σ slope · |mix of colours - valley|, and the greatest that it can be.
@@ -74,6 +86,18 @@ class FlowCoordinateAscentTest(tf.test.TestCase):
         self.assertAllEqual(queries(steps=3, sweeps=2), 1 + 3 + 2 * (1 + can_change))
         self.assertAllEqual(queries(steps=1, sweeps=1, pixels=7), [10] * 3)
         self.assertAllEqual(queries(steps=1, sweeps=1, restarts=2), 1 + 2 * (1 + 1 + can_change))
+
+    def test_a_neighbour_with_more_pixels_does_not_matter(self):
+        generator = np.random.RandomState(1)
+        textured, model = generator.rand(1, 6, 7, 1).astype("float32"), Weighted(generator.randn(42))
+        attack = fr.attacks.FlowCoordinateAscent(0.4, loss="margin", steps=2, sweeps=2)
+        for level in np.linspace(0.01, 0.99, 12):
+            nearly_flat = np.full([1, 6, 7, 1], level, "float32")
+            nearly_flat[0, 2, 3] = 0.9
+            alone = attack.run(nearly_flat, [0], model=model)
+            beside = attack.run(np.concatenate([nearly_flat, textured]), [0, 0], model=model)
+            self.assertAllEqual(beside.flow[0], alone.flow[0])
+            self.assertAllEqual(beside.queries[0], alone.queries[0])
 
 
 if __name__ == "__main__":
