@@ -31,7 +31,7 @@ def add_momentum(velocity: Parameters, gradient: Parameters, momentum: float) ->
 
 def best_of_restarts(
     attack: Any,
-    ascend: Callable[[Objective, Examples, Parameters, Candidate], Candidate],
+    ascend: Callable[[Objective, Examples, Parameters, Candidate, Seed], Candidate],
     objective: Objective,
     examples: Examples,
     best: Candidate,
@@ -41,13 +41,14 @@ def best_of_restarts(
 
     Args:
       attack: the `Attack`, with `restarts`, `start` and `ball`.
-      ascend: one run. It takes the `Objective`, the `Examples`, where it starts and the best `Candidate` so far, and
-        returns the best one.
+      ascend: one run. It takes the `Objective`, the `Examples`, where it starts, the best `Candidate` so far and a seed of
+        its own, and returns the best one.
       objective, examples, best, seed: what `Attack.search` is given.
     """
 
     def run(restart, best):
-        return restart + 1, ascend(objective, examples, _start(attack, objective, examples, seed, restart), best)
+        start = _start(attack, objective, examples, seed, restart)
+        return restart + 1, ascend(objective, examples, start, best, random.fold_in(seed, attack.restarts + restart))
 
     return loop(lambda restart, best: restart < attack.restarts, run, (0, best))[1]
 

@@ -172,7 +172,7 @@ def _run_member(member, choice, objective, examples, best, starts, seed):
     """Has a member search the examples that are left, and queries what it found for the whole attack's loss.
 
     A targeted member is led to the likeliest other class, then to the next one, and so on. What comes of random starts is
-    noted.
+    noted, of those with sweeps, too.
     """
     raised = RaisedLoss(resolve_loss(member.loss, objective.raised.loss), member.targeted)
     member_objective = objective._replace(raised=raised, perturbation=member.perturbation)

@@ -1,6 +1,5 @@
 """Ascent over one pixel at a time: where no step along a gradient helps any more."""
 
-import functools
 from typing import Optional
 
 import keras
@@ -85,12 +84,20 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         self.pixels = expect_positive_integer("pixels", pixels)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
-        return best_of_restarts(self, functools.partial(self._run, seed), objective, examples, clean, seed)
+        return best_of_restarts(self, self._run, objective, examples, clean, seed)
 
-    def _run(self, seed, objective, examples, start, best):
+    def _run(self, objective, examples, start, best, seed):
         """One run: the ascent, and the sweeps from where it ends."""
         best, flow = self._ascend(objective, examples, start, best)
-        loss = tf.fill(tf.shape(best.loss), best.loss.dtype.min)
+
+        lowest = tf.fill(tf.shape(best.loss), best.loss.dtype.min)
+
+        def query_end(_, examples, state):
+            flow, lowest = state
+            candidate = objective.query(examples, flow)
+            return candidate, (flow, tf.where(candidate.loss > lowest, candidate.loss, lowest))
+
+        best, (flow, loss) = iterate(query_end, 1, examples, best, (flow, lowest))
 
         def sweep(count, best, flow, loss):
             return count + 1, *self._sweep(objective, examples, best, flow, loss, random.fold_in(seed, count))
@@ -98,24 +105,23 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         return loop(lambda count, *found: count < self.sweeps, sweep, (0, best, flow, loss))[1]
 
     def _sweep(self, objective, examples, best, flow, loss, seed):
-        """Tries each pixel once. The first query is that of the flow as it is."""
+        """Tries each pixel once. Takes, and returns, the flow and its loss."""
         far_end, can_change = self._far_ends(objective, examples, flow, random.fold_in(seed, 0))
         order, tries = self._order(examples, can_change, random.fold_in(seed, 1))
 
         def step(count, examples, state):
             flow, loss, far_end, order, tries = state
-            pixel = tf.gather(order, tf.maximum(count - 1, 0), axis=1)
-            # Another example may have more pixels to try.
-            is_tried = ((count > 0) & (count <= tries))[:, tf.newaxis, tf.newaxis, tf.newaxis]
-            proposal = tf.where(_only(pixel, flow) & is_tried, far_end, flow)
+            is_tried = count < tries  # Another example may have more pixels to try.
+            mask = _only(tf.gather(order, count, axis=1), flow) & is_tried[:, tf.newaxis, tf.newaxis, tf.newaxis]
+            proposal = tf.where(mask, far_end, flow)
             candidate = objective.query(examples, proposal)
             rises = candidate.loss > loss
             flow = tf.where(rises[:, tf.newaxis, tf.newaxis, tf.newaxis], proposal, flow)
-            candidate = candidate._replace(queries=tf.cast(count <= tries, tf.int32))
+            candidate = candidate._replace(queries=tf.cast(is_tried, tf.int32))
             return candidate, (flow, tf.where(rises, candidate.loss, loss), far_end, order, tries)
 
         state = flow, loss, far_end, order, tries
-        best, (flow, loss, *_) = iterate(step, 1 + tf.reduce_max(tries), examples, best, state)
+        best, (flow, loss, *_) = iterate(step, tf.reduce_max(tries), examples, best, state)
         return best, flow, loss
 
     def _far_ends(self, objective, examples, flow, seed):

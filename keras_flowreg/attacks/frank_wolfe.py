@@ -101,7 +101,7 @@ class FlowFrankWolfe(Attack):
         return super().search_key(), tuple(self._displacements)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
-        def run(objective, examples, start, best):
+        def run(objective, examples, start, best, _seed):
             best, flow = self._ascend(objective, examples, start, best)
             return query_once(objective, examples, best, flow)
 

@@ -99,7 +99,7 @@ class PGD(Attack):
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         return best_of_restarts(self, self._ascend, objective, examples, clean, seed)
 
-    def _ascend(self, objective, examples, start, best):
+    def _ascend(self, objective, examples, start, best, _seed):
         """One run; its last iterate is queried too."""
         step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         step_ball = balls.get(self.norm, step_size)

@@ -101,8 +101,8 @@ def shifted(images: Images, shift: Shift, epsilon: Number, axis: int) -> tf.Tens
     pixels = as_scalar(shift.pixels(epsilon), tf.float64)
     whole = tf.floor(pixels)
     near, far = (_shift_whole(images, tf.cast(whole, tf.int32) + step, axis) for step in (0, 1))
-    nearness, distance = tf.cast(whole + 1 - pixels, images.dtype), tf.cast(pixels - whole, images.dtype)
-    return nearness * near + distance * far
+    # Between two equal pixels this is their value, without rounding.
+    return near + tf.cast(pixels - whole, images.dtype) * (far - near)
 
 
 def _shift_whole(images, shift, axis):

@@ -83,7 +83,7 @@ class FlowCoordinateAscentTest(tf.test.TestCase):
             return attack.run(images, np.zeros(3, int), model=model).queries
 
         # That of the clean image, the steps, where the sweeps start, and their pixels.
-        self.assertAllEqual(queries(steps=3, sweeps=2), 1 + 3 + 2 * (1 + can_change))
+        self.assertAllEqual(queries(steps=3, sweeps=2), 1 + 3 + 1 + 2 * can_change)
         self.assertAllEqual(queries(steps=1, sweeps=1, pixels=7), [10] * 3)
         self.assertAllEqual(queries(steps=1, sweeps=1, restarts=2), 1 + 2 * (1 + 1 + can_change))
 

@@ -30,10 +30,12 @@ class LinearMaximizationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllLessEqual(np.linalg.norm(displacements, axis=1), 1.5 + 1e-9)
         self.assertAllInSet(np.round(np.linalg.norm(displacements, axis=1), 6), [0, 1, round(2**0.5, 6), 1.5])
 
-    def test_flat_images_are_not_moved(self):
-        images = tf.fill([1, 4, 4, 2], 0.3)
-        _, is_moved = maximizing_flow(images, tf.ones_like(images), extreme_displacements("linf", 1.0), 1.0)
-        self.assertAllEqual(is_moved, tf.zeros([1, 4, 4], tf.bool))
+    @parameterized.product(norm=["linf", "pixel_l2"], epsilon=[0.1, 0.4, 1.0, 1.3])
+    def test_flat_images_are_not_moved(self, norm, epsilon):
+        levels = np.arange(256, dtype="float32")[:, None, None, None] / 255
+        images = tf.broadcast_to(levels, [256, 4, 4, 2])
+        _, is_moved = maximizing_flow(images, tf.ones_like(images), extreme_displacements(norm, epsilon), epsilon)
+        self.assertAllEqual(is_moved, tf.zeros([256, 4, 4], tf.bool))
 
 
 class FlowFrankWolfeTest(tf.test.TestCase, parameterized.TestCase):
