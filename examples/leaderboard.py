@@ -1,12 +1,13 @@
-r"""Enters a classifier into the leaderboard, checks an entry, or draws the table anew.
+r"""Enters a classifier into the leaderboard, checks an entry or measures it again, or draws the table anew.
 
     python examples/leaderboard.py --dataset=digits --name=mine --model=mine.keras --training="20 epochs, plain"
     python examples/leaderboard.py --check=digits/flow_gradient
+    python examples/leaderboard.py --again=digits/flow_gradient
     python examples/leaderboard.py
 
 --model is a .keras, .h5 or .hdf5 file, a SavedModel or a TF-Hub handle, with logits. All are attacked in the same way:
 flowreg_examples/leaderboard.py has the protocol. --certify proves, too, what is robust, of a network of layers that have
-rules for bounds. --check evaluates an entry anew, and fails if it comes out otherwise.
+rules for bounds. --check evaluates an entry anew, and fails if it comes out otherwise. --again writes it as it comes out.
 """
 
 import os
@@ -28,6 +29,9 @@ def define_flags():
     flags.DEFINE_string("training", "", "how it was trained: in words, or the command")
     flags.DEFINE_bool("certify", False, "whether to prove, too, what is robust")
     flags.DEFINE_string("check", None, "an entry, such as digits/plain, to evaluate anew")
+    flags.DEFINE_string(
+        "again", None, "an entry to evaluate anew and to write, after a change of the attacks or proofs"
+    )
     flags.DEFINE_string("folder", "leaderboard", "the folder of all entries")
     flags.DEFINE_string("page", os.path.join("docs", "leaderboard.md"), "where to write the tables")
     flags.DEFINE_string("partial_results", None, "a file for partial results, to go on from when killed")
@@ -52,18 +56,24 @@ def enter():
     leaderboard.enter(args.folder, args.dataset, args.name, args.model, model, args.training, report)
 
 
-def check():
-    """Evaluates an entry anew, and compares."""
+def evaluate_again(flag, name):
+    """An entry that a flag names, and a new report of it."""
     args = flags.FLAGS
-    path = leaderboard.json_path(args.folder, *os.path.split(args.check))
+    path = leaderboard.json_path(args.folder, *os.path.split(name))
     if not os.path.exists(path):
-        raise ValueError(f"Expected `--check` to be an entry, such as digits/plain. Received {args.check!r}.")
+        raise ValueError(f"Expected `{flag}` to be an entry, such as digits/plain. Received {name!r}.")
     entry = leaderboard.Entry.read(path)
     model = fr.load_classifier(leaderboard.handle_of(args.folder, entry))
-    anew = evaluate(model, entry.dataset, bool(entry.report.certified))
+    return entry, evaluate(model, entry.dataset, bool(entry.report.certified))
+
+
+def check():
+    """Evaluates an entry anew, and compares."""
+    entry, anew = evaluate_again("--check", flags.FLAGS.check)
     leaderboard.expect_same(entry, anew)
     different = sum(leaderboard.differences(entry, anew).values())
-    return Result(f"{args.check} is as it was: {different} results of {anew.examples} examples differ.", anew.to_dict())
+    text = f"{flags.FLAGS.check} is as it was: {different} results of {anew.examples} examples differ."
+    return Result(text, anew.to_dict())
 
 
 def main():
@@ -71,6 +81,8 @@ def main():
     if args.check:
         return check()
     files.expect_writable("--page", args.page)
+    if args.again:
+        leaderboard.renew(args.folder, *evaluate_again("--again", args.again))
     if args.model:
         enter()
     entries = leaderboard.read_all(args.folder)

@@ -1,6 +1,5 @@
 """The plain classifier as a SavedModel for TensorFlow Hub, TensorFlow Serving and TensorFlow Lite, with its card."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, Optional, Union
@@ -18,8 +17,7 @@ from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect
 from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
 from keras_flowreg.wrapped import classifier_of
 
-CARD_NAMES = ("model_card.json", "model_card.md")
-_CONTENTS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", *CARD_NAMES}  # of an export
+_CONTENTS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", *model_card.NAMES}  # of an export
 _SAMPLES = 8  # random images that show what the model gives
 _UNKNOWN_SIZE = 32  # pixels of their sides, for a model of images of any size
 
@@ -211,7 +209,7 @@ def _expect_free(path, overwrite):
     if not overwrite:
         raise FileExistsError(f"Expected a new `path`, or overwrite=True. Received {path}, which exists.")
     contents = set(os.listdir(path)) if os.path.isdir(path) and not os.path.islink(path) else set()
-    if not _CONTENTS >= contents >= {"saved_model.pb", *CARD_NAMES}:
+    if not _CONTENTS >= contents >= {"saved_model.pb", *model_card.NAMES}:
         raise FileExistsError(f"Expected `path` to hold an export, to be replaced. Received {path}, which is another.")
 
 
@@ -239,8 +237,4 @@ def _write(module, card, path):
     with files.replacing(path) as new:
         signature = _serving_signature(module, card["inputs"], card["outputs"])
         tf.saved_model.save(module, new, signatures={"serving_default": signature})
-        for card_name, text in zip(
-            CARD_NAMES, (json.dumps(card, indent=2, allow_nan=False), model_card.to_markdown(card))
-        ):
-            with open(os.path.join(new, card_name), "w", encoding="utf-8") as file:
-                file.write(text)
+        model_card.write(card, new)

@@ -1,10 +1,12 @@
 """What a classifier's users must know of it: its inputs, its training, and how robust it was measured to be."""
 
+import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from keras_flowreg import compat
+from keras_flowreg import compat, files
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.plain import plain
 from keras_flowreg.evaluation.results import title
@@ -13,6 +15,7 @@ from keras_flowreg.types import KerasModel
 from keras_flowreg.wrapped import classifier_of
 
 SCHEMA_VERSION = 1
+NAMES = ("model_card.json", "model_card.md")
 
 
 def describe(
@@ -57,6 +60,23 @@ def describe(
         "versions": compat.versions(),
     }
     return plain(card)
+
+
+def write(card: Mapping[str, Any], folder: str) -> None:
+    """Writes a card into a folder, for programs and as text."""
+    for name, text in zip(NAMES, (json.dumps(card, indent=2, allow_nan=False), to_markdown(card))):
+        files.write_text(os.path.join(folder, name), text)
+
+
+def read(folder: str) -> dict[str, Any]:
+    """The card that is in a folder."""
+    with open(os.path.join(folder, NAMES[0]), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def with_report(card: Mapping[str, Any], report: RobustnessReport) -> dict[str, Any]:
+    """A card with another report of the same model."""
+    return {**card, "robustness": plain(_robustness(report))}
 
 
 def to_markdown(card: Mapping[str, Any]) -> str:

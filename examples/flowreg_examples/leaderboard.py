@@ -15,7 +15,7 @@ from typing import Optional
 import numpy as np
 
 import keras_flowreg as fr
-from keras_flowreg import files
+from keras_flowreg import files, model_card
 from keras_flowreg.commands import datasets
 from keras_flowreg.evaluation import accuracy
 from keras_flowreg.wrapped import classifier_of
@@ -49,10 +49,12 @@ classifier, a Keras file, a SavedModel or a TF-Hub handle:
 python examples/leaderboard.py --dataset=digits --name=mine --model=mine.keras --training="how it was trained"
 ```
 
-With `--certify` a Keras file is proven, too. And check an entry: this evaluates it anew, and compares.
+With `--certify` a Keras file is proven, too. And check an entry: this evaluates it anew, and compares. With `--again` it is
+written as it comes out, when attacks or proofs have got stronger.
 
 ```
 python examples/leaderboard.py --check=digits/flow_gradient
+python examples/leaderboard.py --again=digits/flow_gradient
 ```
 """
 
@@ -86,6 +88,11 @@ class Entry:
         with open(path, encoding="utf-8") as file:
             values = json.load(file)
         return cls(**{**values, "report": fr.RobustnessReport.from_dict(values["report"])})
+
+    @property
+    def is_elsewhere(self):
+        """Whether the classifier is not in the leaderboard's folder."""
+        return self.model != f"{self.dataset}/{self.name}"
 
     def bounds(self, epsilon):
         """The certified accuracy, or `None`, and that under attack."""
@@ -137,9 +144,17 @@ def enter(folder, dataset, name, handle, model, training, report):
     files.write_text(f"{path}.json", Entry(dataset, name, where, training, parameters, report).to_json())
 
 
+def renew(folder, entry, report):
+    """Writes an entry again, with another report of the same classifier, and the card of its export."""
+    files.write_text(json_path(folder, entry.dataset, entry.name), dataclasses.replace(entry, report=report).to_json())
+    if not entry.is_elsewhere:
+        exported = os.path.join(folder, entry.model)
+        model_card.write(model_card.with_report(model_card.read(exported), report), exported)
+
+
 def handle_of(folder, entry):
     """What `fr.load_classifier` takes: the network where it is kept, which can be certified, or else the export."""
-    if entry.model != f"{entry.dataset}/{entry.name}":  # It is elsewhere.
+    if entry.is_elsewhere:
         return entry.model
     path = os.path.join(folder, entry.model)
     return f"{path}.h5" if os.path.exists(f"{path}.h5") else path

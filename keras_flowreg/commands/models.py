@@ -1,6 +1,5 @@
 """Loading a classifier, and asking it."""
 
-import json
 import os
 
 import keras
@@ -9,6 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 import keras_flowreg as fr
+from keras_flowreg import model_card
 from keras_flowreg.ops.losses import compiled_loss, label_kind, takes_logits
 from keras_flowreg.types import Images, KerasModel, ValueRange
 
@@ -72,11 +72,9 @@ def predict(model: KerasModel, images: Images) -> tuple[np.ndarray, np.ndarray]:
 
 def _range_of_card(model):
     """The range on the card beside an export; else that of the library's own data sets."""
-    path = os.path.join(model, "model_card.json")
-    if not os.path.exists(path):
+    if not os.path.exists(os.path.join(model, model_card.NAMES[0])):
         return 0.0, 1.0
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)["inputs"]["values"]
+    return model_card.read(model)["inputs"]["values"]
 
 
 def _is_range(values):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from flowreg_examples import leaderboard
+from keras_flowreg import model_card
 from keras_flowreg.commands import architectures
 from keras_flowreg.evaluation import RobustnessReport, Run
 from keras_flowreg.evaluation.results import Finding
@@ -47,6 +48,14 @@ class LeaderboardTest(tf.test.TestCase):
         kept = fr.load_classifier(leaderboard.handle_of(folder, written))
         anew = leaderboard.evaluate(kept, "digits", True, examples=EXAMPLES)
         self.assertEqual(set(leaderboard.differences(written, anew).values()), {0})
+
+        leaderboard.renew(folder, written, leaderboard.evaluate(kept, "digits", True, examples=10))
+        [renewed] = leaderboard.read_all(folder)
+        self.assertEqual(renewed.report.examples, 10)
+        card = model_card.read(os.path.join(folder, written.model))
+        self.assertEqual((card["robustness"]["examples"], card["training"]["training"]), (10, "not at all"))
+        text = pathlib.Path(folder, "digits", "mine", "model_card.md").read_text(encoding="utf-8")
+        self.assertIn("On 10 examples", text)
 
         # Of a classifier that is elsewhere nothing is copied.
         exported = os.path.join(folder, written.model)
