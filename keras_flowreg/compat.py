@@ -153,6 +153,11 @@ def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def as_keras_casts(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    """Labels in the dtype in which Keras hands them to a loss in training: that of the predictions; Keras 2 keeps integers."""
+    return tf.cast(labels, predictions.dtype) if KERAS_3 or labels.dtype.is_floating else labels
+
+
 def compiled(model: KerasModel) -> Any:
     """An object that each `compile` makes anew, or `None` for a model that is not compiled."""
     return model._compile_loss if KERAS_3 else model.compiled_loss

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import checks, compat, states
 from keras_flowreg.attacks import Attack
+from keras_flowreg.compilation import CompiledForMachine
 from keras_flowreg.guard import GuardedModel, expect_batch
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
@@ -22,7 +23,6 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.regularizers import Regularizer, whole_examples
 from keras_flowreg.types import Config, Images, KerasModel, Predictions, Scalar
-from keras_flowreg.wrapped import Wrapper
 
 
 class _Losses(NamedTuple):
@@ -34,7 +34,7 @@ class _Losses(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowRegularizedModel(GuardedModel, Wrapper):
+class FlowRegularizedModel(GuardedModel, CompiledForMachine):
     """Trains a classifier with a penalty on its loss's gradient with respect to a perturbation.
 
         loss = task_loss + penalty_weight * gradient_penalty
@@ -124,26 +124,6 @@ class FlowRegularizedModel(GuardedModel, Wrapper):
     def call(self, images: Images, training: Optional[bool] = None) -> Predictions:
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.
         return self.base_model(images)
-
-    def compile(self, optimizer: Any = "rmsprop", *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
-        """Configures the model as `keras.Model.compile` does, with the same arguments.
-
-        Args:
-          optimizer: any optimizer that Keras trains with. Under the policy `mixed_float16` it scales the loss.
-          *args, **kwargs: the other arguments of `keras.Model.compile`.
-          jit_compile: whether to compile the steps with XLA. `"auto"` does where there is a GPU and no distribution
-            strategy, since XLA's convolutions are slow on a CPU.
-        """
-        if jit_compile == "auto":
-            jit_compile = compat.jit_compile_on_this_machine()
-        if kwargs.get("auto_scale_loss", True):
-            optimizer = compat.with_loss_scaling(optimizer, self.base_model)
-        super().compile(optimizer, *args, jit_compile=jit_compile, **kwargs)
-
-    def compile_from_config(self, config: Config) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built and hasattr(self.optimizer, "build"):
-            self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         with collected_requirements() as requirements:

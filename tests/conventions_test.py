@@ -25,7 +25,7 @@ FLOORS = (
     ("callbacks",),
     ("pictures",),
     ("models",),
-    ("guard",),
+    ("compilation", "guard"),
     ("binary", "layers"),
     ("attacks",),
     ("regularizers", "first_order", "checks"),

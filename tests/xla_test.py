@@ -1,5 +1,6 @@
 """Tests that XLA gives the graph's numbers."""
 
+import os
 from unittest import mock
 
 import keras
@@ -168,6 +169,17 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
     def test_automatic_choice_where_there_is_a_gpu(self):
         with mock.patch.object(compat, "jit_compile_on_this_machine", return_value=True):
             self.assertTrue(testing.regularized(network()).jit_compile)
+
+    @parameterized.parameters(("auto", False), (True, True), (False, False))
+    def test_a_saved_choice(self, jit_compile, expected):
+        model = testing.regularized(network())
+        path = os.path.join(self.get_temp_dir(), "model.keras")
+        with mock.patch.object(compat, "jit_compile_on_this_machine", return_value=True):
+            model.compile("sgd", testing.cross_entropy(), jit_compile=jit_compile)
+            self.assertEqual(bool(model.jit_compile), bool(jit_compile))
+            model.save(path)
+        with mock.patch.object(compat, "jit_compile_on_this_machine", return_value=False):
+            self.assertEqual(bool(keras.models.load_model(path).jit_compile), expected)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,12 @@ class TracedClassifier(Classifier):
         return self._forward.graph.as_graph_def()
 
     def probe_gradient(self, images: Images, labels: Labels, raised: RaisedLoss) -> bool:
-        """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too."""
+        """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too.
+
+        A batch without images does not tell; there every attack may go on.
+        """
+        if not images.shape[0]:
+            return True
         if not self.has_gradient:
             try:
                 _, gradient = self.differentiate_loss(images, labels, raised, math.nan)

@@ -5,6 +5,7 @@ from typing import Any, Optional
 import keras
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.ops.labels import LabelKind, expect_labels, expect_probabilities, split_predictions
 from keras_flowreg.ops.validation import expect_boolean, expect_fraction, expect_same_batch
 from keras_flowreg.types import Config, KerasModel, Labels, Loss, LossFunction, PerExample, Predictions
@@ -236,6 +237,7 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
         predictions = tf.cast(predictions, tf.float32)
     if labels.shape.rank == 1 and predictions.shape.rank == 2:
         labels = labels[:, tf.newaxis]
+    labels = compat.as_keras_casts(labels, predictions)
     unreduced = loss.call if isinstance(loss, keras.losses.Loss) else loss
     values = tf.convert_to_tensor(unreduced(labels, predictions))
     if values.shape.rank == 0:

@@ -83,6 +83,12 @@ class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
             result = attack.run(self.images, labels, model=model)
             self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
 
+    def test_an_empty_batch_does_not_tell(self):
+        attack, model = fr.attacks.FlowPGD(0.4, steps=2), testing.network()
+        model.compile("sgd", testing.cross_entropy())
+        result = attack.run(self.images[:0], np.zeros(0, int), model=model)
+        self.assertEqual(result.images.shape, self.images[:0].shape)
+
     def test_a_constant_or_saturated_model_has_one(self):
         model = testing.network()
         self.assertTrue(runner.has_gradient(model, self.images))

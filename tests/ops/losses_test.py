@@ -46,6 +46,23 @@ class PerExampleLossTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "one value for each example.*scalar"):
             per_example_loss(lambda y, p: tf.reduce_mean(p), CLASSES, tf.constant(LOGITS))
 
+    @parameterized.parameters("int32", "int64", "uint8", "float32", "float64")
+    def test_labels_come_as_in_training(self, dtype):
+        seen = []
+
+        def loss(labels, predictions):
+            seen.append((labels.dtype, labels.shape.rank))
+            return tf.reduce_sum(tf.square(tf.cast(labels, predictions.dtype) - predictions), axis=1)
+
+        model = keras.Sequential([keras.Input([3]), keras.layers.Activation("linear")])
+        model.compile("sgd", loss)
+        one_hot = np.eye(3)[CLASSES].astype(dtype)
+        model.evaluate(LOGITS, one_hot, verbose=0)
+        expected, seen[:] = set(seen), []
+        values = per_example_loss(compiled_loss(model), one_hot, tf.constant(LOGITS))
+        self.assertEqual(set(seen), expected)
+        self.assertAllClose(values, np.square(one_hot - LOGITS).sum(axis=1))
+
 
 class ResolveLossTest(tf.test.TestCase):
     def test_compiled_loss(self):
