@@ -42,10 +42,10 @@ class SavedClassifier(keras.Model):
     def __init__(self, handle: Union[str, os.PathLike], *, safe_mode: bool = True):
         super().__init__()
         loaded = _load(os.fspath(handle), safe_mode)
-        # Functions, because Keras would track what is loaded, and does not know what it is.
-        self._predict, variables = _predictor(loaded, handle)
+        self._predict = _predictor(loaded, handle)
         self.gives_probabilities = _names_probabilities(loaded)
-        self._variables_of_loaded = lambda: variables
+        # A function, because Keras would track what is loaded, and does not know what it is. It also keeps it alive.
+        self._variables_of_loaded = lambda: _variables_of(loaded)
 
     def call(self, images: Images) -> Predictions:
         return self._predict(images)
@@ -179,10 +179,10 @@ def _signature_of(loaded):
 
 
 def _predictor(loaded, handle):
-    """A function from images to predictions, and the variables that it reads."""
+    """A function from images to predictions."""
     signature = _signature_of(loaded)
     if callable(loaded):
-        return _casting(loaded.__call__, signature), getattr(loaded, "variables", [])
+        return _casting(loaded.__call__, signature)
     if signature is None:
         raise ValueError(
             f"Expected {handle} to be callable, or to have the signature {_SIGNATURE!r}. Received neither."
@@ -193,7 +193,15 @@ def _predictor(loaded, handle):
             f"Expected the signature {_SIGNATURE!r} of {handle} to have one input and one output. "
             f"Received the inputs {inputs} and the outputs {outputs}."
         )
-    return _casting(lambda images: signature(**{inputs[0]: images})[outputs[0]], signature), signature.variables
+    return _casting(lambda images: signature(**{inputs[0]: images})[outputs[0]], signature)
+
+
+def _variables_of(loaded):
+    """The variables that a SavedModel reads: those that it lists, or else those of its functions."""
+    if hasattr(loaded, "variables"):
+        return loaded.variables
+    functions = loaded.__call__.concrete_functions if callable(loaded) else [_signature_of(loaded)]
+    return list({id(variable): variable for function in functions for variable in function.variables}.values())
 
 
 def _casting(predict, signature):

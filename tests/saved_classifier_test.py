@@ -9,6 +9,7 @@ from unittest import mock
 
 import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
@@ -111,6 +112,45 @@ class LoadClassifierTest(tf.test.TestCase):
         module.kernel.assign(2)
         module.save(self.path)
         self.assertNotEqual(digest(fr.load_classifier(self.path).get_weights()), before)
+
+    def test_a_module_that_lists_no_variables(self):
+        class Callable(tf.Module):
+            def __init__(self, model):
+                super().__init__()
+                self.model = model
+
+            @tf.function(input_signature=[tf.TensorSpec([None, *testing.SHAPE])])
+            def __call__(self, images):
+                return self.model(images)
+
+        tf.saved_model.save(Callable(self.model), self.path)
+        loaded = fr.load_classifier(self.path)
+        self.expect_the_same(loaded)
+        self.assertCountEqual(map(np.shape, loaded.get_weights()), map(np.shape, self.model.get_weights()))
+
+    def test_of_integers(self):
+        class OfIntegers(tf.Module):
+            def __init__(self, model):
+                super().__init__()
+                self.model = model
+
+            @tf.function(input_signature=[tf.TensorSpec([None, *testing.SHAPE], tf.uint8)])
+            def __call__(self, images):
+                return self.model(tf.cast(images, tf.float32) / 255)
+
+        module = OfIntegers(self.model)
+        tf.saved_model.save(module, self.path, signatures={"serving_default": module.__call__.get_concrete_function()})
+        loaded, integers = fr.load_classifier(self.path), np.round(255 * self.images)
+        self.assertEqual(digest(loaded.get_weights()), digest(self.model.get_weights()))
+        expected = self.model(integers / 255)
+        for images in (integers, integers + 0.4, integers.astype("uint8")):
+            self.assertAllClose(loaded(images), expected, atol=1e-5)
+        labels = np.argmax(expected, axis=1)
+        options = {"value_range": (0, 255), "loss": "margin"}
+        with self.assertRaisesRegex(ValueError, "can be differentiated .*cast to integers.*Attack it by FlowSquare"):
+            fr.attacks.FlowPGD(0.4, **options)(integers, labels, model=loaded)
+        result = fr.attacks.RandomFlow(2.0, draws=5, **options).run(integers, labels, model=loaded)
+        self.assertAllEqual(result.success, np.argmax(loaded(result.images), axis=1) != labels)
 
     def test_a_report(self):
         fr.export(self.model, self.path)
