@@ -115,8 +115,10 @@ def _load_file(path, safe_mode):
                 "`model.load_weights`, and save it or take it as it is."
             ) from error
         advice = _OWN_CLASS if re.search("deserializ|locate class|Unknown", str(error)) else ""
+        unknown_class = re.search("Could not locate class '.+?'", str(error))
+        reason = f"{unknown_class.group()}." if unknown_class else first_line
         raise ValueError(
-            f"Expected {path} to be a classifier that this Keras can load. Received {type(error).__name__}: {first_line}{advice}"
+            f"Expected {path} to be a classifier that this Keras can load. Received {type(error).__name__}: {reason}{advice}"
         ) from error
 
 
