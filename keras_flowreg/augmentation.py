@@ -48,8 +48,9 @@ def _divided(model: KerasModel) -> Optional[tuple[KerasModel, KerasModel]]:
     tensor = inputs[0] if inputs else None
     if not any(_augments(layer) for layer in getattr(model, "layers", [])) or tensor is None:
         return None
-    while (output := _augmented(model, tensor)) is not None:
-        tensor = output
+    output = _augmented(model, tensor)
+    while output is not None:
+        tensor, output = output, _augmented(model, output)
     if tensor is inputs[0]:
         return None
     outputs: Any = model.outputs

@@ -158,7 +158,12 @@ def _length(data):
 def _are_arrays(data):
     """Whether data are two arrays, or three with weights, and not a list of batches."""
     is_short = isinstance(data, (tuple, list)) and len(data) in (2, 3)
-    return is_short and not any(isinstance(part, (tuple, dict)) for part in data)
+    return is_short and not any(isinstance(part, (tuple, dict)) or _is_list_of_arrays(part) for part in data)
+
+
+def _is_list_of_arrays(part):
+    """Whether a list is a batch: its images, and what comes with them."""
+    return isinstance(part, list) and len(part) in (2, 3) and getattr(part[0], "ndim", None) == 4
 
 
 def _batched(data, name, batch_size):

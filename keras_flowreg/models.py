@@ -22,6 +22,7 @@ from keras_flowreg.ops.validation import (
     expect_seed,
 )
 from keras_flowreg.regularizers import Regularizer, whole_examples
+from keras_flowreg.scales import ScaledModel
 from keras_flowreg.types import Config, Images, KerasModel, Predictions, Scalar
 
 
@@ -34,10 +35,10 @@ class _Losses(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowRegularizedModel(GuardedModel, CompiledForMachine):
+class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
     """Trains a classifier with a penalty on its loss's gradient with respect to a perturbation.
 
-        loss = task_loss + penalty_weight * gradient_penalty
+        loss = task_loss + regularizer.weight * gradient_penalty
 
     where `task_loss` is what Keras would minimize alone. With an attack, the task is to classify adversarial images. The
     model is compiled, fitted, evaluated and saved like any Keras model. `base_model` is the classifier itself.
@@ -69,8 +70,9 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
       base_model: the classifier.
       regularizer: the regularizer, or `None`.
       attack: the attack, or `None`.
-      penalty_weight: the weight of the penalty, a variable. It begins as `regularizer.weight`.
-      epsilon_scale, attack_scale: the factors of the regularizer's ε and of the attack's θ, variables. They begin as 1.
+      penalty_scale, epsilon_scale, attack_scale: the factors of the penalty's weight, of the regularizer's ε and of the
+        attack's θ: variables, or `None` where there is no such thing. Callbacks set them while `fit` runs, after which they
+        are 1 again. Nothing saves them.
 
     Raises:
       TypeError: if `base_model` is not a Keras model, `regularizer` not a `Regularizer`, or `attack` not an `Attack`.
@@ -111,11 +113,11 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
         self._task_tracker = keras.metrics.Mean(name="task_loss")
         self._penalty_tracker = keras.metrics.Mean(name=getattr(regularizer, "penalty_name", "penalty"))
         if regularizer is not None:
-            self.penalty_weight = self._add_number("penalty_weight", regularizer.weight)
+            self._add_scale("penalty_scale")
             if regularizer.epsilon is not None:
-                self.epsilon_scale = self._add_number("epsilon_scale", 1.0)
+                self._add_scale("epsilon_scale")
         if attack is not None:
-            self.attack_scale = self._add_number("attack_scale", 1.0)
+            self._add_scale("attack_scale")
         if base_model.built and getattr(base_model, "inputs", None):
             self.build(base_model.input_shape)
         # Tools that explain a model read them.
@@ -161,6 +163,14 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
         ]
         return own + others
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model as `keras.Model.save` does, with the same arguments; not as HDF5, which cannot be loaded again."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"Expected a path that ends in .keras. Received {filepath}: only `base_model` can be saved as HDF5."
+            )
+        super().save(filepath, *args, **kwargs)
+
     def get_config(self) -> Config:
         return {
             "name": self.name,
@@ -181,10 +191,6 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
         if config["attack"] is not None:
             config["attack"] = keras.layers.deserialize(config["attack"], custom_objects=custom_objects)
         return cls(**config)
-
-    def _add_number(self, name, value):
-        """A variable that a schedule may set."""
-        return self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
 
     def _attacked(self, attack, images, labels):
         """The batch, with all but its clean fraction replaced by adversarial images."""
@@ -239,6 +245,7 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
         """The predictions, and the penalty if it is taken, which stands for a number of steps; 0 for no penalty."""
         if self.regularizer is None or not penalized_steps:
             return self(images, training=training), None
+        radius = 1.0 if self.epsilon_scale is None else self.epsilon_scale
         return self.regularizer(
             self,
             images,
@@ -247,7 +254,7 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
             training=training,
             seed=self._step_seed() if training else None,
             # Nothing is started from where nothing is penalized: weight 0 is plain training.
-            start_scale=tf.cast(self.penalty_weight > 0, tf.float32) * getattr(self, "epsilon_scale", 1.0),
+            start_scale=tf.cast(self._penalty_weight() > 0, tf.float32) * radius,
         )
 
     def _parts_of_loss(self, images, labels, sample_weight, predictions, penalty, penalized_steps=1):
@@ -258,8 +265,11 @@ class FlowRegularizedModel(GuardedModel, CompiledForMachine):
         if penalty is None:
             return _Losses(task, task, None)
         # The replicas' gradients are added up.
-        weighted = tf.cast(self.penalty_weight * penalized_steps, penalty.dtype) * penalty / _replicas()
+        weighted = tf.cast(self._penalty_weight() * penalized_steps, penalty.dtype) * penalty / _replicas()
         return _Losses(task + tf.cast(weighted, task.dtype), task, penalty)
+
+    def _penalty_weight(self):
+        return getattr(self.regularizer, "weight", 0.0) * tf.convert_to_tensor(self.penalty_scale)
 
     def _log(self, losses, images):
         """Puts the parts of the loss into the logs."""

@@ -63,6 +63,7 @@ FORMS = {
     "empty_batch": lambda: [PAIRS[0], (IMAGES[:0], LABELS[:0]), *PAIRS[1:]],
     "batches": lambda: PAIRS,
     "two_batches": lambda: [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])],
+    "two_batches_as_lists": lambda: [[IMAGES[:4], LABELS[:4]], [IMAGES[4:], LABELS[4:]]],
     "by_number": ByNumber,
     "sequence": Numbered,
     "iterated": Iterated,

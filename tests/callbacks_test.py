@@ -25,7 +25,7 @@ class Recorder(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self.weights.append(float(np.asarray(self.model.penalty_weight)))
+        self.weights.append(self.model.regularizer.weight * float(self.model.penalty_scale))
         if self.epoch == self.fail_in_epoch and batch == 1:
             raise InterruptedError("The machine went away.")
 
@@ -63,14 +63,33 @@ class PenaltyWarmupTest(tf.test.TestCase, parameterized.TestCase):
         model = testing.regularized(weight=4.0)
         stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True))
         testing.fit(model, epochs=9, callbacks=[fr.callbacks.PenaltyWarmup(epochs=9), stop])
-        self.assertAllClose(model.penalty_weight, 4)
+        self.assertAllEqual(model.penalty_scale, 1)
 
-    def test_the_weights_of_an_epoch_have_the_whole_weight(self):
-        model, path = testing.regularized(weight=8.0), os.path.join(self.get_temp_dir(), "kept.weights.h5")
-        kept = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
-        testing.fit(model, epochs=2, callbacks=[fr.callbacks.PenaltyWarmup(10), kept])
+    def test_a_training_that_an_error_ends_leaves_the_whole_weight(self):
+        model = testing.regularized(weight=4.0)
+        with self.assertRaisesRegex(InterruptedError, "went away"):
+            testing.fit(model, epochs=9, callbacks=[fr.callbacks.PenaltyWarmup(epochs=9), Recorder(fail_in_epoch=1)])
+        self.assertAllEqual(model.penalty_scale, 1)
+
+    @parameterized.parameters(0, 1)
+    def test_what_is_saved_within_an_epoch_has_the_whole_weight(self, place):
+        model, path = testing.regularized(weight=8.0), os.path.join(self.get_temp_dir(), "kept.keras")
+        callbacks = [fr.callbacks.PenaltyWarmup(10)]
+        callbacks.insert(place, keras.callbacks.ModelCheckpoint(path, save_freq=2))
+        testing.fit(model, epochs=1, callbacks=callbacks)
+        loaded = keras.models.load_model(path)
+        logs = loaded.train_on_batch(*testing.data(8), return_dict=True)
+        self.assertAllClose(logs["loss"], logs["task_loss"] + 8 * logs["gradient_penalty"], rtol=1e-5)
+
+    def test_weights_of_another_training_keep_this_ones_weight(self):
+        path = os.path.join(self.get_temp_dir(), "kept.weights.h5")
+        other, model = testing.regularized(weight=1.0), testing.regularized(weight=8.0)
+        testing.fit(other)
+        other.save_weights(path)
+        testing.fit(model)
         model.load_weights(path)
-        self.assertAllClose(model.penalty_weight, 8.0)
+        logs = model.train_on_batch(*testing.data(8), return_dict=True)
+        self.assertAllClose(logs["loss"], logs["task_loss"] + 8 * logs["gradient_penalty"], rtol=1e-5)
 
     def test_validation_has_the_whole_weight(self):
         model = testing.regularized(weight=4.0, optimizer=keras.optimizers.SGD(0.0))

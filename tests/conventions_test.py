@@ -25,7 +25,7 @@ FLOORS = (
     ("callbacks",),
     ("pictures",),
     ("models",),
-    ("compilation", "guard"),
+    ("compilation", "guard", "scales"),
     ("binary", "layers"),
     ("attacks",),
     ("regularizers", "first_order", "checks"),

@@ -58,14 +58,12 @@ class SavingTest(tf.test.TestCase, parameterized.TestCase):
         for ours, theirs in zip(loaded.base_model.get_weights(), model.base_model.get_weights()):
             self.assertAllClose(ours, theirs, atol=1e-5)
 
-    def test_penalty_weight_is_saved_with_the_weights(self):
-        model = fitted(testing.network())
-        model.penalty_weight.assign(0.25)
-        path = os.path.join(self.get_temp_dir(), "only.weights.h5")
-        model.save_weights(path)
-        other = fitted(testing.network())
-        other.load_weights(path)
-        self.assertAllEqual(other.penalty_weight, 0.25)
+    @parameterized.parameters("model.h5", "model.hdf5")
+    def test_a_file_that_could_not_be_loaded_is_not_written(self, name):
+        path = os.path.join(self.get_temp_dir(), name)
+        with self.assertRaisesRegex(ValueError, "Expected a path that ends in .keras. Received .*model.h"):
+            testing.regularized().save(path)
+        self.assertFalse(os.path.exists(path))
 
     def test_attack_comes_back_and_one_network_is_in_the_file(self):
         base = testing.network()

@@ -221,7 +221,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         model = testing.regularized(testing.network())
         history = testing.fit(model, epochs=4)
         self.assertLess(history["loss"][-1], history["loss"][0])
-        self.assertEqual(model.penalty_weight.dtype, "float32")
+        self.assertEqual(model.penalty_scale.dtype, tf.float32)
 
     def test_adversarial_training_trains_on_the_attacks_images(self):
         images, labels = testing.data(16)
@@ -276,7 +276,7 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         def weights_after(steps, **options):
             model = testing.regularized(testing.network(keras.layers.BatchNormalization()), **options)
             for regularizer_weight in steps:
-                model.penalty_weight.assign(regularizer_weight)
+                model.penalty_scale.assign(regularizer_weight / model.regularizer.weight)
                 model.train_on_batch(*testing.data(16))
             return model.base_model.get_weights()
 

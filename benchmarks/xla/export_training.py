@@ -56,7 +56,7 @@ def training_step(model, cell, steps_per_epoch):
         number = tf.cast(model.optimizer.iterations, tf.int32)
         fraction = tf.minimum(tf.cast(number, tf.float32) / warmup, 1.0) if warmup else 1.0
         if model.regularizer is not None:
-            model.penalty_weight.assign(model.regularizer.weight * fraction)
+            model.penalty_scale.assign(fraction)
         if model.attack is not None:
             model.attack_scale.assign(fraction)
         seed = random.fold_in(tf.stack([cell.seed, number]), _CROP_STREAM)

@@ -89,7 +89,7 @@ class PenaltyWarmup(_Warmup):
         self._expect("regularizer")
 
     def _set(self, fraction):
-        self.model.penalty_weight.assign(self.model.regularizer.weight * fraction)
+        self.model.penalty_scale.assign(fraction)
 
 
 class EpsilonWarmup(_Warmup):

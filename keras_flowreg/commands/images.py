@@ -58,10 +58,10 @@ def _color_values(picture):
     """`[height, width, channels]` in [0, 1], of a picture of 8 bits: one channel if it is grey."""
     import PIL.Image
 
+    is_grey = picture.mode in ("1", "L", "LA", "La")
     if "transparency" in picture.info or "A" in picture.mode or picture.mode == "P":
         layer = picture.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, "white")
         picture = PIL.Image.alpha_composite(white, layer)
-    is_grey = picture.mode in ("1", "L")
     values = np.asarray(picture.convert("L" if is_grey else "RGB"), "float64") / 255
     return values[..., np.newaxis] if is_grey else values

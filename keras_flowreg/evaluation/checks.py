@@ -5,6 +5,7 @@ parameter-free attacks", 2020, whose published code warns of some of these for a
 """
 
 import numpy as np
+import tensorflow as tf
 
 from keras_flowreg.attacks import FlowFrankWolfe, FlowPGD, FlowSquare
 from keras_flowreg.attacks.runner import has_gradient
@@ -51,7 +52,7 @@ def run(
     """
     count = min(CHECKED_EXAMPLES, max(_CHECKED_PIXELS // (batch[0].shape[1] * batch[0].shape[2]), 4))
     images, labels = as_images(batch[0])[:count], batch[1][:count]
-    findings = [_outputs(model(images, training=False).numpy(), loss), _randomness(model, images)]
+    findings = [_outputs(_predictions(model, images), loss), _randomness(model, images)]
     if has_gradient(model, images):
         findings.append(_gradients(model, images, labels, loss))
         findings.extend(_attacks(model, images, labels, loss, {"value_range": value_range, "seed": seed}))
@@ -118,8 +119,14 @@ def _outputs(predictions, loss):
         )
 
 
+def _predictions(model, images):
+    """As an array; NumPy does not know bfloat16."""
+    predictions = model(images, training=False)
+    return tf.cast(predictions, tf.float32).numpy() if predictions.dtype.size < 4 else predictions.numpy()
+
+
 def _randomness(model, images):
-    first, second = (model(images, training=False).numpy() for _ in range(2))
+    first, second = (_predictions(model, images) for _ in range(2))
     if not np.allclose(first, second, rtol=1e-4, atol=1e-4):
         return Finding(
             "model is not random",

@@ -144,13 +144,20 @@ def encoded(line: Mapping[str, Any]) -> bytes:
 
 def _lines(content, path):
     """The lines that are whole."""
+    whole = content[: content.rfind(b"\n") + 1].splitlines()
+    return [_line(text, number, path) for number, text in enumerate(whole, start=1)]
+
+
+def _line(text, number, path):
     try:
-        lines = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
-    except ValueError as error:
-        raise ValueError(f"Expected {path} to hold partial results. Received {error}.") from None
-    if not all(isinstance(line, dict) and set(line) >= _KEYS for line in lines[1:]):
-        raise ValueError(f"Expected {path} to hold partial results. Received a line that is none.")
-    return lines
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or number > 1 and not set(line) >= _KEYS:
+        raise ValueError(
+            f"Expected {path} to hold partial results. Received line {number}, which is none: remove it, to go on from the others."
+        )
+    return line
 
 
 def _opened(path):

@@ -48,6 +48,9 @@ class ImagesTest(tf.test.TestCase, parameterized.TestCase):
         path = os.path.join(self.get_temp_dir(), "a.png")
         PIL.Image.new("RGB", (7, 3), RED).save(path)
         self.assertEqual(images.read(path, (None, None, None)).shape, (3, 7, 3))
+        for mode, color in (("L", 51), ("LA", (51, 128)), ("I;16", 13107)):
+            PIL.Image.new(mode, (7, 3), color).save(path)
+            self.assertEqual(images.read(path, (None, None, None)).shape, (3, 7, 1))
 
 
 if __name__ == "__main__":

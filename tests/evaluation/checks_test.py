@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 import keras_flowreg as fr
+from keras_flowreg.evaluation import checks
 from tests import testing
 
 
@@ -51,6 +52,15 @@ class ChecksTest(tf.test.TestCase):
         found, report = self.found(network)
         self.assertEmpty(found, report.to_markdown())
         self.assertTrue(report.trustworthy)
+
+    def test_a_model_in_half_precision(self):
+        policy = keras.mixed_precision.Policy if hasattr(keras.mixed_precision, "Policy") else keras.DTypePolicy
+        model = keras.Sequential([keras.Input(testing.SHAPE), keras.layers.Flatten()])
+        model.add(keras.layers.Dense(4, dtype=policy("mixed_bfloat16")))
+        model.compile("sgd", testing.cross_entropy())
+        images, labels = testing.data(16)
+        findings = checks.run(model, (images, labels), loss=testing.cross_entropy(), value_range=(0, 1), seed=0)
+        self.assertNotIn("model is not random", {finding.check for finding in findings})
 
     def test_probabilities_taken_for_logits(self):
         found, report = self.found(testing.network(), keras.layers.Softmax())

@@ -64,6 +64,13 @@ class JournalTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to hold partial results.* Received another"):
             Journal(self.path, SETTINGS)
 
+    def test_a_damaged_line_is_named(self):
+        Journal(self.path, SETTINGS).add(RUN, 0, "data", RECORD)
+        with open(self.path, "ab") as file:
+            file.write(b"\0\0\0\0\n")
+        with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to hold .* Received line 3, .*: remove it"):
+            Journal(self.path, SETTINGS)
+
     def test_digest(self):
         # CRC-32 of no bytes is 0.
         self.assertEqual(digest([]), "00000000")
