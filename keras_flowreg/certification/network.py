@@ -15,6 +15,7 @@ from keras_flowreg.types import Images, KerasModel, Predictions
 
 _CHECKED_EXAMPLES = 4
 _TOLERANCE = 1e-3
+_EXACT_DTYPES = ("float32", "float64")  # that keep every number of float32
 
 
 class Place(NamedTuple):
@@ -102,6 +103,7 @@ class Network:
     def _add(self, layer, inputs):
         """Adds the steps of a layer, or of all layers of a model; returns the number of the last value."""
         if isinstance(layer, keras.Model) and _is_made_of_layers(layer):
+            _expect_no_rounding_of_inputs(layer)
             return (
                 self._add_chain(layer, inputs)
                 if isinstance(layer, keras.Sequential)
@@ -131,6 +133,17 @@ class Network:
             )
         (result,) = compat.tensor_keys(model.outputs)
         return numbers[result]
+
+
+def _expect_no_rounding_of_inputs(model):
+    """Checks the dtype to which Keras casts what a model takes: flows move pixels by less than a whole number."""
+    for tensor in getattr(model, "inputs", None) or ():
+        dtype = tf.as_dtype(tensor.dtype).name
+        if dtype not in _EXACT_DTYPES:
+            raise ValueError(
+                f"Expected models with an input of float32, which their bounds are about. Received {described(model)}, "
+                f'which rounds its input to {dtype}: build it with keras.Input(shape, dtype="float32").'
+            )
 
 
 def _is_made_of_layers(model):

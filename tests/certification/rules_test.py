@@ -117,6 +117,27 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         flat = layers.Flatten()(inputs)
         self.expect_error(keras.Model(inputs, [layers.Dense(3)(flat)] * 2), "one output.*with 2")
 
+    @parameterized.product(
+        dtype=["uint8", "int32", "float16", "bfloat16"], is_nested=[False, True], kind=["graph", "chain"]
+    )
+    def test_input_that_is_rounded(self, dtype, is_nested, kind):
+        inputs = keras.Input(networks.SHAPE, dtype=dtype)
+        stack = [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)]
+        model = keras.Sequential([inputs, *stack])
+        if kind == "graph":
+            model = keras.Model(inputs, keras.Sequential(stack)(inputs))
+        if is_nested:
+            outer = keras.Input(networks.SHAPE)
+            model = keras.Model(outer, model(outer))
+        self.expect_error(model, f"an input of float32.*rounds its input to {dtype}")
+
+    def test_input_of_double_precision(self):
+        inputs = keras.Input(networks.SHAPE, dtype="float64")
+        model = keras.Model(inputs, networks.chain(layers.Conv2D(3, 3, activation="relu"))(inputs))
+        least = np.diff(np.sort(model(IMAGES).numpy(), axis=1))[:, -1]
+        margin = fr.certify(model, IMAGES, np.argmax(model(IMAGES), axis=1), 0.0).margin
+        self.assertAllClose(margin, least, rtol=1e-3, atol=1e-2)
+
     def test_operation_outside_of_a_layer(self):
         inputs = keras.Input(networks.SHAPE)
         self.expect_error(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs + inputs))), "outside of a layer")
