@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.certification.activations import LeakyReLU
-from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.intervals import Interval, sum_per_example
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
 from keras_flowreg.certification.steps import Relaxation
@@ -22,7 +22,8 @@ from keras_flowreg.types import PerExample
 
 Slopes = dict[int, tf.Tensor]  # of the lines below ReLUs, [queries, ...], by the number of the ReLU's value
 
-_ROUNDING = 4e-6  # of the terms that a bound is the sum of
+_ROUNDING = 4e-6  # of the sums that a bound is made of
+_CANCELLATION = 5e-7  # of the absolute terms of every sum on its way, which may cancel each other
 _NUMBERS_AT_ONCE = 2**23  # in the largest value of all queries that are taken backward together
 
 
@@ -32,13 +33,16 @@ class Bounds:
     Args:
       network: a `Network`.
       reach: what the images can become.
+      rounding: what float32 may change of each sum, as a part of the sum of its absolute terms; 0 spares the work.
     """
 
-    def __init__(self, network: Network, reach: Reach):
+    def __init__(self, network: Network, reach: Reach, rounding: float = _CANCELLATION):
         self._network = network
         self._reach = reach
-        self._values = network.intervals(reach.box)
+        self._rounding = rounding
+        self._values = network.intervals(reach.box, rounding)
         self._relaxations: dict[int, Relaxation] = {}
+        self._terms: dict[int, Optional[tf.Tensor]] = {}  # of values that only get narrower
 
     @property
     def logits(self) -> Interval:
@@ -61,8 +65,8 @@ class Bounds:
         """
         coefficients, examples = _queries(forms)
         form, _ = self._through_linear_steps(self._network.logits, Window(coefficients))
-        least = form.least([self._minimum_of_value(number, part, examples) for number, part in form.parts.items()])
-        return tf.reshape(least, tf.shape(forms)[:2])
+        least = [self._minimum_of_value(number, part, examples) for number, part in form.parts.items()]
+        return tf.reshape(self._sum(form, least), tf.shape(forms)[:2])
 
     def minimum(self, forms: tf.Tensor) -> tf.Tensor:
         """The least of linear forms of the logits, by lines. Argument and result as of `minimum_by_intervals`."""
@@ -125,8 +129,8 @@ class Bounds:
                 for number in left.intersection(place.inputs):
                     self._tighten(number, place.step.is_loose(self._values[number]), is_over)
                 left -= {*place.inputs}
-            inputs = [self._values[number] for number in place.inputs]
-            self._values[place.output] = self._values[place.output].intersect(place.step.interval(*inputs))
+            interval = place.interval(self._values, self._rounding)
+            self._values[place.output] = self._values[place.output].intersect(interval)
 
     def _tighten(self, number, is_loose, is_over):
         """Bounds a value by lines, where it is loose."""
@@ -174,11 +178,11 @@ class Bounds:
         for place in reversed(places):
             if place.output in form.parts:
                 form = self._through(place, form, examples, slopes)
-        return form.least([self._reach.minimum(part, examples) for part in form.parts.values()])
+        return self._sum(form, [self._reach.minimum(part, examples) for part in form.parts.values()])
 
     def _through_linear_steps(self, number, start):
         """A form, taken backward to the last step that is not linear; and the places that are left."""
-        form = _Form({number: start}, [])
+        form = _Form({number: start}, [], [])
         places = self._network.places
         for index in reversed(range(len(places))):
             if places[index].output in form.parts:
@@ -186,6 +190,15 @@ class Bounds:
                     return form, places[: index + 1]
                 form = self._through(places[index], form, None, {})
         return form, []
+
+    def _sum(self, form, minima):
+        """The sum of a form's constants and of its parts' minima, and a little less, against rounding."""
+        sums = tf.stack([*form.constants, *minima])
+        least = tf.reduce_sum(sums, axis=0) - _ROUNDING * tf.reduce_sum(tf.abs(sums), axis=0)
+        if not self._rounding:
+            return least
+        sizes = [window.sum_of_sizes(self._values[number].largest) for number, window in form.parts.items()]
+        return least - self._rounding * tf.add_n([*form.sizes, *sizes])
 
     def _through(self, place, form, examples, slopes):
         """A form, taken backward through one step."""
@@ -202,11 +215,22 @@ class Bounds:
         relaxation = [tf.gather(window.cut(part), examples) for part in self._relaxation(place)]
         if place.output in slopes:
             relaxation[0] = window.cut(slopes[place.output])
-        of_inputs, constant = place.step.backward(window.coefficients, seen, relaxation)
+        of_inputs, terms = place.step.backward(window.coefficients, seen, relaxation)
         for number, part, shape in zip(place.inputs, of_inputs, shapes):
             found = window.seen(part, sliding, shape[:2]) if is_local else Window(part)
             parts[number] = parts[number].plus(found) if number in parts else found
-        return _Form(parts, form.constants if constant is None else [*form.constants, constant])
+        constants, sizes = [*form.constants], [*form.sizes]
+        if terms is not None:
+            constants.append(sum_per_example(terms))
+            sizes.append(sum_per_example(tf.abs(terms)))
+        if self._rounding and self._terms_of(place) is not None:
+            sizes.append(window.sum_of_sizes(self._terms_of(place)))
+        return _Form(parts, constants, sizes)
+
+    def _terms_of(self, place):
+        if place.output not in self._terms:
+            self._terms[place.output] = place.terms(self._values)
+        return self._terms[place.output]
 
     def _relaxation(self, place):
         if place.output not in self._relaxations:
@@ -235,13 +259,9 @@ class _Form(NamedTuple):
 
     parts: dict[int, Window]
     constants: list[tf.Tensor]  # [queries]
+    sizes: list[tf.Tensor]  # [queries], sums of the absolute terms that are in constants and coefficients
 
     def of(self, rows: np.ndarray) -> "_Form":
         """Some of the forms, by their indices."""
         parts = {number: part.of(rows) for number, part in self.parts.items()}
-        return _Form(parts, [tf.gather(constant, rows) for constant in self.constants])
-
-    def least(self, minima: list[tf.Tensor]) -> PerExample:
-        """The sum of the constants and of the parts' minima, and a little less, against rounding."""
-        terms = tf.stack([*self.constants, *minima])
-        return tf.reduce_sum(terms, axis=0) - _ROUNDING * tf.reduce_sum(tf.abs(terms), axis=0)
+        return _Form(parts, *([tf.gather(sums, rows) for sums in kind] for kind in (self.constants, self.sizes)))

@@ -75,8 +75,8 @@ def certify(
     - `"auto"`: the four in this order, each on what is correct and not yet certified.
 
     Each method also keeps what the ones before it prove. The proof is in real arithmetic, on the weights as they are; what
-    float32 may round is allowed for: a pixel by 2e-6 of the largest value, each bound by 4e-6 of the terms that it is the sum
-    of, the margin by 1e-5.
+    float32 may round is allowed for: a pixel by 2e-6 of the largest value, each sum by 5e-7 of its absolute terms, each bound
+    by 4e-6 of the sums that it is made of, the margin by 1e-5. No margin is above the lead of the images as they are.
 
     ```python
     certificate = fr.certify(model, images, labels, epsilon=0.01)
@@ -127,7 +127,7 @@ def certify(
         network = Network(model)
         network.check(model, images)
         batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-        logits = tf.concat([network.values(images[batch])[network.logits] for batch in batches], axis=0)
+        logits = tf.concat([_logits(model, network, images[batch]) for batch in batches], axis=0)
         indices = class_indices(labels, logits)
         prover = _Prover(network, methods, is_selective, lambda: time.monotonic() - start > budget)
         parts = [prover.prove(reach(images[batch], epsilon, norm), logits[batch], indices[batch]) for batch in batches]
@@ -146,18 +146,18 @@ class _Prover(NamedTuple):
     def prove(self, reachable: Reach, logits: Predictions, indices: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The margin of each example of a batch, and the index of the method that gave it."""
         forms = lead_forms(indices, logits.shape[1])
-        is_correct = _least_lead(tf.einsum("blc,bc->bl", forms, logits), forms) > 0
+        clean = _least_lead(tf.einsum("blc,bc->bl", forms, logits), forms)
         margin, by = np.full(len(forms), -np.inf, "float32"), np.zeros(len(forms), int)
         bounds, rows = Bounds(self.network, reachable), np.arange(len(forms))
         for index, method in enumerate(self.methods):
             if self.is_selective and index:
-                left = np.flatnonzero((margin[rows] <= 0) & is_correct[rows])
+                left = np.flatnonzero((margin[rows] <= 0) & (clean[rows] > 0))
                 bounds, rows = bounds.of(left), rows[left]
             if len(rows):
                 found = self._margins(method, bounds, tf.gather(forms, rows))
                 by[rows[found > margin[rows]]] = index
                 margin[rows] = np.maximum(margin[rows], found)
-        return margin, by
+        return np.minimum(margin, clean - _ROUNDING), by
 
     def _margins(self, method, bounds, forms):
         """The margins by a method. Intervals that one has made narrower are there for the next one."""
@@ -170,6 +170,12 @@ class _Prover(NamedTuple):
                 bounds.tighten(self.is_over)
             leads = bounds.minimum(forms)
         return _least_lead(leads, forms) - _ROUNDING
+
+
+def _logits(model, network, images):
+    """By the model itself, but for what goes into a last softmax or sigmoid."""
+    is_last = network.logits == network.output
+    return model(images, training=False) if is_last else network.values(images)[network.logits]
 
 
 def _least_lead(leads, forms):

@@ -27,6 +27,15 @@ class Interval(NamedTuple):
         """Half of the width of each interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def largest(self) -> tf.Tensor:
+        """The largest absolute value in each interval, over the whole batch: `[1, ...]`."""
+        return tf.reduce_max(tf.maximum(tf.abs(self.low), tf.abs(self.high)), axis=0, keepdims=True)
+
+    def widened(self, by: tf.Tensor) -> "Interval":
+        """The interval, and as much more at each end."""
+        return Interval(self.low - by, self.high + by)
+
     def intersect(self, other: "Interval") -> "Interval":
         """What lies in both. Both hold the true value, so they meet, but for rounding."""
         low, high = tf.maximum(self.low, other.low), tf.minimum(self.high, other.high)

@@ -1,7 +1,8 @@
 """A Keras model as a list of steps, read from its layers."""
 
 import copy
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import keras
 import tensorflow as tf
@@ -24,6 +25,16 @@ class Place(NamedTuple):
     step: Step
     inputs: tuple[int, ...]
     output: int
+
+    def interval(self, values: Sequence[Interval], rounding: float = 0.0) -> Interval:
+        """The interval of its output, of those of all values; see `Network.intervals`."""
+        interval = self.step.interval(*(values[number] for number in self.inputs))
+        terms = self.terms(values) if rounding else None
+        return interval if terms is None else interval.widened(rounding * terms)
+
+    def terms(self, values: Sequence[Interval]) -> Optional[tf.Tensor]:
+        """The sum of the absolute terms of each output, at most, over the whole batch; see `Step.terms`."""
+        return self.step.terms(*(values[number].largest for number in self.inputs))
 
 
 class Network:
@@ -48,11 +59,11 @@ class Network:
         if last is not None and last.step.keeps_class:
             (self.logits,) = last.inputs
 
-    def intervals(self, images: Interval) -> list[Interval]:
-        """The interval of every value, step by step."""
+    def intervals(self, images: Interval, rounding: float = 0.0) -> list[Interval]:
+        """The interval of every value, step by step; wider by a part of the terms that a value is the sum of."""
         values = [images]
         for place in self.places:
-            values.append(place.step.interval(*(values[number] for number in place.inputs)))
+            values.append(place.interval(values, rounding))
         return values
 
     def values(self, images: Images) -> list[tf.Tensor]:

@@ -14,11 +14,11 @@ from typing import Optional, Union
 
 import tensorflow as tf
 
-from keras_flowreg.certification.intervals import Interval, sum_per_example
+from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.windows import Sliding
 
 Relaxation = tuple[tf.Tensor, ...]
-Backward = tuple[list[tf.Tensor], Optional[tf.Tensor]]  # parts [queries, ...]; constant [queries], or None for zero
+Backward = tuple[list[tf.Tensor], Optional[tf.Tensor]]  # parts, and terms of the constant or None: [queries, ...]
 
 
 class Step:
@@ -49,6 +49,14 @@ class Step:
         """The output itself."""
         return self.interval(*(Interval(value, value) for value in inputs)).low
 
+    def terms(self, *sizes: tf.Tensor) -> Optional[tf.Tensor]:
+        """The sum of the absolute terms of each output, in parts of which it is rounded, or `None` if it is not a sum.
+
+        Args:
+          *sizes: the absolute values of the inputs, at most.
+        """
+        return None
+
     def in_training(self, *inputs: tf.Tensor) -> "Step":
         """The step that the layer takes in training, on a batch of these inputs."""
         return self
@@ -64,6 +72,9 @@ class Step:
           coefficients: `[queries, ...]`. Of a step that slides they may be those of a part of the output.
           shapes: of each input, without the batch; of a step that slides, of what these outputs see, the padding included.
           relaxation: what `relax` gave, for each query: tensors `[queries, ...]`.
+
+        Returns:
+          `(parts, terms)`: for each input, `[queries, ...]`; and `[queries, ...]`, whose sum is the constant, or `None`.
         """
         raise NotImplementedError
 
@@ -116,13 +127,17 @@ class Linear(Step):
             low, high = center - radius, center + radius
         return Interval(low, high) if self._offset is None else Interval(low + self._offset, high + self._offset)
 
+    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
+        terms = (self._absolute or self._function)(*sizes)
+        return terms if self._offset is None else terms + tf.abs(self._offset)
+
     def value(self, *inputs: tf.Tensor) -> tf.Tensor:
         output = self._function(*inputs)
         return output if self._offset is None else output + self._offset
 
     def backward(self, coefficients: tf.Tensor, shapes: Sequence[Sequence[int]], relaxation: Relaxation) -> Backward:
-        constant = None if self._offset is None else sum_per_example(coefficients * self._offset)
-        return self._transpose(coefficients, shapes), constant
+        terms = None if self._offset is None else coefficients * self._offset
+        return self._transpose(coefficients, shapes), terms
 
     def _differentiate(self, coefficients, shapes):
         inputs = [tf.zeros([tf.shape(coefficients)[0], *shape], coefficients.dtype) for shape in shapes]
@@ -159,7 +174,7 @@ class Elementwise(Step):
         positive = tf.nn.relu(coefficients)
         negative = coefficients - positive
         part = positive * low_slope + negative * high_slope
-        return [part], sum_per_example(positive * low_intercept + negative * high_intercept)
+        return [part], positive * low_intercept + negative * high_intercept
 
 
 class MaxPool(Step):
@@ -206,7 +221,7 @@ class MaxPool(Step):
             tape.watch(inputs)
             values = self._windows(inputs)
         of_values = positive[..., tf.newaxis, :] * is_below + negative[..., tf.newaxis, :] * high_slope
-        return [tape.gradient(values, inputs, of_values)], sum_per_example(negative * high_intercept)
+        return [tape.gradient(values, inputs, of_values)], negative * high_intercept
 
     def _values(self, images, outside):
         """The values of all windows of images, and what lies outside of them."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.certification.intervals import sum_per_example
+
 Sides = tuple[int, int]  # of rows and columns
 
 
@@ -60,6 +62,10 @@ class Window(NamedTuple):
             return tensor
         (top, left), (rows, columns) = self.origin, self.coefficients.shape[1:3]
         return tensor[:, top : top + rows, left : left + columns]
+
+    def sum_of_sizes(self, sizes: tf.Tensor) -> tf.Tensor:
+        """Σ |coefficients| · size for each query, of sizes `[1, ...]` of the value."""
+        return sum_per_example(tf.abs(self.coefficients) * self.cut(sizes))
 
     def seen(self, part: tf.Tensor, sliding: Sliding, sides: Sequence[int]) -> "Window":
         """The window of an operation's input, of coefficients on all that these outputs see, the padding among it."""

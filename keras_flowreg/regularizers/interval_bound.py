@@ -155,7 +155,7 @@ class IntervalBoundRegularizer(Regularizer):
         box = self._box(images, scale)
         if training and self.box_part < 1:
             box = small_box(box, images, self.box_part, losses_of, self.attack_steps)
-        bounds = Bounds(network, Reach(box))
+        bounds = Bounds(network, Reach(box), rounding=0.0)
         rises = losses(self._worst_predictions(network, bounds, labels, scale)) - losses(predictions)
         penalty = mean_penalty(rises, sample_weight)
         if self.warmup_weight:

@@ -1,13 +1,18 @@
 """Tests of bounds against CROWN as it is published, written with matrices in NumPy."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 from keras import layers
 
+import keras_flowreg as fr
 from keras_flowreg.certification.bounds import Bounds
+from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.network import Network
-from keras_flowreg.certification.reach import reach
+from keras_flowreg.certification.reach import Reach, reach
 from tests.certification import networks
 
 SHAPE, UNITS = (3, 4, 1), (9, 8, 7, 3)
@@ -68,7 +73,7 @@ class PublishedTest(tf.test.TestCase):
         self.model = networks.randomize(keras.Sequential(stack))
         reachable = reach(IMAGES, EPSILON, "linf")
         self.low, self.high = (np.float64(end).ravel() for end in reachable.box)
-        self.bounds = Bounds(Network(self.model), reachable)
+        self.bounds = Bounds(Network(self.model), reachable, rounding=0.0)
         self.forms = tf.constant(np.concatenate([np.eye(3), -np.eye(3)])[np.newaxis], tf.float32)
         # The forms are one more affine layer, joined to the last one.
         *first, (weights, bias) = affine_layers(self.model)
@@ -89,6 +94,59 @@ class PublishedTest(tf.test.TestCase):
         expected = crown(self.network, between, self.low, self.high)
         self.bounds.tighten()
         self.assertAllClose(self.bounds.minimum(self.forms)[0], expected, rtol=1e-3, atol=1e-3)
+
+
+class RoundingTest(tf.test.TestCase, parameterized.TestCase):
+    """Large terms that cancel each other, against arithmetic in float64."""
+
+    def expect_below(self, model, logits, images):
+        """Checks bounds of every difference of logits, of images that do not move."""
+        pairs = np.eye(UNITS[-1])[:, np.newaxis] - np.eye(UNITS[-1])
+        forms = pairs[~np.eye(UNITS[-1], dtype=bool)]
+        repeated = tf.constant(np.tile(forms, [len(images), 1, 1]), tf.float32)
+        bounds = Bounds(Network(model), Reach(Interval(tf.constant(images), tf.constant(images))))
+        found = [bounds.minimum_by_intervals(repeated), bounds.minimum(repeated)]
+        bounds.tighten()
+        for bound in (*found, bounds.minimum(repeated)):
+            self.assertAllLessEqual(np.float64(bound) - logits @ forms.T, 0)
+
+    @parameterized.parameters(1e3, 1e4, 1e5)
+    def test_large_values_before_a_kernel_that_sums_to_zero(self, bias):
+        hidden = [layers.Dense(256, activation="relu"), layers.Dense(256, activation="relu")]
+        model = networks.randomize(
+            keras.Sequential([keras.Input(SHAPE), layers.Flatten(), *hidden, layers.Dense(UNITS[-1])])
+        )
+        hidden[0].bias.assign(hidden[0].bias + bias)
+        hidden[1].kernel.assign(hidden[1].kernel - tf.reduce_mean(hidden[1].kernel, axis=0))
+        images = networks.images(16, SHAPE)
+        values = np.float64(images).reshape(16, -1)
+        for weights, offset in affine_layers(model):
+            values = np.maximum(values, 0) @ weights.T + offset  # Images are not negative.
+        self.expect_below(model, values, images)
+
+    @parameterized.parameters(1e2, 1e4)
+    def test_coefficients_that_cancel(self, size):
+        # What two layers make of an image together is a thousandth of what the first one does.
+        first, second = layers.Dense(256), layers.Dense(UNITS[-1])
+        model = networks.randomize(keras.Sequential([keras.Input(SHAPE), layers.Flatten(), first, second]))
+        first.kernel.assign(size * (first.kernel[:, :1] + 1e-3 * first.kernel))
+        second.kernel.assign(second.kernel - tf.reduce_mean(second.kernel, axis=0))
+        images = networks.images(16, SHAPE)
+        values = np.float64(images).reshape(16, -1)
+        for weights, offset in affine_layers(model):
+            values = values @ weights.T + offset
+        self.expect_below(model, values, images)
+
+    def test_no_margin_is_above_the_lead_of_the_model(self):
+        model = networks.chain(layers.Conv2D(4, 3, activation="relu"))
+        images = networks.images(4)
+        logits = model.predict(images, verbose=0)
+        labels = logits.argmin(axis=1)
+        for method, bound in (("ibp", "minimum_by_intervals"), ("crown_ibp", "minimum"), ("auto", "minimum")):
+            with mock.patch.object(Bounds, bound, lambda self, forms: 9 + tf.zeros(forms.shape[:2])):
+                certificate = fr.certify(model, images, labels, 0.1, method=method)
+            self.assertAllLessEqual(certificate.margin - (logits.min(axis=1) - logits.max(axis=1)), 0)
+            self.assertFalse(np.any(certificate.certified))
 
 
 if __name__ == "__main__":
