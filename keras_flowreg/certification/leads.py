@@ -13,6 +13,11 @@ def class_indices(labels: Labels, logits: Predictions) -> tf.Tensor:
       ValueError: if they are not labels of these logits, `[batch, classes]`, or `[batch, 1]` for two classes.
     """
     if logits.shape[1] == 1:
+        if labels.shape.rank not in (None, 1) and labels.shape[1:] != [1]:
+            raise ValueError(
+                "Expected `labels` of the shape [batch] or [batch, 1], for a model of one logit. "
+                f"Received shape {labels.shape}."
+            )
         return tf.cast(tf.cast(tf.reshape(expect_probabilities(labels), [-1]), tf.float32) > 0.5, tf.int32)
     labels = expect_labels(labels, logits, "either")
     return tf.cast(tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1]), tf.int32)

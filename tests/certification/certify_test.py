@@ -159,6 +159,12 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         for model in (one, with_sigmoid):
             self.assertAllClose(fr.certify(model, IMAGES, labels, EPSILON, method="crown").margin, expected, atol=1e-4)
 
+    def test_one_hot_labels_are_none_of_one_logit(self):
+        model = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
+        for labels in (np.eye(2)[[0, 1] * 3], np.zeros([6, 1, 1])):
+            with self.assertRaisesRegex(ValueError, r"shape \[batch\] or \[batch, 1\].*one logit.*\(6, "):
+                fr.certify(model, IMAGES, labels, EPSILON)
+
     @parameterized.parameters(1, 3)
     def test_channels(self, channels):
         shape = (6, 9, channels)
