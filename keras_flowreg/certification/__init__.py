@@ -2,6 +2,7 @@
 
 intervals.py  what a value can be
 reach.py      what an image can become
+linearity.py  whether what is called linear is so
 steps.py      what an operation does to bounds; activations.py for those between lines
 rules.py      the table from layers to steps; linear_rules.py and pooling_rules.py have the most of it
 network.py    a Keras model as a list of steps

@@ -25,6 +25,7 @@ class Place(NamedTuple):
     step: Step
     inputs: tuple[int, ...]
     output: int
+    layer: str  # whose step it is
 
     def interval(self, values: Sequence[Interval], rounding: float = 0.0) -> Interval:
         """The interval of its output, of those of all values; see `Network.intervals`."""
@@ -79,10 +80,10 @@ class Network:
             return self
         trained = copy.copy(self)
         trained.places, values = [], [images]
-        for step, inputs, output in self.places:
-            taken = [values[number] for number in inputs]
-            step = step.in_training(*taken)
-            trained.places.append(Place(step, inputs, output))
+        for place in self.places:
+            taken = [values[number] for number in place.inputs]
+            step = place.step.in_training(*taken)
+            trained.places.append(place._replace(step=step))
             values.append(step.value(*taken))
         return trained
 
@@ -91,14 +92,15 @@ class Network:
         return logits if self.logits == self.output else self.places[-1].step.value(logits)
 
     def check(self, model: KerasModel, images: Images) -> None:
-        """Checks that the steps compute what the model does.
+        """Checks that the steps compute what the model does, and that each is what its class says.
 
         Raises:
-          ValueError: if they do not.
+          ValueError: if they do not, or one is not.
         """
         images = images[:_CHECKED_EXAMPLES]
         predictions = tf.convert_to_tensor(model(images, training=False))
-        computed = self.values(images)[self.output]
+        values = self.values(images)
+        computed = values[self.output]
         if predictions.shape.rank != 2 or computed.shape != predictions.shape:
             raise ValueError(
                 f"Expected predictions of the shape [batch, classes]. Received {predictions.shape} of the model, and "
@@ -110,6 +112,8 @@ class Network:
                 "Expected a model that computes what its layers' rules say. Received one whose predictions differ by "
                 f"{error:g}: one of its layers may have a rule that is not its own, or the model a `call` of its own."
             )
+        for place in self.places:
+            place.step.check([values[number].shape[1:] for number in place.inputs], place.layer)
 
     def _add(self, layer, inputs):
         """Adds the steps of a layer, or of all layers of a model; returns the number of the last value."""
@@ -121,7 +125,7 @@ class Network:
                 else self._add_graph(layer, inputs)
             )
         for step in steps_of(layer):
-            self.places.append(Place(step, tuple(inputs), len(self.places) + 1))
+            self.places.append(Place(step, tuple(inputs), len(self.places) + 1, described(layer)))
             inputs = (self.places[-1].output,)
         (number,) = inputs
         return number

@@ -15,6 +15,7 @@ from typing import Optional, Union
 import tensorflow as tf
 
 from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.linearity import expect_linear
 from keras_flowreg.certification.windows import Sliding
 
 Relaxation = tuple[tf.Tensor, ...]
@@ -56,6 +57,17 @@ class Step:
           *sizes: the absolute values of the inputs, at most.
         """
         return None
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        """Checks, as far as that can be seen, that the step is what its class says.
+
+        Args:
+          shapes: of each input, without the batch.
+          layer: whose step it is.
+
+        Raises:
+          ValueError: if it is not.
+        """
 
     def in_training(self, *inputs: tf.Tensor) -> "Step":
         """The step that the layer takes in training, on a batch of these inputs."""
@@ -130,6 +142,9 @@ class Linear(Step):
     def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
         terms = (self._absolute or self._function)(*sizes)
         return terms if self._offset is None else terms + tf.abs(self._offset)
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        expect_linear(self._function, self._absolute or self._function, shapes, layer)
 
     def value(self, *inputs: tf.Tensor) -> tf.Tensor:
         output = self._function(*inputs)

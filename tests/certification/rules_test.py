@@ -150,6 +150,24 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         fr.certification.register_rule(Doubled)(lambda layer: [])
         self.expect_error(networks.chain(Doubled()), "computes what its layers' rules say")
 
+    def test_linear_rule_that_hides_something(self):
+        class Centered(layers.Layer):
+            def call(self, inputs):
+                return inputs - 0.5
+
+        class Edges(layers.Layer):
+            def call(self, inputs):
+                return inputs[:, 1:] - inputs[:, :-1]
+
+        class Contrast(layers.Layer):
+            def call(self, inputs):  # One weight of many is negative.
+                return tf.reduce_sum(inputs, axis=[1, 2], keepdims=True) - 2 * inputs[:, 2:3, 3:4]
+
+        fr.certification.register_rule(Centered, Edges, Contrast)(lambda layer: [fr.certification.Linear(layer)])
+        self.expect_error(networks.chain(Centered(name="c")), r"constant is its `offset`.*0\.5, by the rule of c \(Cen")
+        self.expect_error(networks.chain(Edges(name="e")), r"`absolute`.*by the rule of e \(Edges\)")
+        self.expect_error(networks.chain(Contrast(name="s")), r"`absolute`.*by the rule of s \(Contrast\)")
+
     def test_subclass_needs_a_rule_of_its_own(self):
         class Own(layers.Dense):
             pass
