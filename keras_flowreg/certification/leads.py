@@ -1,13 +1,15 @@
 """Leads: by how much the label's logit is above each other one. A class is safe while its leads are positive."""
 
+from typing import Optional
+
 import tensorflow as tf
 
 from keras_flowreg.ops.labels import are_one_hot, expect_labels, expect_probabilities
 from keras_flowreg.types import Labels, Predictions
 
 
-def class_indices(labels: Labels, logits: Predictions) -> tf.Tensor:
-    """Labels as class indices, int32 `[batch]`.
+def class_indices(labels: Labels, logits: Predictions, ignored: Optional[int] = None) -> tf.Tensor:
+    """Labels as class indices, int32 `[batch]`; 0 for the index that a loss ignores.
 
     Raises:
       ValueError: if they are not labels of these logits, `[batch, classes]`, or `[batch, 1]` for two classes.
@@ -19,8 +21,9 @@ def class_indices(labels: Labels, logits: Predictions) -> tf.Tensor:
                 f"Received shape {labels.shape}."
             )
         return tf.cast(tf.cast(tf.reshape(expect_probabilities(labels), [-1]), tf.float32) > 0.5, tf.int32)
-    labels = expect_labels(labels, logits, "either")
-    return tf.cast(tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1]), tf.int32)
+    labels = expect_labels(labels, logits, "either", ignored)
+    indices = tf.cast(tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1]), tf.int32)
+    return indices if ignored is None else tf.where(indices == ignored, 0, indices)
 
 
 def lead_forms(indices: tf.Tensor, classes: int) -> tf.Tensor:

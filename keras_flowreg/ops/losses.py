@@ -262,8 +262,12 @@ def expect_labels_in_range(labels: Labels, predictions: Predictions, loss: Optio
     """Checks labels as the loss takes them; see `labels.expect_labels`. Returns them."""
     if predictions.shape.rank == 2 and predictions.shape[1] == 1 and "binary" in name_of(loss).lower():
         return expect_probabilities(labels)
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    return expect_labels(labels, predictions, label_kind(loss), config.get("ignore_class"))
+    return expect_labels(labels, predictions, label_kind(loss), ignored_class(loss))
+
+
+def ignored_class(loss: Optional[LossFunction]) -> Optional[int]:
+    """The label of examples that a loss leaves out, or `None`."""
+    return loss.get_config().get("ignore_class") if isinstance(loss, keras.losses.Loss) else None
 
 
 def label_kind(loss: Optional[LossFunction]) -> LabelKind:

@@ -13,7 +13,14 @@ from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices, lead_forms, logits_of_leads
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
-from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
+from keras_flowreg.ops.losses import (
+    compiled_loss,
+    deserialize_loss,
+    expect_loss,
+    ignored_class,
+    per_example_loss,
+    resolve_loss,
+)
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
@@ -156,7 +163,8 @@ class IntervalBoundRegularizer(Regularizer):
         if training and self.box_part < 1:
             box = small_box(box, images, self.box_part, losses_of, self.attack_steps)
         bounds = Bounds(network, Reach(box), rounding=0.0)
-        rises = losses(self._worst_predictions(network, bounds, labels, scale)) - losses(predictions)
+        indices = class_indices(labels, bounds.logits.low, ignored_class(loss))
+        rises = losses(self._worst_predictions(network, bounds, indices, scale)) - losses(predictions)
         penalty = mean_penalty(rises, sample_weight)
         if self.warmup_weight:
             others = tightness_penalty(box, bounds.before_relus) + balance_penalty(bounds.before_relus)
@@ -167,8 +175,7 @@ class IntervalBoundRegularizer(Regularizer):
         whole = reach(images, self.epsilon, self.norm).box
         return Interval(*(images + scale * (end - images) for end in whole))
 
-    def _worst_predictions(self, network, bounds, labels, scale):
-        indices = class_indices(labels, bounds.logits.low)
+    def _worst_predictions(self, network, bounds, indices, scale):
         forms = lead_forms(indices, bounds.logits.low.shape[1])
         leads = bounds.minimum_by_intervals(forms)
         if any(self.crown_ibp):

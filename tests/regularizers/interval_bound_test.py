@@ -123,6 +123,14 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
         self.assertAllClose(penalty(model, labels=np.float32(labels), loss=loss), expected, rtol=1e-4)
 
+    @parameterized.parameters({}, {"crown_ibp": (1.0, 1.0)})
+    def test_ignored_examples_add_nothing(self, **how):
+        model, loss = network(), keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+        labels = np.where(np.arange(6) < 2, -1, LABELS)
+        expected = penalty(model, sample_weight=np.arange(6) >= 2, how=how)
+        for regularize in (penalty, tf.function(penalty)):
+            self.assertAllClose(regularize(model, labels=labels, loss=loss, how=how), expected, rtol=1e-4)
+
     @parameterized.parameters(
         {}, {"crown_ibp": (1.0, 1.0)}, {"crown_ibp": (0.4, 0.4), "warmup_weight": 50.0}, {"box_part": 0.5}
     )
