@@ -33,12 +33,27 @@ def lead_forms(indices: tf.Tensor, classes: int) -> tf.Tensor:
     lead is the logit, or its negative for the label 0.
     """
     if classes == 1:
-        return tf.cast(tf.reshape(2 * indices - 1, [-1, 1, 1]), tf.float32)
+        return end_forms(indices, 1)
     return tf.one_hot(indices, classes)[:, tf.newaxis] - tf.eye(classes)
 
 
 def logits_of_leads(leads: tf.Tensor, indices: tf.Tensor) -> Predictions:
     """Logits `[batch, classes]` with these leads; the label's is zero, if there are several."""
-    if leads.shape[1] == 1:
-        return leads * lead_forms(indices, 1)[:, 0]
-    return -leads
+    return logits_of_ends(leads, indices) if leads.shape[1] == 1 else -leads
+
+
+def end_forms(indices: tf.Tensor, classes: int) -> tf.Tensor:
+    """Each logit on its own, `[batch, classes, classes]`: the label's, and the negative of every other one."""
+    return tf.linalg.diag(_signs(indices, classes))
+
+
+def logits_of_ends(least: tf.Tensor, indices: tf.Tensor) -> Predictions:
+    """The least that the label's logit can be, and the greatest of the others, of the least of `end_forms`."""
+    return least * _signs(indices, least.shape[1])
+
+
+def _signs(indices, classes):
+    """1 for the label and -1 for other classes, `[batch, classes]`; of one logit, for two classes, 1 for the label 1."""
+    if classes == 1:
+        return tf.cast(2 * indices[:, tf.newaxis] - 1, tf.float32)
+    return 2 * tf.one_hot(indices, classes) - 1

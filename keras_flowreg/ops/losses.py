@@ -279,11 +279,20 @@ def label_kind(loss: Optional[LossFunction]) -> LabelKind:
     """
     if isinstance(loss, (MarginLoss, LogOddsLoss)):
         return "either"
-    function: Any = getattr(loss, "fn", loss)
-    own = function if hasattr(function, "__name__") else type(function)
-    names = {name.lower().replace("_", "") for name in (own.__name__, type(loss).__name__)}
+    names = kinds_of(loss)
     if any("sparse" in name for name in names):
         return "indices"
     if names & _OF_ONE_HOT:
         return "one_hot"
-    return "each" if own.__module__.startswith("keras.") else "any"
+    return "each" if _own_of(loss).__module__.startswith("keras.") else "any"
+
+
+def kinds_of(loss: Optional[LossFunction]) -> set[str]:
+    """The names of a loss's function and class, whatever it is called itself, such as `"binarycrossentropy"`."""
+    return {name.lower().replace("_", "") for name in (_own_of(loss).__name__, type(loss).__name__)}
+
+
+def _own_of(loss):
+    """The function of a loss, or its class."""
+    function = getattr(loss, "fn", loss)
+    return function if hasattr(function, "__name__") else type(function)

@@ -10,7 +10,7 @@ from keras_flowreg import balls
 from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.intervals import Interval
-from keras_flowreg.certification.leads import class_indices, lead_forms, logits_of_leads
+from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
 from keras_flowreg.ops.losses import (
@@ -36,6 +36,7 @@ from keras_flowreg.ops.validation import (
 from keras_flowreg.regularizers.bound_penalties import balance_penalty, tightness_penalty
 from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
 from keras_flowreg.regularizers.small_box import small_box
+from keras_flowreg.regularizers.worst_logits import expect_monotone, worst_logits
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 from keras_flowreg.wrapped import classifier_of
 
@@ -84,14 +85,16 @@ class IntervalBoundRegularizer(Regularizer):
       weight: the factor of the penalty in the total loss, not negative.
       norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
       loss: the loss that is bounded, one that does not fall as the label's leads over the other classes get smaller, such as a
-        cross-entropy; `None` for the one that is trained.
+        cross-entropy; `None` for the one that is trained. A binary cross-entropy or a hinge of several outputs, or any loss of
+        several sigmoids, is bounded at the least of the label's logit and the greatest of each other one.
       crown_ibp: the part of CROWN-IBP in the mix of bounds, β: at radius zero, and at the whole radius.
       warmup_weight: λ, the weight of the penalties on bounds at radius zero. It falls to 0 at the whole radius.
       box_part: τ, the width of the box that is bounded as a part of what the flows can reach, more than 0; 1 for all of it.
       attack_steps: the signed gradient steps to the middle of that box.
 
     Raises:
-      ValueError: if an option is out of its range or unknown; in training, if a layer has no rule for bounds.
+      ValueError: if an option is out of its range or unknown; in training, if a layer has no rule for bounds, or a loss of Keras may
+        fall as the label's leads get smaller, such as the mean squared error of logits.
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models", 2018.
     Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020. Shi et al.,
@@ -149,6 +152,7 @@ class IntervalBoundRegularizer(Regularizer):
         predictions = model(images, training=training)
         images = tf.cast(images, tf.float32)
         network = Network(classifier_of(model))
+        expect_monotone(network, loss)
         if training:
             network = network.in_training(images)
         scale = tf.cast(start_scale if training else 1.0, tf.float32)
@@ -163,8 +167,7 @@ class IntervalBoundRegularizer(Regularizer):
         if training and self.box_part < 1:
             box = small_box(box, images, self.box_part, losses_of, self.attack_steps)
         bounds = Bounds(network, Reach(box), rounding=0.0)
-        indices = class_indices(labels, bounds.logits.low, ignored_class(loss))
-        rises = losses(self._worst_predictions(network, bounds, indices, scale)) - losses(predictions)
+        rises = losses(self._worst_predictions(network, bounds, loss, labels, scale)) - losses(predictions)
         penalty = mean_penalty(rises, sample_weight)
         if self.warmup_weight:
             others = tightness_penalty(box, bounds.before_relus) + balance_penalty(bounds.before_relus)
@@ -175,14 +178,17 @@ class IntervalBoundRegularizer(Regularizer):
         whole = reach(images, self.epsilon, self.norm).box
         return Interval(*(images + scale * (end - images) for end in whole))
 
-    def _worst_predictions(self, network, bounds, indices, scale):
-        forms = lead_forms(indices, bounds.logits.low.shape[1])
-        leads = bounds.minimum_by_intervals(forms)
-        if any(self.crown_ibp):
+    def _worst_predictions(self, network, bounds, loss, labels, scale):
+        def minimum(forms):
+            least = bounds.minimum_by_intervals(forms)
+            if not any(self.crown_ibp):
+                return least
             start, end = self.crown_ibp
             part = start + (end - start) * scale
-            leads = tf.cond(part > 0, lambda: part * bounds.minimum(forms) + (1 - part) * leads, lambda: leads)
-        return network.predictions(logits_of_leads(leads, indices))
+            return tf.cond(part > 0, lambda: part * bounds.minimum(forms) + (1 - part) * least, lambda: least)
+
+        indices = class_indices(labels, bounds.logits.low, ignored_class(loss))
+        return network.predictions(worst_logits(network, loss, indices, minimum, bounds.logits.low.shape[1]))
 
     def get_config(self) -> Config:
         return {

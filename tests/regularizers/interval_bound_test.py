@@ -114,6 +114,45 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         one_hot = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.assertAllClose(penalty(model, labels=np.eye(3)[LABELS], loss=one_hot), expected, rtol=1e-4)
 
+    @parameterized.parameters(
+        (
+            None,
+            keras.losses.BinaryCrossentropy(from_logits=True, name="own"),
+            lambda z, y: np.logaddexp(0, np.where(y, -z, z)),
+        ),
+        ("sigmoid", keras.losses.BinaryCrossentropy(), lambda z, y: np.logaddexp(0, np.where(y, -z, z))),
+        ("sigmoid", keras.losses.MeanSquaredError(), lambda z, y: (1 / (1 + np.exp(-z)) - y) ** 2),
+        (None, keras.losses.SquaredHinge(), lambda z, y: np.maximum(0, 1 - np.where(y, z, -z)) ** 2),
+    )
+    def test_losses_of_each_output(self, activation, loss, by_hand):
+        model = keras.Sequential(
+            [keras.Input(networks.SHAPE), layers.Flatten(), layers.Dense(3, activation=activation)]
+        )
+        networks.randomize(model)
+        for weights in model.trainable_weights:  # Keras cuts off the probabilities of sure networks.
+            weights.assign(weights / 10)
+        kernel, bias = (np.float64(weights) for weights in model.get_weights())
+        low, high = (np.float64(end).reshape(6, -1) for end in fr.certification.reach_box(IMAGES, EPSILON))
+        positive, negative = np.maximum(kernel, 0), np.minimum(kernel, 0)
+        least, greatest = low @ positive + high @ negative + bias, high @ positive + low @ negative + bias
+        one_hot = np.eye(3)[LABELS]
+        worst = by_hand(np.where(one_hot, least, greatest), one_hot)
+        clean = by_hand(IMAGES.reshape(6, -1) @ kernel + bias, one_hot)
+        found = penalty(model, labels=np.float32(one_hot), loss=loss)
+        self.assertAllClose(found, np.mean(worst - clean), rtol=1e-3)
+
+    def test_losses_without_a_bound(self):
+        model, one_hot = network(), np.eye(3)[LABELS]
+        inputs = keras.Input(networks.SHAPE)
+        with_softmax = keras.Model(inputs, layers.Softmax()(model(inputs)))
+        for each, loss, message in (
+            (model, "mse", "mean_squared_error of logits"),
+            (with_softmax, "mse", "mean_squared_error of probabilities"),
+            (with_softmax, keras.losses.BinaryCrossentropy(), "binary_crossentropy of probabilities"),
+        ):
+            with self.assertRaisesRegex(ValueError, f"lead over another class.*Received {message}"):
+                penalty(each, labels=one_hot, loss=loss)
+
     def test_two_classes_by_one_logit(self):
         model = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
         labels = LABELS > 0
