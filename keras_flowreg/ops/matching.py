@@ -11,12 +11,32 @@ from keras_flowreg.wrapped import classifier_of
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
     """Checks that images have the shape that a model is known to take."""
-    inputs = getattr(classifier_of(model), "inputs", None)
-    if not inputs or inputs[0].shape is None:
-        return
-    known = tf.TensorShape([None, *inputs[0].shape[1:]])  # Keras 2 keeps the batch that a subclassed model met first.
+    known = _shape_of_images(model)
     if not images.shape.is_compatible_with(known):
         raise ValueError(f"Expected `images` of the shape {known}, which the model takes. Received {images.shape}.")
+
+
+def with_known_sizes(model: KerasModel, images: tf.Tensor) -> tf.Tensor:
+    """Images whose static shape has the sizes that a model takes, if it says so.
+
+    Raises:
+      ValueError: if a size stays unknown.
+    """
+    images = tf.ensure_shape(images, _shape_of_images(model))
+    if images.shape.rank is None or None in images.shape[1:]:
+        raise ValueError(
+            "Expected images of a known height, width and number of channels, or a model with an input of such a shape. "
+            f"Received images of the shape {images.shape}."
+        )
+    return images
+
+
+def _shape_of_images(model):
+    """The shape of the images that a model takes, as far as it is known."""
+    inputs = getattr(classifier_of(model), "inputs", None)
+    if not inputs or inputs[0].shape is None:
+        return tf.TensorShape(None)
+    return tf.TensorShape([None, *inputs[0].shape[1:]])  # Keras 2 keeps the batch that a subclassed model met first.
 
 
 def expect_parameters(parameters: Parameters, shape: Sequence[Optional[int]]) -> None:

@@ -21,7 +21,7 @@ from keras_flowreg.ops.losses import (
     per_example_loss,
     resolve_loss,
 )
-from keras_flowreg.ops.matching import expect_images_of
+from keras_flowreg.ops.matching import expect_images_of, with_known_sizes
 from keras_flowreg.ops.validation import (
     as_images,
     as_labels,
@@ -147,6 +147,7 @@ class IntervalBoundRegularizer(Regularizer):
         loss = resolve_loss(self.loss, compiled_loss(model) if loss is None else resolve_loss(loss))
         expect_same_batch(images, labels)
         expect_images_of(model, images)
+        images = with_known_sizes(model, images)
         if training:  # Bounds are those of the images that an augmentation gives.
             model, images = after_augmentation(model, images)
         predictions = model(images, training=training)

@@ -239,6 +239,18 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.fit(model, 30, callbacks=[fr.callbacks.EpsilonWarmup(10)])
         self.assertGreater(self.certified(model), 0.9)
 
+    def test_images_of_unknown_sizes(self):
+        regularized = self.regularized()
+        signature = (tf.TensorSpec([None, None, None, 2]), tf.TensorSpec([None], tf.int64))
+        data = tf.data.Dataset.from_generator(lambda: [(self.images, LABELS)], output_signature=signature)
+        expected = regularized.evaluate(self.images, LABELS, batch_size=6, verbose=0)
+        self.assertAllClose(regularized.evaluate(data, verbose=0), expected, rtol=1e-4)
+        model = keras.Sequential([keras.Input([None, None, 2]), layers.GlobalAveragePooling2D(), layers.Dense(3)])
+        regularized = fr.FlowRegularizedModel(model, fr.IntervalBoundRegularizer(EPSILON))
+        regularized.compile("sgd", testing.cross_entropy())
+        with self.assertRaisesRegex(ValueError, r"known height, width.*\(None, None, None, 2\)"):
+            regularized.fit(data, verbose=0)
+
     def test_a_saved_model_comes_back(self):
         model = self.regularized(weight=0.5, crown_ibp=(1, 0.5), warmup_weight=0.5, box_part=0.5, attack_steps=3)
         path = os.path.join(self.get_temp_dir(), "model.keras")
