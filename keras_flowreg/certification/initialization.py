@@ -1,6 +1,7 @@
 """Weights to begin certified training with."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from keras_flowreg import compat
 from keras_flowreg.ops.validation import expect_instance, expect_seed
 from keras_flowreg.types import KerasModel
+
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 
 
 def initialize(model: KerasModel, seed: int = 0) -> None:
@@ -34,14 +37,16 @@ def initialize(model: KerasModel, seed: int = 0) -> None:
     expect_instance("model", model, keras.Model)
     random = np.random.RandomState(expect_seed(seed) % 2**32)
     for layer in compat.all_layers(model):
-        for weights in layer.trainable_weights if len(compat.all_layers(layer)) == 1 else ():
-            shape = tuple(weights.shape)
-            if len(shape) > 1:
-                inputs = np.prod(shape[:2] if _is_depthwise(layer, weights) else shape[:-1])
-                weights.assign(math.sqrt(2 * math.pi) / inputs * random.randn(*shape))
+        for name in _KERNELS:
+            kernel: Any = getattr(layer, name, None)
+            if any(kernel is weights for weights in layer.trainable_weights):
+                shape = tuple(kernel.shape)
+                kernel.assign(math.sqrt(2 * math.pi) / _inputs(layer, name, shape) * random.randn(*shape))
 
 
-def _is_depthwise(layer, weights):
-    """Whether each unit of a kernel sees one channel."""
-    name = weights.name.split("/")[-1]
-    return isinstance(layer, (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)) and "pointwise" not in name
+def _inputs(layer, name, shape):
+    """How many inputs a unit has."""
+    is_depthwise = name == "depthwise_kernel" or isinstance(layer, keras.layers.DepthwiseConv2D)
+    if is_depthwise:  # Each unit sees one channel.
+        return np.prod(shape[:2])
+    return np.prod(shape[:2] + shape[-1:] if isinstance(layer, keras.layers.Conv2DTranspose) else shape[:-1])

@@ -375,6 +375,15 @@ class InitializeTest(tf.test.TestCase):
             self.assertAllClose(np.std(weights), math.sqrt(2 * math.pi) / inputs, rtol=0.1)
         self.assertAllEqual(model.layers[1].get_weights()[0], others[0])
 
+    def test_only_kernels_and_those_of_transposed_convolutions(self):
+        slopes = layers.PReLU(alpha_initializer="ones")
+        transposed = layers.Conv2DTranspose(128, 3)
+        model = networks.chain(layers.Conv2D(16, 3), slopes, transposed)
+        weights = slopes.get_weights()[0]
+        fr.certification.initialize(model)
+        self.assertAllEqual(slopes.get_weights()[0], weights)
+        self.assertAllClose(np.std(transposed.get_weights()[0]), math.sqrt(2 * math.pi) / (9 * 16), rtol=0.1)
+
 
 if __name__ == "__main__":
     tf.test.main()
