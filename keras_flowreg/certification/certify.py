@@ -100,7 +100,7 @@ def certify(
       `Certificate`.
 
     Raises:
-      ValueError: if an argument is out of its range, or a layer has no rule.
+      ValueError: if an argument is out of its range, or a layer has no rule, or in a graph.
       TypeError: if `model` is not a Keras model, or images or labels are not numbers.
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
@@ -109,6 +109,10 @@ def certify(
     Xu et al., "Fast and complete" (alpha-CROWN), 2021, whose slopes behind the intervals are CROWN's here. The box of
     pixels that flows can reach is this library's.
     """
+    if not tf.executing_eagerly():
+        raise ValueError(
+            "Expected `certify` to run eagerly. Received a call inside of a tf.function or of Dataset.map."
+        )
     expect_instance("model", model, keras.Model)
     model = classifier_of(model)
     images, labels = tf.cast(as_images(images), tf.float32), as_labels(labels)

@@ -6,7 +6,7 @@ A convolution's kernel is made plain: one with dilation, or in groups, is the pl
 import tensorflow as tf
 from keras import layers
 
-from keras_flowreg.certification.rules import activation_steps, register_rule
+from keras_flowreg.certification.rules import activation_steps, described, register_rule
 from keras_flowreg.certification.steps import Linear
 from keras_flowreg.certification.windows import Sliding
 
@@ -83,6 +83,12 @@ def _is_by_channel(values):
     return values.shape.num_elements() == values.shape[-1:].num_elements()
 
 
+def _summed_to(parts, shape):
+    """The sum over the axes along which a value of this shape was repeated."""
+    repeated = [axis for axis, side in enumerate(shape, start=1) if side == 1 != parts.shape[axis]]
+    return tf.reduce_sum(parts, repeated, keepdims=True) if repeated else parts
+
+
 class _Scale(Linear):
     """Each value times a number, plus a number."""
 
@@ -93,7 +99,7 @@ class _Scale(Linear):
             offset=offset,
             # One number for each channel is the same at each pixel.
             sliding=Sliding() if _is_by_channel(scale) and _is_by_channel(offset) else None,
-            transpose=lambda coefficients, shapes: [coefficients * scale],
+            transpose=lambda coefficients, shapes: [_summed_to(coefficients * scale, shapes[0])],
         )
 
 
@@ -104,7 +110,10 @@ class _Normalization(_Scale):
 
     def __init__(self, layer: layers.Layer, mean: tf.Tensor, variance: tf.Tensor):
         self._layer = layer
-        (self._axis,) = tf.nest.flatten(layer.axis)
+        axes = tf.nest.flatten(layer.axis)
+        if len(axes) != 1:
+            raise ValueError(f"Expected a normalization of one axis. Received {described(layer)} of the axes {axes}.")
+        (self._axis,) = axes
         scale = tf.math.rsqrt(variance + layer.epsilon)
         if layer.scale:
             scale *= tf.convert_to_tensor(layer.gamma)

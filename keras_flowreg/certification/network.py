@@ -98,7 +98,11 @@ class Network:
           ValueError: if they do not, or one is not.
         """
         images = images[:_CHECKED_EXAMPLES]
-        predictions = tf.convert_to_tensor(model(images, training=False))
+        predictions = model(images, training=False)
+        if not tf.is_tensor(predictions):
+            raise ValueError(
+                f"Expected a model that gives a tensor. Received one that gives a {type(predictions).__name__}."
+            )
         values = self.values(images)
         computed = values[self.output]
         if predictions.shape.rank != 2 or computed.shape != predictions.shape:

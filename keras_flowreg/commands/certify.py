@@ -24,7 +24,7 @@ def define_flags() -> None:
     models.define_flags("a .keras or .h5 file of a Sequential or functional classifier")
     flags.DEFINE_enum("method", "auto", ["auto", *METHODS], "how bounds are found; auto tries the cheapest first")
     flags.DEFINE_enum("norm", "linf", fr.balls.PER_PIXEL_NORMS, "the norm of a flow")
-    flags.DEFINE_float("budget", None, "seconds for the slowest bounds of a batch and radius", lower_bound=0.0)
+    flags.DEFINE_float("budget", None, "seconds for the slowest bounds of a batch and radius", lower_bound=1e-3)
 
 
 def main() -> Result:

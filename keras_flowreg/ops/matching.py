@@ -10,7 +10,10 @@ from keras_flowreg.wrapped import classifier_of
 
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
-    """Checks that images have the shape that a model is known to take."""
+    """Checks that a model takes nothing but images, and of their shape, as far as that is known."""
+    inputs = getattr(classifier_of(model), "inputs", None) or ()
+    if len(inputs) > 1:
+        raise ValueError(f"Expected a model with one input, of images. Received one with {len(inputs)}.")
     known = _shape_of_images(model)
     if not images.shape.is_compatible_with(known):
         raise ValueError(f"Expected `images` of the shape {known}, which the model takes. Received {images.shape}.")

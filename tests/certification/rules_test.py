@@ -7,9 +7,11 @@ from absl.testing import parameterized
 from keras import layers
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import reach
+from keras_flowreg.certification.rules import steps_of
 from keras_flowreg.ops.linear_maximization import extreme_displacements, maximizing_flow
 from tests.certification import networks
 
@@ -75,6 +77,15 @@ class RulesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertLess(np.mean(least - by_tight_lines), 0.35 * np.mean(clean - least) + 2e-3)
 
 
+class BackwardTest(tf.test.TestCase):
+    def test_rescaling_of_one_channel_to_three(self):
+        (step,) = steps_of(layers.Rescaling([1.0, -2.0, 3.0], offset=5.0))
+        (part,), terms = step.backward(tf.constant(np.arange(12.0).reshape(1, 2, 2, 3), tf.float32), [(2, 2, 1)], ())
+        expected = [3 * pixel - 2 * (3 * pixel + 1) + 3 * (3 * pixel + 2) for pixel in range(4)]
+        self.assertAllClose(part, np.reshape(expected, [1, 2, 2, 1]))
+        self.assertAllClose(tf.reduce_sum(terms), 5.0 * 66)
+
+
 class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
     def expect_error(self, model, message):
         with self.assertRaisesRegex(ValueError, message):
@@ -130,6 +141,24 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             outer = keras.Input(networks.SHAPE)
             model = keras.Model(outer, model(outer))
         self.expect_error(model, f"an input of float32.*rounds its input to {dtype}")
+
+    def test_normalization_of_two_axes(self):
+        if not compat.KERAS_3:  # Which refuses it itself.
+            self.expect_error(networks.chain(layers.BatchNormalization(axis=[1, 3], name="two")), "one axis.*two.*1, 3")
+
+    def test_output_of_a_dictionary(self):
+        inputs = keras.Input(networks.SHAPE)
+        model = keras.Model(inputs, {"logits": layers.Dense(3)(layers.Flatten()(inputs))})
+        self.expect_error(model, "gives a tensor. Received one that gives a dict")
+
+    def test_two_inputs(self):
+        inputs = [keras.Input(networks.SHAPE) for _ in range(2)]
+        model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layers.Add()(inputs))))
+        self.expect_error(model, "one input, of images. Received one with 2")
+
+    def test_inside_of_a_graph(self):
+        with self.assertRaisesRegex(ValueError, "run eagerly.*tf.function"):
+            tf.function(lambda images: fr.certify(networks.chain(), images, [0, 1], 0.1).margin)(IMAGES)
 
     def test_input_of_double_precision(self):
         inputs = keras.Input(networks.SHAPE, dtype="float64")
