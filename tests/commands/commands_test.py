@@ -178,6 +178,7 @@ class CommandLineTest(tf.test.TestCase, parameterized.TestCase):
         (["train", "--output=a.keras", "more"], "Expected flags alone. Received more"),
         (["export", "--model=a.keras", "--output=a", "--recipe=epochs"], "Expected name=value"),
         (["evaluate", "--model=a.keras", "--epsilons=-1"], "--epsilons.*Expected numbers of pixels"),
+        (["certify", "--model=a.keras", "--budget=0"], "--budget"),
         (["evaluate"], "--model.*keras-flowreg evaluate --help"),
     )
     def test_a_wrong_command_line_is_one_line_and_code_2(self, arguments, message):
