@@ -30,6 +30,8 @@ from keras_flowreg.wrapped import classifier_of
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 _ROUNDING = 1e-5  # a margin's, beside what bounds subtract themselves
 
+_COEFFICIENTS_AT_ONCE = 2**24  # of the leads of a batch: the classes' number squared for each example
+
 
 class Certificate(NamedTuple):
     """What is proven of each example. `certify` returns it.
@@ -94,7 +96,7 @@ def certify(
       norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
       budget: seconds after which `"crown"` bounds no more activations and `"alpha_crown"` takes no more steps, also as
         parts of `"auto"`; `None` for no limit. The margins are sound even so.
-      batch_size: how many examples are bounded together.
+      batch_size: how many examples are bounded together; fewer of many classes.
 
     Returns:
       `Certificate`.
@@ -133,6 +135,8 @@ def certify(
         batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
         logits = tf.concat([_logits(model, network, images[batch]) for batch in batches], axis=0)
         indices = class_indices(labels, logits)
+        at_once = min(batch_size, max(1, _COEFFICIENTS_AT_ONCE // logits.shape[1] ** 2))
+        batches = [slice(first, first + at_once) for first in range(0, len(images), at_once)]
         prover = _Prover(network, methods, is_selective, lambda: time.monotonic() - start > budget)
         parts = [prover.prove(reach(images[batch], epsilon, norm), logits[batch], indices[batch]) for batch in batches]
     margin, by = (np.concatenate(part) for part in zip(*parts))

@@ -1,6 +1,7 @@
 """Tests of certificates: against exhaustive search, against attacks, and of every kind of model and label."""
 
 import itertools
+from unittest import mock
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras import layers
 
 import keras_flowreg as fr
 from keras_flowreg.certification import METHODS
+from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.network import Network
 from tests import testing
 from tests.certification import networks
@@ -137,6 +139,18 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         labels = predicted(model)
         whole, parts = (fr.certify(model, IMAGES, labels, EPSILON, batch_size=size) for size in (6, 4))
         self.assertAllClose(whole.margin, parts.margin, rtol=1e-4, atol=1e-4)
+
+    def test_fewer_examples_of_many_classes_at_once(self):
+        model, images = networks.chain(classes=3000), networks.images(5)
+        labels, sizes = predicted(model, images), []
+
+        def minimum(bounds, forms):
+            sizes.append(len(forms))
+            return tf.zeros(forms.shape[:2])
+
+        with mock.patch.object(Bounds, "minimum_by_intervals", minimum):
+            fr.certify(model, images, labels, EPSILON, method="ibp")
+        self.assertEqual(sizes, [1] * 5)
 
     def test_kinds_of_labels_and_models(self):
         model = network()
