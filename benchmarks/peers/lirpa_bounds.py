@@ -38,9 +38,8 @@ _METHODS = {"ibp": "IBP", "crown_ibp": "CROWN-IBP", "crown": "CROWN"}  # ours, a
 
 
 def our_bounds(model, box, forms, method):
-    bounds = Bounds(
-        Network(getattr(model, "base_model", model)), Reach(box), rounding=0.0
-    )  # auto_LiRPA leaves no slack
+    network = Network(getattr(model, "base_model", model))
+    bounds = Bounds(network, Reach(box), rounding=0.0)  # auto_LiRPA leaves no slack
     if method == "crown":
         bounds.tighten()
     return (bounds.minimum_by_intervals if method == "ibp" else bounds.minimum)(forms).numpy()
