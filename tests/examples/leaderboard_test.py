@@ -49,20 +49,20 @@ class LeaderboardTest(tf.test.TestCase):
         anew = leaderboard.evaluate(kept, "digits", True, examples=EXAMPLES)
         self.assertEqual(set(leaderboard.differences(written, anew).values()), {0})
 
-        leaderboard.renew(folder, written, leaderboard.evaluate(kept, "digits", True, examples=10))
-        [renewed] = leaderboard.read_all(folder)
-        self.assertEqual(renewed.report.examples, 10)
-        card = model_card.read(os.path.join(folder, written.model))
-        self.assertEqual((card["robustness"]["examples"], card["training"]["training"]), (10, "not at all"))
-        text = pathlib.Path(folder, "digits", "mine", "model_card.md").read_text(encoding="utf-8")
-        self.assertIn("On 10 examples", text)
-
         # Of a classifier that is elsewhere nothing is copied.
         exported = os.path.join(folder, written.model)
         leaderboard.enter(folder, "digits", "elsewhere", exported, fr.load_classifier(exported), "not at all", report)
         self.assertNotIn("elsewhere", os.listdir(os.path.join(folder, "digits")))
         first, _ = leaderboard.read_all(folder)
         self.assertEqual((first.name, leaderboard.handle_of(folder, first)), ("elsewhere", exported))
+
+        leaderboard.renew(folder, written, leaderboard.evaluate(kept, "digits", True, examples=10))
+        renewed = leaderboard.Entry.read(leaderboard.json_path(folder, "digits", "mine"))
+        self.assertEqual(renewed.report.examples, 10)
+        card = model_card.read(os.path.join(folder, written.model))
+        self.assertEqual((card["robustness"]["examples"], card["training"]["training"]), (10, "not at all"))
+        text = pathlib.Path(folder, "digits", "mine", "model_card.md").read_text(encoding="utf-8")
+        self.assertIn("On 10 examples", text)
 
     def test_a_difference_of_one_image_is_rounding_and_of_more_is_not(self):
         leaderboard.expect_same(entry("mine", 9, 4), entry("mine", 9, 5).report)
