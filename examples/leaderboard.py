@@ -56,24 +56,35 @@ def enter():
     leaderboard.enter(args.folder, args.dataset, args.name, args.model, model, args.training, report)
 
 
-def evaluate_again(flag, name):
-    """An entry that a flag names, and a new report of it."""
-    args = flags.FLAGS
-    path = leaderboard.json_path(args.folder, *os.path.split(name))
+def entry_of(flag, name):
+    """The entry that a flag names, and the path of its JSON file."""
+    path = leaderboard.json_path(flags.FLAGS.folder, *os.path.split(name))
     if not os.path.exists(path):
         raise ValueError(f"Expected `{flag}` to be an entry, such as digits/plain. Received {name!r}.")
-    entry = leaderboard.Entry.read(path)
-    model = fr.load_classifier(leaderboard.handle_of(args.folder, entry))
-    return entry, evaluate(model, entry.dataset, bool(entry.report.certified))
+    return leaderboard.Entry.read(path), path
+
+
+def evaluate_again(entry):
+    """A new report of an entry."""
+    model = fr.load_classifier(leaderboard.handle_of(flags.FLAGS.folder, entry))
+    return evaluate(model, entry.dataset, bool(entry.report.certified))
 
 
 def check():
     """Evaluates an entry anew, and compares."""
-    entry, anew = evaluate_again("--check", flags.FLAGS.check)
+    entry, _ = entry_of("--check", flags.FLAGS.check)
+    anew = evaluate_again(entry)
     leaderboard.expect_same(entry, anew)
     different = sum(leaderboard.differences(entry, anew).values())
     text = f"{flags.FLAGS.check} is as it was: {different} results of {anew.examples} examples differ."
     return Result(text, anew.to_dict())
+
+
+def renew():
+    """Evaluates an entry anew, and writes it as it comes out."""
+    entry, path = entry_of("--again", flags.FLAGS.again)
+    files.expect_writable("--folder", path)
+    leaderboard.renew(flags.FLAGS.folder, entry, evaluate_again(entry))
 
 
 def main():
@@ -82,7 +93,7 @@ def main():
         return check()
     files.expect_writable("--page", args.page)
     if args.again:
-        leaderboard.renew(args.folder, *evaluate_again("--again", args.again))
+        renew()
     if args.model:
         enter()
     entries = leaderboard.read_all(args.folder)

@@ -89,7 +89,6 @@ class FlowCoordinateAscent(FlowFrankWolfe):
     def _run(self, objective, examples, start, best, seed):
         """One run: the ascent, and the sweeps from where it ends."""
         best, flow = self._ascend(objective, examples, start, best)
-
         lowest = tf.fill(tf.shape(best.loss), best.loss.dtype.min)
 
         def query_end(_, examples, state):
