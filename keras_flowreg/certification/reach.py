@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.certification.intervals import Interval, sum_per_example
 from keras_flowreg.certification.windows import Window
-from keras_flowreg.ops.linear_maximization import Displacement, Shift, shifted
+from keras_flowreg.ops.linear_maximization import Displacement, Shift, displaced
 from keras_flowreg.ops.matching import expect_within_images
 from keras_flowreg.ops.validation import as_images, expect_finite, expect_not_negative, expect_one_of
 from keras_flowreg.types import Images, PerExample
@@ -95,10 +95,10 @@ def reach(images: Images, epsilon: float, norm: str) -> Reach:
     expect_within_images("epsilon", epsilon, images)
     displacements = covering_displacements(norm, epsilon)
     low, high, kept = images, images, []
-    for displaced in _displaced(images, displacements, epsilon):
-        low, high = tf.minimum(low, displaced), tf.maximum(high, displaced)
+    for moved in displaced(images, displacements, epsilon):
+        low, high = tf.minimum(low, moved), tf.maximum(high, moved)
         if images.shape[-1] > 1 and len(displacements) <= _MOST_TIED:
-            kept.append(displaced)
+            kept.append(moved)
     size = max([32, *(side for side in images.shape[1:3] if side is not None)])
     rounding = tf.cast(_ROUNDING * size / 32, images.dtype) * tf.maximum(tf.reduce_max(tf.abs(images)), 1)
     return Reach(Interval(low - rounding, high + rounding), tf.stack(kept) if kept else None, rounding)
@@ -139,8 +139,3 @@ def _across(width, epsilon):
     largest = math.floor(width * epsilon)
     ends = [] if largest == width * epsilon else [Shift(0, -width), Shift(0, width)]
     return [Shift(whole) for whole in range(-largest, largest + 1)] + ends
-
-
-def _displaced(images, displacements, epsilon):
-    rows = {down: shifted(images, down, epsilon, axis=1) for down, _ in displacements}
-    return (shifted(rows[down], right, epsilon, axis=2) for down, right in displacements)

@@ -1,8 +1,8 @@
 """The maximum of a linear function of a warped image: which displacement takes each pixel farthest along a direction."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -76,35 +76,57 @@ def maximizing_flow(
       `(flow, is_moved)`: the flow `[batch, height, width, 2]`, in pixels, and bool `[batch, height, width]`, whether the
       displacement makes a difference. Where it makes none, the flow is the first displacement.
     """
-    # A row that is moved down is used for every move to the right.
-    rows = {down: shifted(images, down, epsilon, axis=1) for down, _ in displacements}
-
-    def gain(down, right):
-        return tf.reduce_sum(direction * shifted(rows[down], right, epsilon, axis=2), axis=-1)
-
-    def in_pixels(displacement):
-        return tf.stack([as_scalar(shift.pixels(epsilon), images.dtype) for shift in displacement])
-
-    best = worst = gain(*displacements[0])
-    best_flow = tf.zeros_like(best)[..., tf.newaxis] + in_pixels(displacements[0])
-    for displacement in displacements[1:]:
-        gained = gain(*displacement)
-        best_flow = tf.where((gained > best)[..., tf.newaxis], in_pixels(displacement), best_flow)
+    gains = (tf.reduce_sum(direction * each, axis=-1) for each in displaced(images, displacements, epsilon))
+    best = worst = next(gains)
+    number_of_best = tf.zeros_like(best, tf.int64)
+    for number, gained in enumerate(gains, start=1):
+        number_of_best = tf.where(gained > best, tf.constant(number, tf.int64), number_of_best)
         best, worst = tf.maximum(best, gained), tf.minimum(worst, gained)
-    return best_flow, best > worst
+    return tf.gather(_in_pixels(displacements, epsilon, images.dtype), number_of_best), best > worst
 
 
-def shifted(images: Images, shift: Shift, epsilon: Number, axis: int) -> tf.Tensor:
-    """Images moved along an axis, interpolated linearly; edge pixels go on."""
+def _in_pixels(displacements, epsilon, dtype):
+    """Displacements in pixels, `[displacements, 2]`."""
+    shifts = [shift for displacement in displacements for shift in displacement]
+    pixels = {shift: as_scalar(shift.pixels(epsilon), dtype) for shift in shifts}
+    return tf.reshape(tf.stack([pixels[shift] for shift in shifts]), [-1, 2])
+
+
+def displaced(images: Images, displacements: Sequence[Displacement], epsilon: Number) -> Iterator[tf.Tensor]:
+    """The images as each displacement moves them, interpolated linearly; edge pixels go on."""
+    downs, rights = map(dict.fromkeys, zip(*displacements))
+    # A row that is moved down is used for every move to the right.
+    rows = {down: _sample(images, _taps(images, down, epsilon, axis=1), axis=1) for down in downs}
+    taps = {right: _taps(images, right, epsilon, axis=2) for right in rights}
+    for down, right in displacements:
+        yield _sample(rows[down], taps[right], axis=2)
+
+
+class _Taps(NamedTuple):
+    """Which pixels along an axis come to each place, and how far between them."""
+
+    near: tf.Tensor
+    far: Optional[tf.Tensor] = None
+    fraction: Optional[tf.Tensor] = None
+
+
+def _taps(images, shift, epsilon, axis):
+    size = images.shape[axis] or tf.shape(images)[axis]
+
+    def before(whole):
+        return tf.clip_by_value(tf.range(size) - whole, 0, size - 1)
+
     if not shift.part:
-        return _shift_whole(images, shift.whole, axis)
+        return _Taps(before(shift.whole))
     pixels = as_scalar(shift.pixels(epsilon), tf.float64)
     whole = tf.floor(pixels)
-    near, far = (_shift_whole(images, tf.cast(whole, tf.int32) + step, axis) for step in (0, 1))
+    near, far = (before(tf.cast(whole, tf.int32) + step) for step in (0, 1))
+    return _Taps(near, far, tf.cast(pixels - whole, images.dtype))
+
+
+def _sample(images, taps, axis):
+    near = tf.gather(images, taps.near, axis=axis)
+    if taps.far is None:
+        return near
     # Between two equal pixels this is their value, without rounding.
-    return near + tf.cast(pixels - whole, images.dtype) * (far - near)
-
-
-def _shift_whole(images, shift, axis):
-    size = tf.shape(images)[axis]
-    return tf.gather(images, tf.clip_by_value(tf.range(size) - shift, 0, size - 1), axis=axis)
+    return near + taps.fraction * (tf.gather(images, taps.far, axis=axis) - near)
