@@ -17,16 +17,16 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(script, *arguments):
-    command = [sys.executable, str(EXAMPLES / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return command_line.run(f"examples/{script}", *arguments)
 
 
 class ScriptsTest(tf.test.TestCase):
     RESULTS = ("digits-small_cnn-plain-seed0.json", "digits-small_cnn-flow_gradient-weight=5-seed0.json")
 
-    def assert_succeeds(self, process):
-        self.assertEqual(process.returncode, 0, process.stderr[-2000:])
-        return process.stdout
+    def assert_succeeds(self, ended):
+        code, output, errors = ended
+        self.assertEqual(code, 0, errors[-2000:])
+        return output
 
     def test_reproduce_in_shares(self):
         folder = os.path.join(self.get_temp_dir(), "study")
@@ -73,18 +73,23 @@ class ScriptsTest(tf.test.TestCase):
         table = self.assert_succeeds(run("proofs.py", f"--reports={folder}/plain.json", picture))
         self.assertIn("| plain | 0.900 | 0.400–0.700 |", table)
         self.assertGreater(os.path.getsize(os.path.join(folder, "proofs.png")), 10_000)
-        process = run("proofs.py", f"--reports={folder}/without.json", picture)
-        self.assertIn("Expected a report of an evaluation with --certify", process.stderr)
+        _, _, errors = run("proofs.py", f"--reports={folder}/without.json", picture)
+        self.assertIn("Expected a report of an evaluation with --certify", errors)
 
     def test_bad_flags(self):
         for arguments, code, message in (
             (["reproduce.py", "--output=a", "--shard=5/4"], 2, "Expected a part such as 2/4"),
-            (["reproduce.py", "--output=a", "--cell=digits-plain"], 1, "Expected `--cell` to be one of"),
             (["evaluate.py", "--model=missing.keras"], 1, "missing.keras, which does not exist"),
         ):
-            process = run(*arguments)
-            self.assertEqual(process.returncode, code)
-            self.assertIn(message, process.stderr)
+            ended_with, _, errors = run(*arguments)
+            self.assertEqual(ended_with, code)
+            self.assertIn(message, errors)
+
+    def test_in_a_process_of_its_own(self):
+        command = [sys.executable, str(EXAMPLES / "reproduce.py"), "--output=a", "--cell=digits-plain"]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("Expected `--cell` to be one of", process.stderr)
 
     def test_scripts_of_commands(self):
         for name in ("train", "evaluate", "attack", "export"):
