@@ -1,5 +1,6 @@
 """Tests that AutoDeform is the worst case over its members."""
 
+import functools
 import json
 from unittest import mock
 
@@ -14,10 +15,16 @@ from keras_flowreg.ops.labels import other_class
 from tests import testing
 
 
+@functools.cache
+def network():
+    """One model for the tests that leave it as it is: what is compiled for it is compiled once."""
+    return testing.network()
+
+
 class AutoDeformTest(tf.test.TestCase):
     def test_no_member_fools_what_it_does_not(self):
         images, _ = testing.data(24)
-        model = testing.network()
+        model = network()
         labels = np.argmax(model(images), axis=1)
         whole = fr.attacks.AutoDeform(0.3, loss="margin").run(images, labels, model=model)
         for attack in (fr.attacks.RandomFlow, fr.attacks.FlowFGSM, fr.attacks.FlowPGD, fr.attacks.FlowFrankWolfe):
@@ -26,7 +33,7 @@ class AutoDeformTest(tf.test.TestCase):
 
     def test_each_other_class_is_sought(self):
         images, _ = testing.data(24)
-        model = testing.network()
+        model = network()
         predictions = tf.constant(model(images))
         labels = tf.argmax(predictions, axis=1)
         whole = fr.attacks.AutoDeform(0.3, loss="margin").run(images, labels, model=model)
@@ -41,7 +48,7 @@ class AutoDeformTest(tf.test.TestCase):
 
     def test_a_long_search_is_for_examples_that_have_hardly_a_lead_left(self):
         images, _ = testing.data(8)
-        model = testing.network()
+        model = network()
         labels = np.argmax(model(images), axis=1)
         attack = fr.attacks.AutoDeform(1e-3, loss="margin")
 
@@ -58,7 +65,7 @@ class AutoDeformTest(tf.test.TestCase):
 
     def test_many_starts_are_for_examples_whose_starts_differ(self):
         images, _ = testing.data(8)
-        model = testing.network()
+        model = network()
         labels = np.argmax(model(images), axis=1)
         attack = fr.attacks.AutoDeform(0.02, loss="margin")
         options = {"steps": 3, "start": "random", "loss": "margin"}
@@ -79,7 +86,7 @@ class AutoDeformTest(tf.test.TestCase):
 
     def test_in_a_graph_the_same_examples_are_sought(self):
         images, _ = testing.data(16)
-        model = testing.network()
+        model = network()
         labels = np.argmax(model(images), axis=1)
         attack = fr.attacks.AutoDeform(0.05, loss="margin")
         options = {"steps": 3, "start": "random", "loss": "margin"}
@@ -97,7 +104,7 @@ class AutoDeformTest(tf.test.TestCase):
 
     def test_success_is_the_images_when_the_loss_is_raised_on(self):
         images, _ = testing.data(16)
-        model = testing.network()
+        model = network()
         labels = np.argmax(model(images), axis=1)
         # The first member fools nothing, so that nothing is near, and the second would fool much.
         members = [

@@ -1,6 +1,7 @@
 """Tests that an evaluation in parts gives the report of the whole."""
 
 import contextlib
+import functools
 import os
 from unittest import mock
 
@@ -13,13 +14,19 @@ from keras_flowreg.evaluation.shards import Shard, expect_shard
 from tests import testing
 
 
-def evaluated(path=None, shard=None, seed=0, epsilon=0.6, **options):
+@functools.cache
+def network():
+    """One model for all tests: what is compiled for it is compiled once."""
     model = testing.network()
     model.compile("sgd", testing.cross_entropy())
+    return model
+
+
+def evaluated(path=None, shard=None, seed=0, epsilon=0.6, **options):
     data = tf.data.Dataset.from_tensor_slices(testing.data(40)).batch(8)
     attacks = [fr.attacks.FlowPGD(0.1, steps=2, seed=seed), fr.attacks.RandomFlow(0.1, draws=2)]
     options = {"resume_from": path, "shard": shard, "check": False, "verbose": 0, **options}
-    report = fr.evaluate_robustness(model, data, attacks, [epsilon], **options)
+    report = fr.evaluate_robustness(network(), data, attacks, [epsilon], **options)
     for measures in report.measures.values():
         measures["seconds"] = 0.0
     return report
