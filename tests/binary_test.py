@@ -30,7 +30,12 @@ class TwoClassesTest(tf.test.TestCase, parameterized.TestCase):
         losses = fr.ops.per_example_loss(classifier.loss, labels, classifier(images))
         self.assertAllClose(losses, expected, rtol=1e-4)
         report = fr.evaluate_robustness(
-            classifier, (images, labels), attacks=[fr.attacks.FlowPGD(0.3, steps=3)], epsilons=[0.3]
+            # The checks are run on one of the two.
+            classifier,
+            (images, labels),
+            fr.attacks.FlowPGD(0.3, steps=3),
+            [0.3],
+            check=from_logits,
         )
         is_one = model(images).numpy()[:, 0] > (0 if from_logits else 0.5)
         self.assertAllClose(report.clean_accuracy.value, np.mean(is_one == labels))
