@@ -176,12 +176,12 @@ class EvaluateTest(tf.test.TestCase):
 
     def test_one_progress_bar_over_all_attacks(self):
         with mock.patch.object(keras.utils, "Progbar") as progress:
-            evaluated()
+            report = evaluated()
         self.assertEqual(progress.call_args.args, (3 * 4,))
         self.assertEqual(progress.return_value.add.call_count, 3 * 4)
         ((name, left),) = progress.return_value.add.call_args.args[1]
         self.assertEqual(name, "RandomFlow 0.6 px")
-        self.assertAllClose(left, evaluated().robust_accuracy("RandomFlow", 0.6).value)
+        self.assertAllClose(left, report.robust_accuracy("RandomFlow", 0.6).value)
 
     def test_bad_input(self):
         network = model()
