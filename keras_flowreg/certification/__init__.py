@@ -6,16 +6,23 @@ linearity.py  whether what is called linear is so
 steps.py      what an operation does to bounds; activations.py for those between lines
 rules.py      the table from layers to steps; linear_rules.py and pooling_rules.py have the most of it
 network.py    a Keras model as a list of steps
+forms.py      linear forms on their way backward
 bounds.py     intervals forward, linear forms backward
+choices.py    what linear forms may choose on their way, optimized
 slopes.py     linear forms by optimized lines
+splits.py     halves of intervals
+refutations.py  what no bound can prove
+branches.py   linear forms over halves of halves
+prover.py     the methods, one after the other
 certify.py    certificates
 initialization.py  weights to begin certified training with
 """
 
 from keras_flowreg.certification.activations import Clipped, LeakyReLU, Sigmoid, Smooth, Softmax
-from keras_flowreg.certification.certify import METHODS, Certificate, certify
+from keras_flowreg.certification.certify import Certificate, certify
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.prover import METHODS
 from keras_flowreg.certification.reach import reach_box
 from keras_flowreg.certification.rules import register_rule
 from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step

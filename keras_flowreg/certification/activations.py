@@ -157,6 +157,9 @@ class LeakyReLU(Elementwise):
         longer = tf.where(part > 0.5, tf.ones_like(part), self._slope * tf.ones_like(part))
         return longer, tf.zeros_like(part), chord, intercept
 
+    def split_point(self, inputs: Interval) -> tf.Tensor:
+        return tf.zeros_like(inputs.low)
+
     def slope_range(self, inputs: Interval) -> Interval:
         """The slopes of all lines through zero that lie below it, where its sign is not known; its own slope elsewhere."""
         one = tf.ones_like(inputs.low)

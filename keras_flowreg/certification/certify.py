@@ -2,18 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.certification.bounds import Bounds
-from keras_flowreg.certification.leads import class_indices, lead_forms
+from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
-from keras_flowreg.certification.reach import Reach, reach
-from keras_flowreg.certification.slopes import minimum_by_best_slopes
+from keras_flowreg.certification.prover import METHODS, Prover
+from keras_flowreg.certification.reach import reach
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
@@ -24,11 +22,8 @@ from keras_flowreg.ops.validation import (
     expect_positive_integer,
     expect_same_batch,
 )
-from keras_flowreg.types import Images, KerasModel, Labels, PerExample, Predictions
+from keras_flowreg.types import Images, KerasModel, Labels, PerExample
 from keras_flowreg.wrapped import classifier_of
-
-METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
-_ROUNDING = 1e-5  # a margin's, beside what bounds subtract themselves
 
 _COEFFICIENTS_AT_ONCE = 2**24  # of the leads of a batch: the classes' number squared for each example
 
@@ -137,60 +132,20 @@ def certify(
         indices = class_indices(labels, logits)
         at_once = min(batch_size, max(1, _COEFFICIENTS_AT_ONCE // logits.shape[1] ** 2))
         batches = [slice(first, first + at_once) for first in range(0, len(images), at_once)]
-        prover = _Prover(network, methods, is_selective, lambda: time.monotonic() - start > budget)
-        parts = [prover.prove(reach(images[batch], epsilon, norm), logits[batch], indices[batch]) for batch in batches]
-    margin, by = (np.concatenate(part) for part in zip(*parts))
-    return Certificate(tf.constant(margin > 0), tf.constant(margin), np.array(METHODS)[by], time.monotonic() - start)
-
-
-class _Prover(NamedTuple):
-    """How batches are bounded."""
-
-    network: Network
-    methods: Sequence[str]
-    is_selective: bool  # whether a method only takes the correct examples that the ones before it leave open
-    is_over: Callable[[], bool]
-
-    def prove(self, reachable: Reach, logits: Predictions, indices: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The margin of each example of a batch, and the index of the method that gave it."""
-        forms = lead_forms(indices, logits.shape[1])
-        clean = _least_lead(tf.einsum("blc,bc->bl", forms, logits), forms)
-        margin, by = np.full(len(forms), -np.inf, "float32"), np.zeros(len(forms), int)
-        bounds, rows = Bounds(self.network, reachable), np.arange(len(forms))
-        for index, method in enumerate(self.methods):
-            if self.is_selective and index:
-                left = np.flatnonzero((margin[rows] <= 0) & (clean[rows] > 0))
-                bounds, rows = bounds.of(left), rows[left]
-            if len(rows):
-                found = self._margins(method, bounds, tf.gather(forms, rows))
-                by[rows[found > margin[rows]]] = index
-                margin[rows] = np.maximum(margin[rows], found)
-        return np.minimum(margin, clean - _ROUNDING), by
-
-    def _margins(self, method, bounds, forms):
-        """The margins by a method. Intervals that one has made narrower are there for the next one."""
-        if method == "ibp":
-            leads = bounds.minimum_by_intervals(forms)
-        elif method == "alpha_crown":
-            leads = minimum_by_best_slopes(bounds, forms, self.is_over)
-        else:
-            if method == "crown":
-                bounds.tighten(self.is_over)
-            leads = bounds.minimum(forms)
-        return _least_lead(leads, forms) - _ROUNDING
+        prover = Prover(
+            network, methods, is_selective, lambda: time.monotonic() - start > budget, logits, indices, at_once
+        )
+        for batch in batches:
+            prover.prove(reach(images[batch], epsilon, norm), np.arange(len(images))[batch])
+        prover.finish()
+    margin = tf.constant(prover.margin)
+    return Certificate(margin > 0, margin, np.array(METHODS)[prover.by], time.monotonic() - start)
 
 
 def _logits(model, network, images):
     """By the model itself, but for what goes into a last softmax or sigmoid."""
     is_last = network.logits == network.output
     return model(images, training=False) if is_last else network.values(images)[network.logits]
-
-
-def _least_lead(leads, forms):
-    """The least of all leads of an example, but for that of the label over itself."""
-    is_own = tf.reduce_all(forms == 0, axis=2)
-    proven = tf.where(tf.math.is_nan(leads), leads.dtype.min, leads)  # An overflow proves nothing.
-    return tf.reduce_min(tf.where(is_own, leads.dtype.max, proven), axis=1).numpy()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Intervals: for each value of a tensor, the least and the greatest that it can be."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -49,6 +50,11 @@ class Interval(NamedTuple):
         """The least that Σ coefficients · value can be, over all axes but the first: `[batch, ...]` to `[batch]`."""
         positive = tf.nn.relu(coefficients)
         return sum_per_example(positive * self.low + (coefficients - positive) * self.high)
+
+    @staticmethod
+    def joined(intervals: Sequence["Interval"]) -> "Interval":
+        """Those of several batches as one."""
+        return Interval(*(tf.concat(ends, axis=0) for ends in zip(*intervals)))
 
     def of(self, examples: tf.Tensor) -> "Interval":
         """Those of some examples, by their indices; one may be there several times."""

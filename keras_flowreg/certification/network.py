@@ -2,16 +2,17 @@
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.certification import linear_rules, pooling_rules  # noqa: F401  They fill the table.
+from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, steps_of
-from keras_flowreg.certification.steps import Step
+from keras_flowreg.certification.steps import Elementwise, Step
 from keras_flowreg.types import Images, KerasModel, Predictions
 
 _CHECKED_EXAMPLES = 4
@@ -59,6 +60,21 @@ class Network:
         last = self.places[-1] if self.places else None
         if last is not None and last.step.keeps_class:
             (self.logits,) = last.inputs
+
+    @property
+    def places_before_logits(self) -> list[Place]:
+        """The steps that the logits depend on, or may."""
+        return self.places[: self.logits]
+
+    @property
+    def activations(self) -> list[Any]:
+        """Places of functions of each number on its own, `Elementwise`, before the logits."""
+        return [place for place in self.places_before_logits if isinstance(place.step, Elementwise)]
+
+    @property
+    def relus(self) -> list[Any]:
+        """Those of `LeakyReLU`, of which the line below may have other slopes."""
+        return [place for place in self.activations if isinstance(place.step, LeakyReLU)]
 
     def intervals(self, images: Interval, rounding: float = 0.0) -> list[Interval]:
         """The interval of every value, step by step; wider by a part of the terms that a value is the sum of."""

@@ -6,6 +6,7 @@ of displacements lie where an edge of the rectangle or a whole position is.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
 
 import tensorflow as tf
@@ -28,7 +29,7 @@ class Reach(NamedTuple):
     """All that a batch of images can become."""
 
     box: Interval  # [batch, height, width, channels]
-    # [displacements, batch, height, width, channels]; `None` if channels are not tied
+    # [batch, displacements, height, width, channels]; `None` if channels are not tied
     displaced: Optional[tf.Tensor] = None
     rounding: Union[tf.Tensor, float] = 0.0  # []
 
@@ -46,14 +47,29 @@ class Reach(NamedTuple):
         if self.displaced is None:
             return Interval(*map(window.cut, self.box)).of(examples).minimum(coefficients)
         least = None
-        for images in tf.unstack(self.displaced):
+        for images in tf.unstack(self.displaced, axis=1):
             sums = tf.reduce_sum(coefficients * tf.gather(window.cut(images), examples), axis=-1)
             least = sums if least is None else tf.minimum(least, sums)
         return sum_per_example(least) - self.rounding * sum_per_example(tf.abs(coefficients))
 
+    def minimizer(self, coefficients: tf.Tensor) -> Images:
+        """What each image can become, where Σ coefficients · image is least. Both are `[batch, height, width, channels]`."""
+        if self.displaced is None:
+            return tf.where(coefficients > 0, self.box.low, self.box.high)
+        sums = tf.reduce_sum(coefficients[:, tf.newaxis] * self.displaced, axis=-1)
+        displacement = tf.argmin(sums, axis=1)
+        return tf.gather(tf.transpose(self.displaced, [0, 2, 3, 1, 4]), displacement, axis=3, batch_dims=3)
+
+    @staticmethod
+    def joined(parts: Sequence["Reach"]) -> "Reach":
+        """Those of several batches as one."""
+        displaced = None if parts[0].displaced is None else tf.concat([part.displaced for part in parts], axis=0)
+        rounding = tf.reduce_max(tf.stack([part.rounding for part in parts]))
+        return Reach(Interval.joined([part.box for part in parts]), displaced, rounding)
+
     def of(self, examples: tf.Tensor) -> "Reach":
         """That of some examples, by their indices."""
-        displaced = None if self.displaced is None else tf.gather(self.displaced, examples, axis=1)
+        displaced = None if self.displaced is None else tf.gather(self.displaced, examples)
         return Reach(self.box.of(examples), displaced, self.rounding)
 
 
@@ -101,7 +117,7 @@ def reach(images: Images, epsilon: float, norm: str) -> Reach:
             kept.append(moved)
     size = max([32, *(side for side in images.shape[1:3] if side is not None)])
     rounding = tf.cast(_ROUNDING * size / 32, images.dtype) * tf.maximum(tf.reduce_max(tf.abs(images)), 1)
-    return Reach(Interval(low - rounding, high + rounding), tf.stack(kept) if kept else None, rounding)
+    return Reach(Interval(low - rounding, high + rounding), tf.stack(kept, axis=1) if kept else None, rounding)
 
 
 def covering_displacements(norm: str, epsilon: float) -> list[Displacement]:

@@ -6,24 +6,25 @@ choice gives a bound, and the greatest of them is kept. Each query has slopes of
 
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.certification.bounds import Bounds
+from keras_flowreg.certification.choices import Chooser, crowns_choice, queries_at_once
 
 _STEPS = 20
-_STEP_SIZE = 0.25
-_SMALLER_CHUNKS = 4  # since gradients take memory, too
 
 
-def minimum_by_best_slopes(bounds: Bounds, forms: tf.Tensor, is_over: Callable[[], bool]) -> tf.Tensor:
+def minimum_by_best_slopes(
+    bounds: Bounds, forms: tf.Tensor, chooser: Chooser, is_over: Callable[[], bool]
+) -> tf.Tensor:
     """The least of linear forms of the logits; more than CROWN's, where that is not positive and steps find more.
 
     Args:
       bounds: the intervals.
       forms: `[batch, forms, classes]`.
-      is_over: asked before each step; once it says so, what is found so far is returned.
+      chooser: a `Chooser` of the network.
+      is_over: asked again and again; once it says so, what is found so far is returned.
 
     Returns:
       Lower bounds, `[batch, forms]`.
@@ -33,29 +34,12 @@ def minimum_by_best_slopes(bounds: Bounds, forms: tf.Tensor, is_over: Callable[[
     """
     least = bounds.minimum(forms).numpy()
     examples, columns = np.nonzero((least <= 0) & np.any(forms != 0, axis=2))
-    step = max(1, bounds.queries_at_once // _SMALLER_CHUNKS)
+    step = queries_at_once(bounds)
     for start in range(0, len(examples), step):
-        rows = examples[start : start + step], columns[start : start + step]
-        found = _ascend(bounds, tf.gather_nd(forms, np.stack(rows, axis=1)), rows[0], is_over)
-        least[rows] = np.fmax(least[rows], found)  # An overflow, NaN, says nothing.
-    return tf.constant(least)
-
-
-def _ascend(bounds, coefficients, examples, is_over):
-    """The greatest bound of each query that the steps come by."""
-    slopes = {number: tf.Variable(start) for number, start in bounds.slopes(examples).items()}
-    ranges = bounds.slope_ranges(examples)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_STEP_SIZE, _STEPS))
-    best = np.full(len(examples), -np.inf, "float32")
-    for _ in range(_STEPS if slopes else 0):
         if is_over():
             break
-        with tf.GradientTape() as tape:
-            found = bounds.minimum_of_queries(coefficients, examples, slopes)
-            loss = -found
-        best = np.fmax(best, found)
-        gradients = tape.gradient(loss, list(slopes.values()), unconnected_gradients="zero")
-        optimizer.apply_gradients(zip(gradients, slopes.values()))
-        for number, variable in slopes.items():
-            variable.assign(tf.clip_by_value(variable, *ranges[number]))
-    return best
+        rows = examples[start : start + step], columns[start : start + step]
+        part, coefficients = bounds.of(rows[0]), tf.gather_nd(forms, np.stack(rows, axis=1))
+        slopes = crowns_choice(part, tf.range(len(rows[0])))
+        least[rows] = np.fmax(least[rows], chooser.best(part, coefficients, slopes, _STEPS).least)
+    return tf.constant(least)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_flowreg.certification.bounds import Bounds
+from keras_flowreg.certification.choices import Chooser, crowns_choice, ranges
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
@@ -30,6 +31,10 @@ def network():
     return model
 
 
+def by_best_slopes(bounds, forms, is_over=False):
+    return minimum_by_best_slopes(bounds, forms, Chooser(bounds.network), lambda: is_over)
+
+
 class SlopesTest(tf.test.TestCase):
     def test_the_best_of_all_slopes(self):
         # Below the sum of both ReLUs lie a(x + y + 0.2) + b(x - y - 0.3) + 0.1, for a and b from 0 to 1.
@@ -40,17 +45,17 @@ class SlopesTest(tf.test.TestCase):
         bounds = Bounds(Network(network()), Reach(box()))
         forms = tf.constant([[[1.0, 0.0]]])
         self.assertAllClose(bounds.minimum(forms)[0, 0], 0.1 + 0.2 - 1 - 1, atol=1e-4)  # a = 1 and b = 0
-        self.assertAllClose(minimum_by_best_slopes(bounds, forms, lambda: False)[0, 0], max(tried), atol=1e-3)
+        self.assertAllClose(by_best_slopes(bounds, forms)[0, 0], max(tried), atol=1e-3)
 
     def test_the_range_of_slopes(self):
         for leak in (0.0, 0.2):
             model = networks.chain(layers.LeakyReLU(leak), shape=(1, 3, 1))
             low, high = (tf.reshape(tf.constant(end), [1, 1, 3, 1]) for end in ([-2.0, -2.0, 0.5], [-1.0, 1.0, 1.0]))
             bounds = Bounds(Network(model), Reach(Interval(low, high)))
-            (found,) = bounds.slope_ranges(tf.constant([0])).values()
+            (found,) = ranges(bounds, tf.constant([0]))[0].values()
             self.assertAllClose(np.ravel(found.low), [leak, leak, 1])
             self.assertAllClose(np.ravel(found.high), [leak, 1, 1])
-            (slopes,) = bounds.slopes(tf.constant([0])).values()
+            (slopes,) = crowns_choice(bounds, tf.constant([0])).slopes.values()
             self.assertAllInRange(slopes - found.low, 0, 1)
 
     def test_never_less_than_without(self):
@@ -60,10 +65,10 @@ class SlopesTest(tf.test.TestCase):
             bounds = Bounds(Network(make()), Reach(Interval(images - radius, images + radius)))
             bounds.tighten()
             forms = tf.tile(tf.eye(3)[tf.newaxis], [3, 1, 1])
-            crown, best = bounds.minimum(forms), minimum_by_best_slopes(bounds, forms, lambda: False)
+            crown, best = bounds.minimum(forms), by_best_slopes(bounds, forms)
             self.assertAllGreaterEqual(best - crown, 0)
             self.assertAllClose(tf.where(crown > 0, best, 0.0), tf.where(crown > 0, crown, 0.0))
-            self.assertAllEqual(minimum_by_best_slopes(bounds, forms, lambda: True), crown)
+            self.assertAllEqual(by_best_slopes(bounds, forms, is_over=True), crown)
 
     def test_bounds_of_some_examples(self):
         images = networks.images(3)
