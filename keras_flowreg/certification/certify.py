@@ -69,7 +69,10 @@ def certify(
       intervals of `"ibp"`.
     - `"crown"`: so goes every input of an activation that is not linear on its interval. The time grows with their number.
     - `"alpha_crown"`: what `"crown"` leaves open, with lines below ReLUs whose slopes are optimized for each margin.
-    - `"auto"`: the four in this order, each on what is correct and not yet certified.
+    - `"beta_crown"`: what that leaves open, by branch and bound: the interval of an activation's input is cut in two, again
+      and again, and each half is bounded on its own. An example is left out if something that it can become is wrong, and
+      given up after some 64 cuts, or when their pace would not do.
+    - `"auto"`: the five in this order, each on what is correct and not yet certified.
 
     Each method also keeps what the ones before it prove. The proof is in real arithmetic, on the weights as they are; what
     float32 may round is allowed for: a pixel by 2e-6 of the largest value, each sum by 5e-7 of its absolute terms, each bound
@@ -87,10 +90,10 @@ def certify(
       images: `[batch, height, width, channels]`.
       labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
       epsilon: the radius, in pixels.
-      method: `"auto"`, `"ibp"`, `"crown_ibp"`, `"crown"` or `"alpha_crown"`.
+      method: `"auto"`, `"ibp"`, `"crown_ibp"`, `"crown"`, `"alpha_crown"` or `"beta_crown"`.
       norm: `"linf"` or `"pixel_l2"`; see `attacks.FlowPGD`.
-      budget: seconds after which `"crown"` bounds no more activations and `"alpha_crown"` takes no more steps, also as
-        parts of `"auto"`; `None` for no limit. The margins are sound even so.
+      budget: seconds after which `"crown"` bounds no more activations, `"alpha_crown"` takes no more steps and
+        `"beta_crown"` makes no more cuts, also as parts of `"auto"`; `None` for no limit. The margins are sound even so.
       batch_size: how many examples are bounded together; fewer of many classes.
 
     Returns:
@@ -103,8 +106,9 @@ def certify(
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
     2018; Zhang et al., "Efficient neural network robustness certification with general activation functions" (CROWN), 2018;
     Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020;
-    Xu et al., "Fast and complete" (alpha-CROWN), 2021, whose slopes behind the intervals are CROWN's here. The box of
-    pixels that flows can reach is this library's.
+    Xu et al., "Fast and complete" (alpha-CROWN), 2021, whose slopes behind the intervals are CROWN's here; Wang et al.,
+    "Beta-CROWN: efficient bound propagation with per-neuron split constraints", 2021. The box of pixels that flows can
+    reach is this library's.
     """
     if not tf.executing_eagerly():
         raise ValueError(

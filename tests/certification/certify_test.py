@@ -138,7 +138,7 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         model = network()
         labels = predicted(model)
         whole, parts = (fr.certify(model, IMAGES, labels, EPSILON, batch_size=size) for size in (6, 4))
-        self.assertAllClose(whole.margin, parts.margin, rtol=1e-4, atol=1e-4)
+        self.assertAllClose(whole.margin, parts.margin, rtol=1e-3, atol=1e-3)  # Steps of Adam enlarge rounding.
 
     def test_fewer_examples_of_many_classes_at_once(self):
         model, images = networks.chain(classes=3000), networks.images(5)
