@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.certification.choices import Chooser
 from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.prover import METHODS, Prover
@@ -110,46 +111,91 @@ def certify(
     "Beta-CROWN: efficient bound propagation with per-neuron split constraints", 2021. The box of pixels that flows can
     reach is this library's.
     """
-    if not tf.executing_eagerly():
-        raise ValueError(
-            "Expected `certify` to run eagerly. Received a call inside of a tf.function or of Dataset.map."
-        )
-    expect_instance("model", model, keras.Model)
-    model = classifier_of(model)
-    images, labels = tf.cast(as_images(images), tf.float32), as_labels(labels)
-    expect_same_batch(images, labels)
-    expect_images_of(model, images)
-    if not len(images):
-        raise ValueError("Expected at least one image. Received none.")
-    is_selective = expect_one_of("method", method, ("auto", *METHODS)) == "auto"
-    methods = METHODS if is_selective else METHODS[: METHODS.index(method) + 1]
-    budget = float("inf") if budget is None else expect_positive("budget", budget)
-    expect_positive_integer("batch_size", batch_size)
-    reach(images[:1], epsilon, norm)  # Errors come before any work.
-    start = time.monotonic()
-    with _full_precision():
-        model(images[:1], training=False)  # A model has no weights before it has seen an image.
-        network = Network(model)
-        network.check(model, images)
-        batches = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-        logits = tf.concat([_logits(model, network, images[batch]) for batch in batches], axis=0)
-        indices = class_indices(labels, logits)
-        at_once = min(batch_size, max(1, _COEFFICIENTS_AT_ONCE // logits.shape[1] ** 2))
-        batches = [slice(first, first + at_once) for first in range(0, len(images), at_once)]
-        prover = Prover(
-            network, methods, is_selective, lambda: time.monotonic() - start > budget, logits, indices, at_once
-        )
-        for batch in batches:
-            prover.prove(reach(images[batch], epsilon, norm), np.arange(len(images))[batch])
-        prover.finish()
-    margin = tf.constant(prover.margin)
-    return Certificate(margin > 0, margin, np.array(METHODS)[prover.by], time.monotonic() - start)
+    return Certification(model)(images, labels, epsilon, method=method, norm=norm, budget=budget, batch_size=batch_size)
 
 
-def _logits(model, network, images):
-    """By the model itself, but for what goes into a last softmax or sigmoid."""
-    is_last = network.logits == network.output
-    return model(images, training=False) if is_last else network.values(images)[network.logits]
+class Certification:
+    """`certify` for one model. It is read and traced once, for any number of calls, and its weights must stay as they are.
+
+    ```python
+    from keras_flowreg.certification.certify import Certification
+
+    certification = Certification(model)
+    for epsilon in (0.01, 0.02):
+        print(certification(images, labels, epsilon).certified.numpy().mean())
+    ```
+
+    Args:
+      model: as of `certify`, whose arguments are those of a call.
+    """
+
+    def __init__(self, model: KerasModel):
+        self._model = classifier_of(expect_instance("model", model, keras.Model))
+        self._chooser: Optional[Chooser] = None
+
+    def __call__(
+        self,
+        images: Images,
+        labels: Labels,
+        epsilon: float,
+        *,
+        method: str = "auto",
+        norm: str = "linf",
+        budget: Optional[float] = None,
+        batch_size: int = 64,
+    ) -> Certificate:
+        if not tf.executing_eagerly():
+            raise ValueError(
+                "Expected `certify` to run eagerly. Received a call inside of a tf.function or of Dataset.map."
+            )
+        images, labels = tf.cast(as_images(images), tf.float32), as_labels(labels)
+        expect_same_batch(images, labels)
+        expect_images_of(self._model, images)
+        if not len(images):
+            raise ValueError("Expected at least one image. Received none.")
+        is_selective = expect_one_of("method", method, ("auto", *METHODS)) == "auto"
+        methods = METHODS if is_selective else METHODS[: METHODS.index(method) + 1]
+        budget = float("inf") if budget is None else expect_positive("budget", budget)
+        expect_positive_integer("batch_size", batch_size)
+        reach(images[:1], epsilon, norm)  # Errors come before any work.
+        start = time.monotonic()
+        with _full_precision():
+            chooser = self._read_model(images)
+            logits = tf.concat(
+                [self._logits(chooser.network, images[batch]) for batch in _batches(images, batch_size)], axis=0
+            )
+            at_once = min(batch_size, max(1, _COEFFICIENTS_AT_ONCE // logits.shape[1] ** 2))
+            prover = Prover(
+                chooser,
+                methods,
+                is_selective,
+                lambda: time.monotonic() - start > budget,
+                logits,
+                class_indices(labels, logits),
+                at_once,
+            )
+            for batch in _batches(images, at_once):
+                prover.prove(reach(images[batch], epsilon, norm), np.arange(len(images))[batch])
+            prover.finish()
+        margin = tf.constant(prover.margin)
+        return Certificate(margin > 0, margin, np.array(METHODS)[prover.by], time.monotonic() - start)
+
+    def _read_model(self, images):
+        if self._chooser is None:
+            self._model(images[:1], training=False)  # A model has no weights before it has seen an image.
+            network = Network(self._model)
+            network.check(self._model, images)
+            self._chooser = Chooser(network)
+        return self._chooser
+
+    def _logits(self, network, images):
+        """By the model itself, but for what goes into a last softmax or sigmoid."""
+        is_last = network.logits == network.output
+        return self._model(images, training=False) if is_last else network.values(images)[network.logits]
+
+
+def _batches(images, size):
+    return [slice(first, first + size) for first in range(0, len(images), size)]
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ class Chooser:
     """
 
     def __init__(self, network: Network):
-        self._network = network
+        self.network = network
         self._compiled_least = tf.function(self._least, autograph=False)
         self._compiled_best = tf.function(self._best, autograph=False)
 
@@ -60,7 +60,7 @@ class Chooser:
 
     def _restored(self, tensors):
         reach, values, limits = tensors
-        return Bounds(self._network, reach, values=values, limits=limits)
+        return Bounds(self.network, reach, values=values, limits=limits)
 
     def _best(self, tensors, coefficients, start, steps):
         bounds = self._restored(tensors)

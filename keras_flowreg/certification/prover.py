@@ -9,7 +9,6 @@ from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.branches import minimum_by_branches
 from keras_flowreg.certification.choices import Chooser
 from keras_flowreg.certification.leads import lead_forms
-from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
 from keras_flowreg.certification.refutations import are_refuted
 from keras_flowreg.certification.slopes import minimum_by_best_slopes
@@ -24,7 +23,7 @@ class Prover:
     """Proves examples, batch after batch. What branches are for is gathered, until there is a whole batch of it.
 
     Args:
-      network: a `Network`.
+      chooser: a `Chooser` of the network.
       methods: the first of `METHODS`, in their order.
       is_selective: whether a method only takes the correct examples that the ones before it leave open.
       is_over: whether the time is over.
@@ -39,7 +38,7 @@ class Prover:
 
     def __init__(
         self,
-        network: Network,
+        chooser: Chooser,
         methods: Sequence[str],
         is_selective: bool,
         is_over: Callable[[], bool],
@@ -47,8 +46,7 @@ class Prover:
         indices: tf.Tensor,
         at_once: int,
     ):
-        self._network = network
-        self._chooser = Chooser(network)
+        self._chooser = chooser
         self._methods = methods
         self._is_selective = is_selective
         self._is_over = is_over
@@ -66,7 +64,7 @@ class Prover:
           reachable: what its images can become.
           rows: int `[batch]`, which examples they are.
         """
-        bounds = Bounds(self._network, reachable)
+        bounds = Bounds(self._chooser.network, reachable)
         for method in self._methods:
             if self._is_selective and method != self._methods[0]:
                 left = np.flatnonzero((self.margin[rows] <= 0) & (self._clean(rows) > 0))
@@ -105,8 +103,7 @@ class Prover:
 
     def _keep(self, method, rows, leads):
         """Keeps what a method has proven of examples, where it is more."""
-        proven = tf.where(tf.math.is_nan(leads), leads.dtype.min, leads)  # An overflow proves nothing.
-        margins = np.minimum(self._least(proven, rows), self._clean(rows)) - _ROUNDING
+        margins = np.minimum(self._least(leads, rows), self._clean(rows)) - _ROUNDING
         self.by[rows[margins > self.margin[rows]]] = METHODS.index(method)
         self.margin[rows] = np.maximum(self.margin[rows], margins)
 
@@ -120,4 +117,5 @@ class Prover:
     def _least(self, leads, rows):
         """The least of all leads of an example, but for that of the label over itself."""
         is_own = tf.reduce_all(self._forms(rows) == 0, axis=2)
-        return tf.reduce_min(tf.where(is_own, leads.dtype.max, leads), axis=1).numpy()
+        proven = tf.where(tf.math.is_nan(leads), leads.dtype.min, leads)  # An overflow proves nothing.
+        return tf.reduce_min(tf.where(is_own, leads.dtype.max, proven), axis=1).numpy()

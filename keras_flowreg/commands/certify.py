@@ -12,6 +12,7 @@ from absl import flags
 import keras_flowreg as fr
 from keras_flowreg.batches import Batches
 from keras_flowreg.certification import METHODS
+from keras_flowreg.certification.certify import Certification
 from keras_flowreg.commands import datasets, models
 from keras_flowreg.commands.command_line import Result
 from keras_flowreg.commands.flags import define_dataset_flags, define_radius_flags, epsilons
@@ -34,13 +35,14 @@ def main() -> Result:
     dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir)
     batches = list(Batches(dataset.test, "dataset", examples=args.examples))
     radii = sorted(set(epsilons()))
+    certification = Certification(model)
     bar = keras.utils.Progbar(len(radii) * len(batches), unit_name="batch")
     rows = []
     for epsilon in radii:
         certified, seconds = [], 0.0
         for images, labels in batches:
             options = {"method": args.method, "norm": args.norm, "budget": args.budget}
-            certificate = fr.certify(model, models.scaled(images, values), labels, epsilon, **options)
+            certificate = certification(models.scaled(images, values), labels, epsilon, **options)
             certified += certificate.certified.numpy().tolist()
             seconds += certificate.seconds
             bar.add(1)

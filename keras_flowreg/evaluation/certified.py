@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_flowreg.attacks import Attack
-from keras_flowreg.certification import certify
+from keras_flowreg.certification.certify import Certification
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.types import Images, KerasModel, Labels
@@ -34,7 +34,7 @@ class Certifier:
     """
 
     def __init__(self, model: KerasModel, epsilons: Iterable[float], seed: int = 0):
-        self._model = model
+        self._certify = Certification(model)
         self._seed = seed
         self.epsilons = sorted(epsilons)
 
@@ -50,7 +50,7 @@ class Certifier:
           ValueError: if a layer has no rule for bounds; see `certify`.
         """
         if self.epsilons:
-            certify(self._model, images[:1], labels[:1], self.epsilons[-1], method="ibp", norm=_NORM)
+            self._certify(images[:1], labels[:1], self.epsilons[-1], method="ibp", norm=_NORM)
 
     def prove(self, images: Images, labels: Labels, epsilon: float, known: np.ndarray) -> dict[str, Any]:
         """Certifies a batch at a radius.
@@ -65,7 +65,7 @@ class Certifier:
         """
         certified, left, seconds = known.copy(), np.flatnonzero(~known), 0.0
         if len(left):
-            certificate = certify(self._model, images[left], labels[left], epsilon, norm=_NORM)
+            certificate = self._certify(images[left], labels[left], epsilon, norm=_NORM)
             certified[left], seconds = certificate.certified, certificate.seconds
         return {"certified": certified.tolist(), "seconds": seconds}
 

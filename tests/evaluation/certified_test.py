@@ -92,7 +92,7 @@ class CertifiedTest(tf.test.TestCase):
 
     def test_a_certified_example_that_breaks(self):
         all_of_them = mock.Mock(certified=np.ones(12, bool), seconds=0.0)
-        with mock.patch.object(certified, "certify", return_value=all_of_them):
+        with mock.patch.object(certified, "Certification", return_value=lambda *_, **__: all_of_them):
             report = evaluated(epsilons=[2.0])
         # One in each batch was drawn.
         self.assertEqual(report.attacked[Run("FlowFrankWolfe", 2.0)].sum(), 2)
