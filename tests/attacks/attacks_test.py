@@ -4,7 +4,6 @@ import copy
 import functools
 import json
 import pickle
-from unittest import mock
 
 import keras
 import numpy as np
@@ -12,7 +11,6 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
-from keras_flowreg.attacks import classifier
 from tests import testing
 
 EPSILON = 0.6
@@ -62,8 +60,6 @@ def compiled_network():
     return model
 
 
-# What is compiled for the shared network is kept from one test to the next.
-@mock.patch.object(classifier, "_KEPT_FUNCTIONS", 1000)
 class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
