@@ -65,7 +65,7 @@ class Chooser:
     def _best(self, tensors, coefficients, start, steps):
         bounds = self._restored(tensors)
         examples = tf.range(tf.shape(coefficients)[0])
-        allowed = [kind[number] for kind in ranges(bounds, examples) for number in sorted(kind)]
+        allowed = [kind[number] for kind in ranges(bounds) for number in sorted(kind)]
         bounds.prepare()
 
         def step(count, values, momenta, squares, least, best):
@@ -118,18 +118,16 @@ def _along(is_better, values):
     return tf.reshape(is_better, [-1] + [1] * (values.shape.rank - 1))
 
 
-def crowns_choice(bounds: Bounds, examples: tf.Tensor) -> Choice:
-    """CROWN's slopes, and no multiplier, for queries about some examples."""
-    slopes = {place.output: tf.gather(bounds.relaxation(place)[0], examples) for place in bounds.network.relus}
-    limits = {place.output: limit.of(examples) for place, limit in _limited(bounds)}
-    return Choice(slopes, {number: tf.zeros_like(limit.low) for number, limit in limits.items()})
+def crowns_choice(bounds: Bounds) -> Choice:
+    """CROWN's slopes, and no multiplier, for a query about each example."""
+    slopes = {place.output: bounds.relaxation(place)[0] for place in bounds.network.relus}
+    return Choice(slopes, {place.output: tf.zeros_like(limit.low) for place, limit in _limited(bounds)})
 
 
-def ranges(bounds: Bounds, examples: tf.Tensor) -> tuple[dict[int, Interval], dict[int, Interval]]:
-    """The slopes that lines below ReLUs may have, and the multipliers of limits, for queries about some examples."""
-    relus = bounds.network.relus
-    slopes = {place.output: place.step.slope_range(bounds.inputs(place)).of(examples) for place in relus}
-    return slopes, {place.output: _multiplier_range(limit).of(examples) for place, limit in _limited(bounds)}
+def ranges(bounds: Bounds) -> tuple[dict[int, Interval], dict[int, Interval]]:
+    """The slopes that lines below ReLUs may have, and the multipliers of limits, for a query about each example."""
+    slopes = {place.output: place.step.slope_range(bounds.inputs(place)) for place in bounds.network.relus}
+    return slopes, {place.output: _multiplier_range(limit) for place, limit in _limited(bounds)}
 
 
 def _limited(bounds):
@@ -146,8 +144,7 @@ def _multiplier_range(limit):
 
 def stacked(choices: Sequence[Choice], bounds: Bounds) -> Choice:
     """A choice for each example, of single ones; CROWN's where they have none. It is brought into the ranges."""
-    examples = tf.range(len(choices))
-    kinds = zip(zip(*choices), crowns_choice(bounds, examples), ranges(bounds, examples))
+    kinds = zip(zip(*choices), crowns_choice(bounds), ranges(bounds))
     return Choice(*(_stacked(*kind) for kind in kinds))
 
 

@@ -40,6 +40,6 @@ def minimum_by_best_slopes(
             break
         rows = examples[start : start + step], columns[start : start + step]
         part, coefficients = bounds.of(rows[0]), tf.gather_nd(forms, np.stack(rows, axis=1))
-        slopes = crowns_choice(part, tf.range(len(rows[0])))
-        least[rows] = np.fmax(least[rows], chooser.best(part, coefficients, slopes, _STEPS).least)
+        found = chooser.best(part, coefficients, crowns_choice(part), _STEPS)
+        least[rows] = np.fmax(least[rows], found.least)
     return tf.constant(least)

@@ -113,7 +113,7 @@ class MultipliersTest(tf.test.TestCase, parameterized.TestCase):
         before_relu, relu = bounds.network.relus[0].inputs[0], bounds.network.relus[0].output
         half = within(bounds, [[Half(before_relu, 0, 0.0, is_upper)]])
         form, chooser = sign * tf.constant([[0.0, 1.0]]), Chooser(bounds.network)
-        choice = crowns_choice(half, tf.constant([0]))
+        choice = crowns_choice(half)
         for multiplier in (0.0, 0.5, 1.0, 1.5):
             choice.multipliers[relu] = tf.constant([[sign * multiplier, 0.0]])
             self.assertAllClose(chooser.least(half, form, choice)[0], -abs(1 - multiplier), atol=1e-4)
@@ -147,7 +147,7 @@ class LikelySplitsTest(tf.test.TestCase):
         # Of -ReLU(x), the chord loses on both halves; ReLU(x + 2) is a line on the square.
         bounds = Bounds(Network(ramp()), square())
         relu = bounds.network.relus[0]
-        choice = crowns_choice(bounds, tf.constant([0]))
+        choice = crowns_choice(bounds)
         (splits,) = likely_splits(bounds, tf.constant([[-1.0, 1.0]]), choice, 5)
         self.assertEqual(splits, [tuple(Half(relu.inputs[0], 0, 0.0, is_upper) for is_upper in (False, True))])
         (splits,) = likely_splits(bounds, tf.constant([[0.0, 1.0]]), choice, 5)
