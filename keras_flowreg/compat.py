@@ -132,6 +132,19 @@ def build(model: KerasModel, image_shape: Sequence[int]) -> None:
         model.build((None, *image_shape))
 
 
+def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> None:
+    """Makes an optimizer's variables. Keras 2's legacy optimizers make them in a step alone."""
+    if hasattr(optimizer, "build") and not getattr(optimizer, "built", False):
+        optimizer.build(variables)
+
+
+def build_metrics(model: KerasModel, labels: Any, predictions: Any) -> None:
+    """Makes a compiled model's metrics, for symbols of its labels and predictions."""
+    metrics = model._compile_metrics if KERAS_3 else model.compiled_metrics
+    if metrics is not None and not metrics.built:
+        metrics.build(*((labels, predictions) if KERAS_3 else (predictions, labels)))
+
+
 def symbolic_output(model: KerasModel) -> Any:
     """A symbol of the shape and dtype of a model's predictions, or `None` where a model has none."""
     outputs: Any = getattr(model, "outputs", None)

@@ -10,7 +10,7 @@ from typing import Any, Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat, states
+from keras_flowreg import compat, states, step_variables
 from keras_flowreg.ops.losses import expect_labels_in_range, label_kind
 from keras_flowreg.ops.requirements import Requirement
 from keras_flowreg.ops.validation import as_images, expect_finite
@@ -94,7 +94,7 @@ class GuardedModel(keras.Model):
         """Keras's function of a step, so that it raises what its steps have counted."""
         function = made or getattr(self, name)  # Keras 3 only sets it.
         if not isinstance(function, _Guarded):
-            function = _Guarded(self, function)
+            function = _Guarded(self, function, is_training=name == "train_function")
             setattr(self, name, function)
         return function
 
@@ -137,12 +137,17 @@ def _of_known_rank(labels, predictions, loss):
 class _Guarded:
     """A function of Keras that takes steps, and then raises what was wrong with one."""
 
-    def __init__(self, model: GuardedModel, function: Any):
+    def __init__(self, model: GuardedModel, function: Any, is_training: bool):
         self._model = model
         self._function = function
+        self._is_training = is_training
+        self._has_run = False
 
-    def __call__(self, *args: Any) -> Any:
-        logs = self._function(*args)
+    def __call__(self, batches: Any) -> Any:
+        if not self._has_run:
+            step_variables.make(self._model, batches, self._is_training)
+            self._has_run = True
+        logs = self._function(batches)
         self._model._raise_unmet()
         return logs
 

@@ -100,6 +100,33 @@ class OneStepCountsOnceTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(change(2, 2), expected, atol=1e-5)
 
 
+class TracedOnceTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(optimizer=["sgd", "adam"], policy=["float32", "mixed_float16"], one_hot=[False, True])
+    def test_a_new_models_steps(self, optimizer, policy, one_hot):
+        traced = []
+
+        class Traced(fr.FlowRegularizedModel):
+            def train_step(self, data):
+                traced.append("training")
+                return super().train_step(data)
+
+            def test_step(self, data):
+                traced.append("validation")
+                return super().test_step(data)
+
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            model = Traced(testing.network(), fr.FlowGradientRegularizer(1.0))
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        loss = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
+        model.compile(optimizer, loss(from_logits=True), metrics=["accuracy"], weighted_metrics=["accuracy"])
+        images, labels = testing.data(32)
+        labels = np.eye(testing.CLASSES, dtype="float32")[labels] if one_hot else labels
+        model.fit(images, labels, batch_size=16, epochs=2, validation_data=(images, labels), verbose=0)
+        self.assertEqual(traced, ["training", "validation"])
+
+
 class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(name=["SGD", "Adam"], mixed=[False, True])
     def test_legacy_optimizers(self, name, mixed):

@@ -37,6 +37,9 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
 
         plain = base()
         plain.compile(keras.optimizers.SGD(0.1, momentum=0.9), testing.cross_entropy(), metrics=["accuracy"])
+        # Keras 2's dropout draws with each trace. TensorFlow traces a step that makes variables once more.
+        compat.build_optimizer(plain.optimizer, plain.trainable_variables)
+        compat.build_metrics(plain, tf.TensorSpec([None], tf.int64), compat.symbolic_output(plain))
         expected = testing.fit(plain, epochs=2)
         model = testing.regularized(
             base(), weight=0.0, random_start=random_start, optimizer=keras.optimizers.SGD(0.1, momentum=0.9)
