@@ -191,6 +191,7 @@ class _Bounding(NamedTuple):
 
 
 def _score(gains, needed):
-    """How good a split is, by what its halves gain. More than is needed counts no more."""
-    low, high = sorted(min(gain, needed) for gain in gains)
+    """How good a split is, by what its halves gain: more than is needed counts no more, and a loss is none, since a half keeps
+    what is proven of the whole."""
+    low, high = sorted(min(max(gain, 0), needed) for gain in gains)
     return low + _HIGHER_HALF * high
