@@ -25,7 +25,7 @@ FLOORS = (
     ("callbacks",),
     ("pictures",),
     ("models",),
-    ("compilation", "guard", "scales"),
+    ("compilation", "guard", "scales", "step_variables"),
     ("binary", "layers"),
     ("attacks",),
     ("regularizers", "first_order", "checks"),

@@ -13,14 +13,13 @@ import tensorflow as tf
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.choices import Chooser, queries_at_once, stacked
 from keras_flowreg.certification.forms import CROWN, Choice
-from keras_flowreg.certification.splits import Half, likely_splits, within
+from keras_flowreg.certification.splits import Half, likely_splits, score, within
 
 _ENOUGH = 1e-4  # A bound of more is a proof.
 _LOWEST = float(np.finfo("float32").min)  # that of an overflow
 _STEPS = 10
 _TRIED = 8  # splits of a branch, of which the best one is made
 _MOST_SPLITS = 64  # of an example
-_HIGHER_HALF = 0.1  # what counts of the half that gains more, when a split is chosen
 _SPLITS_BEFORE_GIVING_UP = 8
 _SEARCHES_AT_ONCE = 64
 _BRANCHES_AT_ONCE = 256
@@ -169,7 +168,7 @@ class _Bounding(NamedTuple):
         found = iter([least for chunk in self._chunks(tried) for least in self.chooser.least(*self._queries(chunk))])
         cut = []
         for branch, of_branch in zip(branches, pairs):
-            scores = [_score([next(found) - branch.least for _ in pair], -branch.least) for pair in of_branch]
+            scores = [score([next(found) - branch.least for _ in pair], -branch.least) for pair in of_branch]
             cut.append(of_branch[int(np.argmax(scores))] if scores else [branch])
         return cut
 
@@ -188,10 +187,3 @@ class _Bounding(NamedTuple):
         """As many branches as fit into memory."""
         size = min(_BRANCHES_AT_ONCE, queries_at_once(self.bounds))
         return [branches[start : start + size] for start in range(0, len(branches), size)]
-
-
-def _score(gains, needed):
-    """How good a split is, by what its halves gain: more than is needed counts no more, and a loss is none, since a half keeps
-    what is proven of the whole."""
-    low, high = sorted(min(max(gain, 0), needed) for gain in gains)
-    return low + _HIGHER_HALF * high

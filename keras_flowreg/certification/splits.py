@@ -12,6 +12,7 @@ from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.windows import Window
 
 _TRIED = (0.0, 0.5, 1.0)  # parts of each half
+_HIGHER_HALF = 0.1  # what counts of the half that gains more
 
 
 class Half(NamedTuple):
@@ -75,6 +76,17 @@ def likely_splits(bounds: Bounds, coefficients: tf.Tensor, choice: Choice, count
         most = [at for at in np.argsort(-of_example)[:count] if of_example[at] > 0]
         splits.append([_split(int(numbers[at]), int(places[at]), float(points_of_example[at])) for at in most])
     return splits
+
+
+def score(gains: Sequence[float], needed: float) -> float:
+    """How good a split is.
+
+    Args:
+      gains: by how much the bound of each half seems to rise. A loss is none: what is proven of the whole holds for a half.
+      needed: of this much no more is of use.
+    """
+    low, high = sorted(min(max(gain, 0.0), needed) for gain in gains)
+    return low + _HIGHER_HALF * high
 
 
 def _split(number, place, point):

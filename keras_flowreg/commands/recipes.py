@@ -149,7 +149,7 @@ _CERTIFIED_SCHEDULES = {
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
-    CERTIFIED: {"digits": 2.0, "*": 1.0},
+    CERTIFIED: {"digits": 2.0, "mnist": 0.5, "cifar10": 0.3, "*": 1.0},
 }
 _ACTIVATIONS = {"fashion_mnist": "swish", "cifar10": "swish", "*": "relu"}
 _RANDOM_STARTS = {

@@ -18,7 +18,7 @@ from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
 from keras_flowreg.certification.refutations import are_refuted
 from keras_flowreg.certification.slopes import minimum_by_best_slopes
-from keras_flowreg.certification.splits import Half, likely_splits, within
+from keras_flowreg.certification.splits import Half, likely_splits, score, within
 from tests.certification import networks
 
 SHAPE = (1, 2, 1)
@@ -103,6 +103,13 @@ def ramp():
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), hidden, last])
     model.set_weights([np.array([[1.0, 1.0], [0.0, 0.0]]), np.array([0.0, 2.0]), np.eye(2), np.array([0.0, -2.0])])
     return model
+
+
+class ScoreTest(tf.test.TestCase):
+    def test_a_half_that_seems_looser_does_not_speak_against_a_split(self):
+        proves_a_half = score([-1.0, 0.02], needed=0.02)
+        self.assertGreater(proves_a_half, score([0.0, 0.01], needed=0.02))
+        self.assertEqual(proves_a_half, score([0.0, 5.0], needed=0.02))
 
 
 class MultipliersTest(tf.test.TestCase, parameterized.TestCase):

@@ -46,7 +46,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_bound_of_certified_training(self):
         recipe = recipes.get("certified_training", "mnist")
         changed = dataclasses.replace(recipe, crown_ibp=1.0, warmup_weight=0.5, box_part=0.8)
-        expected = fr.IntervalBoundRegularizer(0.4, crown_ibp=(1, 0), warmup_weight=0.5, box_part=0.8)
+        expected = fr.IntervalBoundRegularizer(0.4, 0.5, crown_ibp=(1, 0), warmup_weight=0.5, box_part=0.8)
         self.assertEqual(changed.build(testing.network(), seed=3).regularizer.get_config(), expected.get_config())
 
     def test_unknown_method(self):
