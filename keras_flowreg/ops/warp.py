@@ -217,16 +217,12 @@ def _gather(images, vertical, horizontal):
     """Gathers every tap of the two stencils at once: `taps[row][column]`, `[batch, height, width, channels]`."""
     shape = tf.shape(images)
     batch, height, width = shape[0], shape[1], shape[2]
+    first_pixel = tf.range(batch)[:, tf.newaxis, tf.newaxis] * (height * width)
     rows = vertical.base + tf.range(height)[:, tf.newaxis]
     columns = horizontal.base + tf.range(width)
-    first_pixel = (tf.range(batch) * height * width)[:, tf.newaxis, tf.newaxis]
-    indices = [
-        first_pixel
-        + tf.clip_by_value(rows + row, 0, height - 1) * width
-        + tf.clip_by_value(columns + column, 0, width - 1)
-        for row in vertical.offsets
-        for column in horizontal.offsets
-    ]
+    starts = [first_pixel + tf.clip_by_value(rows + row, 0, height - 1) * width for row in vertical.offsets]
+    places = [tf.clip_by_value(columns + column, 0, width - 1) for column in horizontal.offsets]
+    indices = [start + place for start in starts for place in places]
     pixels = tf.reshape(images, [batch * height * width, shape[3]])
     taps = tf.cast(tf.gather(pixels, tf.stack(indices)), vertical.values[0].dtype)
     taps = [tf.ensure_shape(tap, images.shape) for tap in tf.unstack(taps, num=len(indices))]
