@@ -6,7 +6,7 @@ No other module asks for a version.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 try:
     import keras
@@ -197,17 +197,24 @@ def _weight_loss(weight):
     return lambda: weight.regularizer(weight)
 
 
-def layer_calls(model: KerasModel) -> list[tuple[keras.layers.Layer, list[int], list[int]]]:
-    """Every call of a layer in a functional model, in order: `(layer, keys of its inputs, keys of its outputs)`.
+class LayerCall(NamedTuple):
+    """A call of a layer in a functional model. A key stands for one tensor of the graph; see `tensor_keys`."""
 
-    A key stands for one tensor of the graph; `tensor_keys` gives those of the model's own inputs and outputs.
-    """
+    layer: keras.layers.Layer
+    inputs: list[int]  # keys
+    outputs: list[int]  # keys
+    training: Optional[bool]  # the mode that the model's own does not change, if one is written into the call
+
+
+def layer_calls(model: KerasModel) -> list[LayerCall]:
+    """Every call of a layer in a functional model, in order; `tensor_keys` gives the keys of its own inputs and outputs."""
     nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
     return [
-        (
+        LayerCall(
             node.operation if KERAS_3 else node.layer,
             tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs),
             tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
+            None if KERAS_3 else node.call_kwargs.get("training"),
         )
         for node in nodes
         if not node.is_input

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import checks, compat, states
 from keras_flowreg.attacks import Attack
+from keras_flowreg.attacks.base import expect_untargeted
 from keras_flowreg.compilation import CompiledForMachine
 from keras_flowreg.guard import GuardedModel, expect_batch
 from keras_flowreg.ops import random
@@ -96,8 +97,8 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         expect_classifier("base_model", base_model)
         if regularizer is not None:
             expect_instance("regularizer", regularizer, Regularizer)
-        if attack is not None and expect_instance("attack", attack, Attack).targeted:
-            raise ValueError("Expected an untargeted attack: training raises the labels' loss. Received targeted=True.")
+        if attack is not None:
+            expect_untargeted(attack)
         super().__init__(name=name, dtype=base_model.variable_dtype)
         self.base_model = base_model
         self.regularizer = regularizer

@@ -1,6 +1,5 @@
 """Pictures of robustness and of flows, with Matplotlib: `pip install matplotlib`."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -192,11 +191,13 @@ def rendered(figure: "Figure", dots_per_inch: int = 60) -> np.ndarray:
     Returns:
       uint8 `[height, width, 3]`.
     """
-    file = io.BytesIO()
-    figure.savefig(file, format="rgba", dpi=dots_per_inch)
-    width, height = (round(inches * dots_per_inch) for inches in figure.get_size_inches())
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dots_per_inch)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     _pyplot().close(figure)
-    return np.frombuffer(file.getvalue(), np.uint8).reshape(height, width, 4)[..., :3]
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def expect_matplotlib() -> None:

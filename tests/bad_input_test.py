@@ -633,6 +633,7 @@ DATA = [  # kind 4
         )
     ),
     ("restore_order_repeated", lambda: fr.callbacks.RestoreOrder(dataset().repeat()), ValueError, "known end"),
+    ("restore_order_empty", lambda: fr.callbacks.RestoreOrder(dataset().take(0)), ValueError, "at least one"),
     ("report_swapped", lambda: evaluate((LABELS, IMAGES)), ValueError, NO_IMAGES),
     ("report_dictionary", lambda: evaluate({"x": IMAGES, "y": LABELS}), ValueError, r"\(images, labels\)"),
 ]
@@ -660,6 +661,12 @@ NUMBERS = [  # kind 6
     ("save", lambda: outputs.save_model(model(kind="nan"), FOLDER / "new.keras"), ValueError, "has diverged"),
     ("targeted_report", lambda: evaluate(attacks=LITTLE.replace(targeted=True)), ValueError, "not targeted"),
     ("targeted_monitor", lambda: MONITOR(LITTLE.replace(targeted=True), (IMAGES, LABELS)), ValueError, "untargeted"),
+    (
+        "targeted_pictures",
+        lambda: fr.callbacks.AttackPictures(LITTLE.replace(targeted=True), (IMAGES, LABELS), FOLDER),
+        ValueError,
+        "untargeted",
+    ),
     ("json", lambda: json.loads(nan_report().to_json(), parse_constant=bare), ValueError, "reached"),
     ("report_of_letters", lambda: read_report(correct="abcdefgh"), ValueError, "8 times 0 or 1"),
     ("report_of_fewer", lambda: read_report(correct="01"), ValueError, "8 times 0 or 1"),

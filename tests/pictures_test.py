@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import matplotlib
 import numpy as np
 import tensorflow as tf
 from matplotlib import collections, pyplot, quiver
@@ -101,6 +102,23 @@ class DrawTest(tf.test.TestCase):
             self.assertAllClose((shown.norm.vmin, shown.norm.vmax), (0, 0.5))
         self.assertAllClose(np.max(panels[7].get_images()[0].get_array()), 0.5)
         self.assertAllClose(panels[4].get_images()[0].get_array(), -self.image[..., 0] / 2)
+
+
+class RenderedTest(tf.test.TestCase):
+    def test_size(self):
+        for resolution in (37, 60, 61):
+            axes = fr.pictures.plot_accuracy(None, {"plain": {0.0: 0.97, 0.4: 0.2}})
+            image = fr.pictures.rendered(axes.figure, resolution)
+            self.assertEqual((image.shape, image.dtype), ((4 * resolution, 6 * resolution, 3), np.uint8))
+            self.assertAllEqual(image[0, 0], [255] * 3)
+            self.assertLess(image.min(), 100)
+
+    def test_settings_of_saved_figures_do_not_matter(self):
+        figure = fr.pictures.draw_gallery(
+            np.zeros([1, 4, 5, 1]), np.zeros([1, 4, 5, 2]), np.zeros([1, 4, 5, 1]), [("a", "b")]
+        )
+        with matplotlib.rc_context({"savefig.bbox": "tight"}):
+            self.assertEqual(fr.pictures.rendered(figure).shape, (162, 780, 3))
 
 
 class WithoutMatplotlibTest(tf.test.TestCase):

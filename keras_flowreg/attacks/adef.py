@@ -94,7 +94,7 @@ class ADef(Attack):
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def step(count, examples, parameters):
             candidate, move = self._query_and_aim(objective, examples, parameters)
-            moved = parameters + (1 + self.overshoot) * move
+            moved = parameters + move
             # The flow's displacements are means of θ's: none is longer.
             return candidate, moved if self.ball is None else self.ball.project(moved)
 
@@ -102,8 +102,8 @@ class ADef(Attack):
         return query_once(objective, examples, best, parameters)
 
     def _query_and_aim(self, objective, examples, parameters):
-        """The `Candidate` for each θ, and the smallest move to a boundary of the linearized model."""
-        key = self.classes, self.targeted
+        """The `Candidate` for each θ, and the smallest move beyond a boundary of the linearized model."""
+        key = type(self), self.classes, self.targeted
         candidate, leads, gradients = objective.query_with(key, self._leads, examples, parameters)
         moves = [_newton_move(lead, gradient) for lead, gradient in zip(leads, gradients)]
         lengths = [self._longest(examples.images, move) for move in moves]
@@ -111,7 +111,7 @@ class ADef(Attack):
         move, length = (
             tf.gather(tf.stack(values, axis=1), smallest, axis=1, batch_dims=1) for values in (moves, lengths)
         )
-        move *= _per_example(tf.minimum(tf.math.divide_no_nan(self.max_step, length), 1), move)
+        move *= _per_example(tf.minimum(tf.math.divide_no_nan(self.max_step, length), 1 + self.overshoot), move)
         return candidate, move
 
     def _leads(self, predictions, labels):

@@ -14,6 +14,7 @@ from keras_flowreg.attacks.search import Candidate, Examples, Objective
 from keras_flowreg.ops.losses import deserialize_loss, expect_loss, name_of
 from keras_flowreg.ops.validation import (
     expect_boolean,
+    expect_instance,
     expect_jit_compile,
     expect_seed,
     expect_value_range,
@@ -131,8 +132,9 @@ class Attack(keras.layers.Layer):
         return None
 
     def displacements(self) -> dict[str, Optional[float]]:
-        """The options that are distances in pixels, which an image cannot be smaller than: ε, if θ is a flow."""
-        return {"epsilon": self.epsilon} if isinstance(self.perturbation, (Flow, SmoothFlow)) else {}
+        """The options that are distances in pixels, which an image cannot be smaller than: ε, if it bounds each of a flow's."""
+        is_flow = isinstance(self.perturbation, (Flow, SmoothFlow))
+        return {"epsilon": self.epsilon} if is_flow and not isinstance(self.ball, balls.L2Ball) else {}
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         """Searches θ; what a subclass must give.
@@ -205,20 +207,23 @@ class Attack(keras.layers.Layer):
 
     def search_key(self) -> Any:
         """Attacks of equal keys share a compiled search. The loss and the seed come to it from outside."""
-        return self.replace(loss=None, seed=0, name=None, **dict.fromkeys(self.numbers(), 1.0))
+        outside = {"loss": None, "seed": 0, "name": None, **dict.fromkeys(self.numbers(), 1.0)}
+        return self.replace(**{name: value for name, value in outside.items() if name in self.options()})
 
     def settings(self) -> dict[str, Any]:
         """Every option that decides a result, as plain values, to write beside a number that the attack gave."""
         options = {name: _described(value) for name, value in self.options().items()}
-        del options["name"], options["jit_compile"]
-        return {"class": type(self).__name__, **options}
+        decisive = {name: value for name, value in options.items() if name not in ("name", "jit_compile")}
+        return {"class": type(self).__name__, **decisive}
 
     def get_config(self) -> Config:
         return {name: _serialized(value) for name, value in self.options().items()}
 
     @classmethod
     def from_config(cls, config: Config) -> "Attack":
-        config = {**config, "loss": deserialize_loss(config["loss"])}
+        config = dict(config)
+        if "loss" in config:
+            config["loss"] = deserialize_loss(config["loss"])
         if "perturbation" in config:
             config["perturbation"] = keras.saving.deserialize_keras_object(config["perturbation"])
         return cls(**config)
@@ -251,6 +256,18 @@ def _option_names(cls):
     names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     handed_on = _option_names(owner.__mro__[1]) if len(names) < len(parameters) else []
     return names + [name for name in handed_on if name not in names]
+
+
+def expect_untargeted(attack: Attack) -> Attack:
+    """Checks that a value is an attack that makes errors; returns it.
+
+    Raises:
+      TypeError: if it is no attack.
+      ValueError: if it is targeted.
+    """
+    if expect_instance("attack", attack, Attack).targeted:
+        raise ValueError("Expected an untargeted attack, whose success is an error. Received targeted=True.")
+    return attack
 
 
 def _made_of(cls, options):

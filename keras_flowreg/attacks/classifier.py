@@ -23,6 +23,12 @@ _NO_GRADIENT = (
     "Expected a model whose predictions can be differentiated with respect to its images. Received one that cannot be: it "
     "may round, cast to integers, decode JPEG or call Python on the way."
 )
+
+
+class _NoGradientError(ValueError):
+    """No gradient of the predictions reaches the images."""
+
+
 # Compiled functions that are kept for each kind of batch, the latest ones.
 _KEPT_FUNCTIONS = 48
 
@@ -59,9 +65,9 @@ class Classifier:
         try:
             gradients = [tape.gradient(values, images) for values in measured]
         except LookupError as error:
-            raise ValueError(_NO_GRADIENT) from error
+            raise _NoGradientError(_NO_GRADIENT) from error
         if any(gradient is None for gradient in gradients):
-            raise ValueError(_NO_GRADIENT)
+            raise _NoGradientError(_NO_GRADIENT)
         return predictions, gradients
 
     def differentiate_loss(
@@ -129,9 +135,11 @@ class TracedClassifier(Classifier):
             return True
         if not self.has_gradient:
             try:
-                _, gradient = self.differentiate_loss(images, labels, raised, math.nan)
+                # XLA's ReLUs let no NaN through where they are inactive.
+                differentiate = super().differentiate_loss if self._jit_compile else self.differentiate_loss
+                _, gradient = differentiate(images, labels, raised, math.nan)
                 self.has_gradient = bool(tf.reduce_any(tf.math.is_nan(gradient)))
-            except (ValueError, tf.errors.OpError):
+            except (_NoGradientError, tf.errors.OpError):
                 self.has_gradient = False
         return self.has_gradient
 

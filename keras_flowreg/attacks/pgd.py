@@ -19,7 +19,7 @@ class PGD(Attack):
     """Projected gradient ascent of the loss over the parameters θ of a perturbation.
 
         v ← momentum · v + ∂loss/∂θ / mean |∂loss/∂θ|
-        θ ← project( θ + step_size · steepest(v) )
+        θ ← project( θ + step_size · steepest(v) ), into the ball, and of noise into the range of values
 
     A run starts at random in the ball, or at zero. There are as many runs as `restarts` says. The clean image is the
     first candidate.
@@ -110,7 +110,12 @@ class PGD(Attack):
             velocity = add_momentum(velocity, gradient, self.momentum) if self.momentum else gradient
             ascent = tf.cast(step_scale(self.step_decay, count, self.steps), parameters.dtype)
             ascent *= step_ball.steepest_ascent(velocity)
-            return candidate, (self.ball.project(parameters + ascent), velocity)
+            return candidate, (self._inside(examples.images, parameters + ascent), velocity)
 
+        start = self._inside(examples.images, start)
         best, (parameters, _) = iterate(step, self.steps, examples, best, (start, tf.zeros_like(start)))
         return query_once(objective, examples, best, parameters)
+
+    def _inside(self, images, parameters):
+        """θ, brought back into the ball, and where values are in their range."""
+        return self.ball.project(self.perturbation.within(images, parameters, self.value_range))

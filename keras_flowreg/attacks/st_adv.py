@@ -105,7 +105,7 @@ class StAdv(Attack):
 
     def _query_and_differentiate(self, objective, examples, flow, smoothness_weight):
         """The `Candidate` for each flow, and the derivative of what is descended with respect to it."""
-        candidate, _, (gradient,) = objective.query_with(self.targeted, self._hinge, examples, flow)
+        candidate, _, (gradient,) = objective.query_with((type(self), self.targeted), self._hinge, examples, flow)
         with tf.GradientTape() as tape:
             tape.watch(flow)
             smoothness = flow_smoothness_loss(flow)

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from keras_flowreg import pictures
 from keras_flowreg.attacks import Attack
+from keras_flowreg.attacks.base import expect_untargeted
 from keras_flowreg.batches import Batches, Data
-from keras_flowreg.ops.validation import expect_instance, expect_positive_integer
+from keras_flowreg.ops.validation import expect_positive_integer
 from keras_flowreg.types import Logs
 
 
@@ -28,7 +29,7 @@ class AttackPictures(keras.callbacks.Callback):
     ```
 
     Args:
-      attack: an `Attack` that moves pixels.
+      attack: an untargeted `Attack` that moves pixels.
       validation_data: two arrays `(images, labels)`, or batches of them in any form that `fit` takes; see
         `batches.Batches`.
       log_dir: the folder of TensorBoard's logs. The pictures go into its folder `attack`.
@@ -37,7 +38,7 @@ class AttackPictures(keras.callbacks.Callback):
 
     Raises:
       TypeError: if `attack` is not an `Attack`.
-      ValueError: if `validation_data` is not such data or empty, or a number is not positive.
+      ValueError: if `attack` is targeted, if `validation_data` is not such data or empty, or a number is not positive.
       ImportError: if Matplotlib is not installed.
     """
 
@@ -50,7 +51,7 @@ class AttackPictures(keras.callbacks.Callback):
         every: int = 1,
     ):
         super().__init__()
-        self.attack = expect_instance("attack", attack, Attack)
+        self.attack = expect_untargeted(attack)
         self.every = expect_positive_integer("every", every)
         data = Batches(validation_data, "validation_data", examples=examples, read_once=True)
         self._images, self._labels = (np.concatenate(parts) for parts in zip(*data))

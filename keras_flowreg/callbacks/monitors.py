@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.attacks import Attack
+from keras_flowreg.attacks.base import expect_untargeted
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.gradients import input_gradients
-from keras_flowreg.ops.validation import as_images, expect_instance, expect_one_of
+from keras_flowreg.ops.validation import as_images, expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
 from keras_flowreg.types import KerasModel, Logs
@@ -41,9 +42,7 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
 
     def __init__(self, attack: Attack, validation_data: Data, batch_size: int = 128, batches: Optional[int] = None):
         super().__init__()
-        self.attack = expect_instance("attack", attack, Attack)
-        if attack.targeted:
-            raise ValueError("Expected an untargeted attack, whose success is an error. Received targeted=True.")
+        self.attack = expect_untargeted(attack)
         self._data = Batches(validation_data, "validation_data", batch_size=batch_size, batches=batches)
 
     def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:

@@ -26,14 +26,17 @@ class RestoreOrder(keras.callbacks.Callback):
 
     Raises:
       TypeError: if it is no such data set.
-      ValueError: if it has no known end.
+      ValueError: if it has no known end, or no batch.
     """
 
     def __init__(self, dataset: tf.data.Dataset):
         super().__init__()
         self._dataset = expect_instance("dataset", dataset, tf.data.Dataset)
-        if dataset.cardinality() < 0:
-            raise ValueError("Expected `dataset` to know how many batches it has. Received one without a known end.")
+        if dataset.cardinality() < 1:
+            raise ValueError(
+                "Expected `dataset` to know how many batches it has, at least one. Received one without a known end, or "
+                "without batches."
+            )
 
     def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         # A step that loss scaling leaves out is not counted.

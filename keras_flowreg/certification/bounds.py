@@ -247,7 +247,8 @@ class Bounds:
         window, sliding = parts.pop(place.output), place.step.sliding
         shapes = [self._values[number].low.shape[1:] for number in place.inputs]
         # A sum may repeat an input along another's sides: then each of its pixels is seen by all.
-        is_local = sliding is not None and len(shapes[0]) == 3 and len({tuple(shape[:2]) for shape in shapes}) == 1
+        are_images = all(len(shape) == 3 for shape in shapes)
+        is_local = sliding is not None and are_images and len({tuple(shape[:2]) for shape in shapes}) == 1
         if not is_local:
             window = Window(window.whole(self._values[place.output].low.shape[1:]))
             seen = shapes

@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_flowreg.certification.activations import Softmax
 from keras_flowreg.certification.choices import Chooser
+from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.prover import METHODS, Prover
 from keras_flowreg.certification.reach import reach
+from keras_flowreg.ops.losses import compiled_loss, takes_logits
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
     as_images,
@@ -101,7 +104,8 @@ def certify(
       `Certificate`.
 
     Raises:
-      ValueError: if an argument is out of its range, or a layer has no rule, or in a graph.
+      ValueError: if an argument is out of its range, if a layer has no rule, if one prediction for two classes is a
+        probability that does not come out of a last sigmoid, or in a graph.
       TypeError: if `model` is not a Keras model, or images or labels are not numbers.
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
@@ -164,6 +168,8 @@ class Certification:
             logits = tf.concat(
                 [self._logits(chooser.network, images[batch]) for batch in _batches(images, batch_size)], axis=0
             )
+            if logits.shape[1] == 1:
+                _expect_logit(self._model, chooser.network, images)
             at_once = min(batch_size, max(1, _COEFFICIENTS_AT_ONCE // logits.shape[1] ** 2))
             prover = Prover(
                 chooser,
@@ -192,6 +198,22 @@ class Certification:
         """By the model itself, but for what goes into a last softmax or sigmoid."""
         is_last = network.logits == network.output
         return self._model(images, training=False) if is_last else network.values(images)[network.logits]
+
+
+def _expect_logit(model, network, images):
+    """Checks that one prediction for two classes is a logit, whose sign is the class, and no probability."""
+    if network.logits != network.output:
+        is_probability = isinstance(network.places[-1].step, Softmax)
+    else:
+        loss = compiled_loss(model)
+        any_image = Interval(*(tf.fill(images[:1].shape, end(images)) for end in (tf.reduce_min, tf.reduce_max)))
+        is_never_negative = tf.reduce_all(network.intervals(any_image)[network.output].low >= 0)
+        is_probability = (loss is not None and takes_logits(loss) is False) or is_never_negative
+    if is_probability:
+        raise ValueError(
+            "Expected one logit for two classes, or a sigmoid as the last step of all. Received a model whose one prediction "
+            "is a probability on another way: `two_class_classifier` makes a model of two classes of it."
+        )
 
 
 def _batches(images, size):

@@ -27,6 +27,7 @@ class Place(NamedTuple):
     inputs: tuple[int, ...]
     output: int
     layer: str  # whose step it is
+    training: Optional[bool] = None  # the mode that is written into the layer's call
 
     def interval(self, values: Sequence[Interval], rounding: float = 0.0) -> Interval:
         """The interval of its output, of those of all values; see `Network.intervals`."""
@@ -98,7 +99,7 @@ class Network:
         trained.places, values = [], [images]
         for place in self.places:
             taken = [values[number] for number in place.inputs]
-            step = place.step.in_training(*taken)
+            step = place.step if place.training is False else place.step.in_training(*taken)
             trained.places.append(place._replace(step=step))
             values.append(step.value(*taken))
         return trained
@@ -126,6 +127,8 @@ class Network:
                 f"Expected predictions of the shape [batch, classes]. Received {predictions.shape} of the model, and "
                 f"{computed.shape} by its layers' rules."
             )
+        if not tf.reduce_all(tf.math.is_finite(predictions)):
+            raise ValueError("Expected finite predictions. Received NaN or infinity: are all weights finite?")
         error = tf.reduce_max(tf.abs(tf.cast(predictions, computed.dtype) - computed))
         if not error <= _TOLERANCE * (1 + tf.reduce_max(tf.abs(computed))):
             raise ValueError(
@@ -135,33 +138,36 @@ class Network:
         for place in self.places:
             place.step.check([values[number].shape[1:] for number in place.inputs], place.layer)
 
-    def _add(self, layer, inputs):
+    def _add(self, layer, inputs, training=None):
         """Adds the steps of a layer, or of all layers of a model; returns the number of the last value."""
         if isinstance(layer, keras.Model) and _is_made_of_layers(layer):
             _expect_no_rounding_of_inputs(layer)
-            return (
-                self._add_chain(layer, inputs)
-                if isinstance(layer, keras.Sequential)
-                else self._add_graph(layer, inputs)
+            add = self._add_chain if isinstance(layer, keras.Sequential) else self._add_graph
+            return add(layer, inputs, training)
+        steps = steps_of(layer)
+        if training and (compat.draws_at_random(layer) or any(step.has_statistics for step in steps)):
+            raise ValueError(
+                f"Expected layers in the mode of their model. Received {described(layer)}, called with training=True."
             )
-        for step in steps_of(layer):
-            self.places.append(Place(step, tuple(inputs), len(self.places) + 1, described(layer)))
+        for step in steps:
+            self.places.append(Place(step, tuple(inputs), len(self.places) + 1, described(layer), training))
             inputs = (self.places[-1].output,)
         (number,) = inputs
         return number
 
-    def _add_chain(self, model, inputs):
+    def _add_chain(self, model, inputs, training):
         for layer in model.layers:
-            inputs = (self._add(layer, inputs),)
+            inputs = (self._add(layer, inputs, training),)
         (number,) = inputs
         return number
 
-    def _add_graph(self, model, inputs):
+    def _add_graph(self, model, inputs, training):
         numbers = dict(zip(compat.tensor_keys(model.inputs), inputs))
-        for layer, sources, results in compat.layer_calls(model):
+        for layer, sources, results, own_mode in compat.layer_calls(model):
             if len(results) != 1:
                 raise ValueError(f"Expected layers with one output. Received {described(layer)} with {len(results)}.")
-            numbers[results[0]] = self._add(layer, [numbers[source] for source in sources])
+            mode = training if own_mode is None else own_mode
+            numbers[results[0]] = self._add(layer, [numbers[source] for source in sources], mode)
         if len(model.outputs) != 1:
             raise ValueError(
                 f"Expected a model with one output. Received {described(model)} with {len(model.outputs)}."

@@ -26,7 +26,15 @@ _ADVICE = {
 }
 # What each does outside of training, if the class exists in this Keras.
 _IDENTITIES = (
-    *("Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization"),
+    *(
+        "Identity",
+        "Dropout",
+        "SpatialDropout2D",
+        "GaussianDropout",
+        "AlphaDropout",
+        "GaussianNoise",
+        "ActivityRegularization",
+    ),
     *("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomContrast", "RandomBrightness"),
 )
 
@@ -85,6 +93,10 @@ def steps_of(layer: keras.layers.Layer) -> list[Step]:
         )
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         raise ValueError(f"Expected layers with channels last. Received {described(layer)} with channels first.")
+    if getattr(layer, "quantization_mode", None):
+        raise ValueError(
+            f"Expected layers whose weights are float32. Received {described(layer)}, quantized to {layer.quantization_mode}."
+        )
     return list(rule(layer))
 
 
@@ -172,7 +184,20 @@ def _zero_padding(layer):
 
 @register_rule(layers.Add)
 def _add(layer):
-    return [Linear(lambda *inputs: sum(inputs[1:], inputs[0]), sliding=Sliding())]
+    def add(*inputs):
+        rank = max(len(each.shape) for each in inputs)
+        first, *others = (_of_rank(each, rank) for each in inputs)
+        return sum(others, first)
+
+    return [Linear(add, sliding=Sliding())]
+
+
+def _of_rank(inputs, rank):
+    """Inputs with axes of size 1 behind the batch, as Keras's `Add` lays them beside those of more axes."""
+    missing = [1] * (rank - len(inputs.shape))
+    return (
+        tf.reshape(inputs, tf.concat([tf.shape(inputs)[:1], missing, tf.shape(inputs)[1:]], 0)) if missing else inputs
+    )
 
 
 @register_rule(layers.Concatenate)

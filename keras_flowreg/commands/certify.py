@@ -35,6 +35,8 @@ def main() -> Result:
     dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir)
     batches = list(Batches(dataset.test, "dataset", examples=args.examples))
     radii = sorted(set(epsilons()))
+    for epsilon in radii:  # Errors come before any work.
+        fr.certification.reach_box(models.scaled(batches[0][0][:1], values), epsilon, args.norm)
     certification = Certification(model)
     bar = keras.utils.Progbar(len(radii) * len(batches), unit_name="batch")
     rows = []

@@ -116,7 +116,7 @@ def _options(name):
 
 def _are_radii(values):
     try:
-        return all(0 <= float(value) < float("inf") for value in values)
+        return bool(values) and all(0 <= float(value) < float("inf") for value in values)
     except ValueError:
         return False
 

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 import keras_flowreg as fr
@@ -26,10 +27,8 @@ _SOFTWARE = "keras_flowreg"  # in a picture of ours
 def expect_model_path(path: str, flag: str) -> None:
     """Checks, before the training, that a model can be saved there."""
     files.expect_writable(f"--{flag}", path)
-    if os.path.exists(path) and not _is_keras_file(path):
-        raise ValueError(
-            f"Expected `--{flag}` to be a new file or a saved model. Received {path}, which is another file."
-        )
+    if os.path.exists(path) and not _is_our_model(path):
+        raise ValueError(f"Expected `--{flag}` to be new, or a model of ours. Received {path}, which is another file.")
 
 
 def save_model(model: KerasModel, path: str) -> None:
@@ -132,11 +131,14 @@ def read_json(path: str) -> dict[str, Any]:
     return values
 
 
-def _is_keras_file(path):
-    if not zipfile.is_zipfile(path):
+def _is_our_model(path):
+    """Whether it is a Keras file of a `FlowRegularizedModel`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"config.json", "metadata.json"} <= set(archive.namelist())
+    return config.get("registered_name") == keras.saving.get_registered_name(fr.FlowRegularizedModel)
 
 
 def _is_report(path):

@@ -54,6 +54,9 @@ class Recipe:
       label_smoothing: the part of each label's probability that all classes share.
       activation: the activation of the network's hidden layers, one of `architectures.ACTIVATIONS`.
       schedule: how long and how fast to train.
+
+    Raises:
+      ValueError: if an option is out of its range.
     """
 
     method: str
@@ -77,6 +80,20 @@ class Recipe:
     label_smoothing: float = 0.0
     activation: str = "relu"
     schedule: training.Schedule = training.Schedule()
+
+    def __post_init__(self):
+        # What checks the options is built for that, before a data set is loaded.
+        self._regularizer()
+        self._attack(0)
+        if not 0 <= self.clean_fraction < 1:
+            raise ValueError(
+                f"Expected `clean_fraction` to be from 0 to less than 1. Received {self.clean_fraction!r}."
+            )
+        if self.method == CERTIFIED and self.label_smoothing:
+            raise ValueError(
+                f"Expected `label_smoothing` to be 0 for {CERTIFIED}. Received {self.label_smoothing!r}: its loss falls where "
+                "leads that are large get smaller."
+            )
 
     @property
     def attack_name(self) -> Optional[str]:

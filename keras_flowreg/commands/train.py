@@ -72,7 +72,8 @@ def _callbacks(dataset: Dataset) -> list[keras.callbacks.Callback]:
     return [
         *(_monitors(dataset.validation) if dataset.validation else ()),
         keras.callbacks.TensorBoard(logs),
-        keras.callbacks.CSVLogger(os.path.join(logs, "history.csv"), append=True),
+        # A training that is done is begun anew.
+        keras.callbacks.CSVLogger(os.path.join(logs, "history.csv"), append=os.path.exists(_backup_folder())),
         TrainingProgress(),
         # Behind what writes down an epoch; and it stays until the model is saved.
         keras.callbacks.BackupAndRestore(_backup_folder(), delete_checkpoint=False),

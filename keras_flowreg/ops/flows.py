@@ -41,7 +41,8 @@ def displacement_statistics(flow: FlowField) -> DisplacementStatistics:
     count = tf.shape(lengths)[1]
     median = (lengths[:, (count - 1) // 2] + lengths[:, count // 2]) / 2
     pairs = tf.concat([_flat(tf.norm(difference, axis=-1)) for difference in _differences(flow)], axis=1)
-    return DisplacementStatistics(median, lengths[:, -1], tf.reduce_mean(pairs, axis=1))
+    roughness = tf.math.divide_no_nan(tf.reduce_sum(pairs, axis=1), tf.cast(tf.shape(pairs)[1], pairs.dtype))
+    return DisplacementStatistics(median, lengths[:, -1], roughness)
 
 
 def flow_smoothness_loss(flow: FlowField) -> PerExample:

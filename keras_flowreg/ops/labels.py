@@ -130,6 +130,23 @@ def expect_probabilities(labels: Labels) -> tf.Tensor:
     return _checked(labels, (values >= 0) & (values <= 1), "Expected labels from 0 to 1.", values)
 
 
+def expect_certain(labels: Labels, classes: int) -> Labels:
+    """Checks that labels are of one class each, and not shared by several; returns them. See `expect_labels`.
+
+    Args:
+      labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`; of one prediction for two classes 0 or 1.
+      classes: the number of predictions.
+    """
+    values = tf.cast(labels, tf.float32)
+    if are_one_hot(labels):
+        is_one = (tf.reduce_max(values, axis=1) == 1) & (tf.reduce_sum(tf.abs(values), axis=1) == 1)
+    elif classes == 1:
+        is_one = (values == 0) | (values == 1)
+    else:
+        return labels
+    return _checked(labels, is_one, "Expected labels of one class each: 1 for it, and 0 for every other.", values)
+
+
 def _is_shape_of(labels, predictions, classes, kind):
     sizes = labels.shape[:1].concatenate(predictions.shape[:1])
     is_batch = labels.shape.rank > 0 and (None in sizes or sizes[0] == sizes[1])

@@ -231,7 +231,7 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
     Raises:
       ValueError: if the loss does not give at least one value for each example.
     """
-    labels = tf.convert_to_tensor(labels)
+    labels, predictions = tf.convert_to_tensor(labels), tf.convert_to_tensor(predictions)
     expect_same_batch(predictions, labels, of="prediction")
     if predictions.dtype in (tf.float16, tf.bfloat16):
         predictions = tf.cast(predictions, tf.float32)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_flowreg.ops.matching import expect_parameters
 from keras_flowreg.perturbations.base import Perturbation
-from keras_flowreg.types import Images, Parameters, Pullback
+from keras_flowreg.types import Images, Parameters, Pullback, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -29,6 +29,9 @@ class Additive(Perturbation):
     def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:
         shape = tf.concat([tf.shape(images)[:3], [2]], axis=0)
         return tf.ensure_shape(tf.zeros(shape, images.dtype), [*images.shape[:3], 2])
+
+    def within(self, images: Images, parameters: Parameters, value_range: ValueRange) -> Parameters:
+        return tf.clip_by_value(images + parameters, *value_range) - images
 
     def linearize(self, images: Images, parameters: Parameters) -> tuple[tf.Tensor, Pullback]:
         return self.apply(images, parameters), lambda upstream: upstream

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_not_negative
-from keras_flowreg.types import Config, Images, Parameters, Pullback, Seed
+from keras_flowreg.types import Config, Images, Parameters, Pullback, Seed, ValueRange
 
 
 class Perturbation:
@@ -43,6 +43,14 @@ class Perturbation:
     def identity(self, images: Images) -> tf.Tensor:
         """θ = 0 for some images, in their dtype."""
         return tf.zeros(self.parameter_shape(images), images.dtype)
+
+    def within(self, images: Images, parameters: Parameters, value_range: ValueRange) -> Parameters:
+        """θ, brought back to where the values of T(x; θ) are in a range; by default θ as it is.
+
+        A value out of the range is clipped, and its gradient is zero: no step would lead it back. What comes out is nowhere
+        longer than θ.
+        """
+        return parameters
 
     def random_start(self, images: Images, stddev: float, seed: Seed) -> tf.Tensor:
         """A normal draw of θ around the identity.
@@ -134,6 +142,9 @@ class TapeLinearized(Perturbation):
 
     def flow(self, images: Images, parameters: Parameters) -> tf.Tensor:
         return self.perturbation.flow(images, parameters)
+
+    def within(self, images: Images, parameters: Parameters, value_range: ValueRange) -> Parameters:
+        return self.perturbation.within(images, parameters, value_range)
 
     @property
     def sides(self) -> tuple[Perturbation, ...]:

@@ -13,6 +13,7 @@ from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
+from keras_flowreg.ops.labels import expect_certain
 from keras_flowreg.ops.losses import (
     compiled_loss,
     deserialize_loss,
@@ -93,8 +94,9 @@ class IntervalBoundRegularizer(Regularizer):
       attack_steps: the signed gradient steps to the middle of that box.
 
     Raises:
-      ValueError: if an option is out of its range or unknown; in training, if a layer has no rule for bounds, or a loss of Keras may
-        fall as the label's leads get smaller, such as the mean squared error of logits.
+      ValueError: if an option is out of its range or unknown; in training, if a layer has no rule for bounds, if a loss of Keras may
+        fall as the label's leads get smaller, such as the mean squared error of logits or a loss with label smoothing, or if
+        several classes share a label (in a graph: InvalidArgumentError).
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models", 2018.
     Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020. Shi et al.,
@@ -188,8 +190,9 @@ class IntervalBoundRegularizer(Regularizer):
             part = start + (end - start) * scale
             return tf.cond(part > 0, lambda: part * bounds.minimum(forms) + (1 - part) * least, lambda: least)
 
-        indices = class_indices(labels, bounds.logits.low, ignored_class(loss))
-        return network.predictions(worst_logits(network, loss, indices, minimum, bounds.logits.low.shape[1]))
+        classes = bounds.logits.low.shape[1]
+        indices = class_indices(expect_certain(labels, classes), bounds.logits.low, ignored_class(loss))
+        return network.predictions(worst_logits(network, loss, indices, minimum, classes))
 
     def get_config(self) -> Config:
         return {

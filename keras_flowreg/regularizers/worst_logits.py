@@ -46,8 +46,14 @@ def expect_monotone(network: Network, loss: LossFunction) -> None:
     """Checks that a loss does not fall as the label's logit gets smaller, or another one's greater.
 
     Raises:
-      ValueError: if it is one of Keras's that may.
+      ValueError: if it is one of Keras's that may, or smooths its labels.
     """
+    smoothing = (loss.get_config() if hasattr(loss, "get_config") else {}).get("label_smoothing")
+    if smoothing:
+        raise ValueError(
+            "Expected a loss without label smoothing: with it a loss falls where a label's leads get smaller that are large. "
+            f"Received {name_of(loss)} with label_smoothing={smoothing}."
+        )
     is_monotone = _ends_in(network, Sigmoid) or (kinds_of(loss) & _MONOTONE and not _ends_in(network, Softmax))
     if label_kind(loss) == "each" and not is_monotone:
         raise ValueError(

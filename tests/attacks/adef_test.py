@@ -94,6 +94,21 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
         one_step = self.run_attack(model, steps=1, max_step=0.25 * needed)
         self.assertAllClose(one_step.displacement.largest, [0.25 * needed], rtol=0.01)
         self.assertAllEqual(self.run_attack(model, steps=5, max_step=0.25 * needed).success, [True])
+        too_far = self.run_attack(model, steps=1, max_step=0.25 * needed, overshoot=0.5)
+        self.assertAllClose(too_far.displacement.largest, [0.25 * needed], rtol=1e-4)
+
+    def test_a_subclass_is_compiled_for_itself(self):
+        class ToTheLikeliestClass(fr.attacks.ADef):
+            def _leads(self, predictions, labels):
+                return super()._leads(predictions, labels)[:1]
+
+        model = reading_model(*far_and_near())
+        found = [
+            attack(steps=1, loss="margin", classes=2).run(ramp(), [0], model=model).parameters
+            for attack in (fr.attacks.ADef, ToTheLikeliestClass, fr.attacks.ADef)
+        ]
+        self.assertAllEqual(found[0], found[2])
+        self.assertNotAllClose(found[0], found[1])
 
     @parameterized.parameters(0.0, 1.0)
     def test_fools_a_network_by_less_than_others_need(self, smoothing):

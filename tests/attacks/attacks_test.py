@@ -180,6 +180,13 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         on_one_hot = cls(**{**options, "loss": loss})
         self.assertAllClose(on_one_hot(self.images, one_hot, model=self.model), expected, atol=1e-5)
 
+    def test_the_length_of_a_whole_flow_may_be_more_than_an_images_side(self):
+        attack = fr.attacks.RandomFlow(12.0, norm="l2", draws=2)
+        result = attack.run(self.images, self.labels, model=self.model)
+        lengths = np.sqrt(np.sum(np.square(result.flow), axis=(1, 2, 3)))
+        self.assertAllInRange(lengths, 0.0, 12.0 * (1 + 1e-5))
+        self.assertGreater(lengths.max(), 11.0)
+
     def test_a_column_of_labels(self):
         attack = fr.attacks.FlowFGSM(EPSILON)
         expected = attack(self.images, self.labels, model=self.model)
@@ -313,6 +320,18 @@ class OptionsTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class OwnAttackTest(tf.test.TestCase):
+    def test_options_that_it_decides_itself(self):
+        class Fixed(fr.attacks.RandomFlow):
+            def __init__(self, epsilon):
+                super().__init__(epsilon, draws=2, loss="margin")
+
+        images, labels = testing.data(4)
+        attack = Fixed(EPSILON)
+        result = attack.run(images, labels, model=shared_network())
+        self.assertAllClose(result.loss, fr.ops.MarginLoss().call(labels, shared_network()(result.images)), atol=1e-5)
+        self.assertEqual(attack.settings(), {"class": "Fixed", "epsilon": EPSILON})
+        self.assertEqual(Fixed.from_config(attack.get_config()), attack)
+
     def test_options_of_the_class_above_it(self):
         class Tripled(fr.attacks.FlowPGD):
             def __init__(self, epsilon, times=3, **options):

@@ -91,6 +91,14 @@ class IntensityPGDTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(result.parameters[0].numpy().ravel(), 0.1 * direction, atol=1e-5)
         self.assertAllClose(result.images - image, result.parameters, atol=1e-6)
 
+    @parameterized.parameters({"steps": 30}, {"steps": 30, "momentum": 0.5})
+    def test_a_random_start_out_of_the_range_of_values_finds_its_way_back(self, **options):
+        image, weights = np.zeros([1, 4, 4, 1], "float32"), np.random.RandomState(0).randn(16, 2).astype("float32")
+        model = keras.Sequential([keras.Input([4, 4, 1]), keras.layers.Flatten(), keras.layers.Dense(2)])
+        model.set_weights([weights, np.array([9.0, 0.0], "float32")])
+        result = fr.attacks.IntensityPGD(0.1, loss="margin", **options).run(image, np.array([0]), model=model)
+        self.assertAllClose(result.loss + 9, [0.1 * np.maximum(weights[:, 1] - weights[:, 0], 0).sum()], atol=1e-4)
+
     def test_images_stay_in_their_range(self):
         images, _ = testing.data(4)
         model = testing.network()

@@ -90,6 +90,26 @@ class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
         result = attack.run(self.images, labels, model=model)
         self.assertAllEqual(result.success, np.argmax(model(result.images), axis=1) != labels)
 
+    @parameterized.parameters(True, False)
+    def test_inactive_relus_have_one(self, jit_compile):
+        model, images = testing.network(), np.zeros_like(self.images)
+        attack = fr.attacks.FlowPGD(EPSILON, steps=2, loss="margin", jit_compile=jit_compile)
+        for bias in (0.0, -1.0):  # At the kink, and far below.
+            model.layers[0].bias.assign(np.full(6, bias))
+            labels = np.argmax(model(images), axis=1)
+            self.assertAllEqual(attack.run(images, labels, model=model).success, np.zeros(8))
+
+    def test_what_is_wrong_with_the_loss_is_told(self):
+        def scalar(labels, predictions):
+            return tf.reduce_mean(testing.cross_entropy()(labels, predictions))
+
+        attack, labels = fr.attacks.FlowPGD(EPSILON, steps=2), np.zeros(8, int)
+        one = keras.Sequential([keras.Input(testing.SHAPE), keras.layers.Flatten(), keras.layers.Dense(1)])
+        with self.assertRaisesRegex(ValueError, "one value for each example.*Received a scalar"):
+            attack.run(self.images, labels, model=testing.network(), loss=scalar)
+        with self.assertRaisesRegex(ValueError, "at least two classes.*two_class_classifier"):
+            attack.run(self.images, labels, model=one, loss="margin")
+
     def test_an_empty_batch_does_not_tell(self):
         attack, model = fr.attacks.FlowPGD(0.4, steps=2), testing.network()
         model.compile("sgd", testing.cross_entropy())

@@ -175,6 +175,22 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         for model in (one, with_sigmoid):
             self.assertAllClose(fr.certify(model, IMAGES, labels, EPSILON, method="crown").margin, expected, atol=1e-4)
 
+    def test_a_probability_is_no_logit(self):
+        images = keras.Input(networks.SHAPE)
+        features = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
+        compiled = keras.Sequential([images, features])
+        compiled.compile("sgd", keras.losses.BinaryCrossentropy())
+        for model in (
+            keras.Model(images, layers.Flatten()(layers.Conv2D(1, (7, 6), activation="sigmoid")(images))),
+            keras.Model(images, layers.Rescaling(0.5)(layers.Activation("sigmoid")(features(images)))),
+            keras.Model(images, layers.Softmax()(features(images))),
+            compiled,
+        ):
+            with self.assertRaisesRegex(ValueError, "Expected one logit.*`two_class_classifier`"):
+                fr.certify(model, IMAGES, [0, 1] * 3, EPSILON, method="ibp")
+        compiled.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+        fr.certify(compiled, IMAGES, [0, 1] * 3, EPSILON, method="ibp")
+
     def test_one_hot_labels_are_none_of_one_logit(self):
         model = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
         for labels in (np.eye(2)[[0, 1] * 3], np.zeros([6, 1, 1])):

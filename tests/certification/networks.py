@@ -45,6 +45,16 @@ def _sum_with_mean():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(2, 3)(x)))))
 
 
+def _sum_of_ranks():
+    """A sum of an image with a vector, and with rows: axes of size 1 come behind the batch."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    vector = layers.Dense(4)(layers.GlobalAveragePooling2D()(inputs))
+    rows = layers.Dense(4)(layers.Reshape((6, 2))(layers.AveragePooling2D((7, 1))(inputs)))
+    x = layers.Identity()(layers.Add()([vector, x, rows]))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(2, 3)(x)))))
+
+
 def _nested():
     inputs = keras.Input(SHAPE)
     inner_inputs = keras.Input(SHAPE)
@@ -89,6 +99,7 @@ def table():
         "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
         "rescaling_by_pixel": lambda: chain(layers.Rescaling(2.0, -images(1)[0]), layers.Conv2D(2, 3)),
         "sum_with_mean": _sum_with_mean,
+        "sum_of_ranks": _sum_of_ranks,
     }
     other = {
         "relu": lambda: chain(layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(3, 2), layers.ReLU()),

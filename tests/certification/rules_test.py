@@ -146,6 +146,21 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         if not compat.KERAS_3:  # Which refuses it itself.
             self.expect_error(networks.chain(layers.BatchNormalization(axis=[1, 3], name="two")), "one axis.*two.*1, 3")
 
+    def test_weights_that_are_no_numbers(self):
+        for number in (np.nan, np.inf):
+            model = networks.chain()
+            model.set_weights([number * weights for weights in model.get_weights()])
+            self.expect_error(model, "Expected finite predictions. Received NaN or infinity")
+
+    def test_layers_in_training_mode(self):
+        inputs = keras.Input(networks.SHAPE)
+        for layer in (layers.Dropout(0.5, name="chance"), layers.BatchNormalization(name="batch")):
+            x = layers.Flatten()(layer(inputs, training=True))
+            if not compat.KERAS_3:  # There the model's own mode comes first.
+                self.expect_error(
+                    keras.Model(inputs, layers.Dense(3)(x)), f"mode of their model.*{layer.name}.*training=True"
+                )
+
     def test_output_of_a_dictionary(self):
         inputs = keras.Input(networks.SHAPE)
         model = keras.Model(inputs, {"logits": layers.Dense(3)(layers.Flatten()(inputs))})

@@ -14,6 +14,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import __main__ as entry_point
+from keras_flowreg.certification.certify import Certification
 from keras_flowreg.commands import outputs, progress
 from tests import command_line, testing
 
@@ -94,8 +95,34 @@ class CommandsTest(tf.test.TestCase):
         self.assertEqual(code, 1, errors)
         with mock.patch.object(keras.callbacks.History, "on_epoch_end", side_effect=AssertionError("All is trained.")):
             self.assert_succeeds(*train)
-        with open(os.path.join(logs, "history.csv"), newline="") as file:
-            self.assertEqual([row["epoch"] for row in csv.DictReader(file)], ["0", "1"])
+        for _ in range(2):  # A training that is done is begun anew.
+            with open(os.path.join(logs, "history.csv"), newline="") as file:
+                self.assertEqual([row["epoch"] for row in csv.DictReader(file)], ["0", "1"])
+            self.assert_succeeds(*train)
+
+    def test_a_wrong_option_claims_no_folder(self):
+        logs = os.path.join(self.get_temp_dir(), "claimed")
+        train = ["train", "--method=certified_training", f"--output={logs}.keras", f"--logs={logs}", "--box_part=0"]
+        code, _, errors = run(*train)
+        self.assertEqual(code, 1)
+        self.assertIn("box_part", errors)
+        self.assertFalse(os.path.exists(logs))
+
+    def test_a_model_of_another_program_is_left_alone(self):
+        path = os.path.join(self.get_temp_dir(), "theirs.keras")
+        testing.network().save(path)
+        code, _, errors = run("train", f"--output={path}")
+        self.assertEqual(code, 1)
+        self.assertIn("to be new, or a model of ours", errors)
+
+    def test_a_radius_beyond_the_images_is_told_before_any_proof(self):
+        path = os.path.join(self.get_temp_dir(), "small.keras")
+        layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+        keras.Sequential(layers).save(path)
+        with mock.patch.object(Certification, "__call__", side_effect=AssertionError("A proof.")):
+            code, _, errors = run("certify", f"--model={path}", "--epsilons=0.1,40", "--examples=10")
+        self.assertEqual(code, 1)
+        self.assertIn("at most 28", errors)
 
     def test_from_training_to_export(self):
         folder = self.get_temp_dir()
@@ -179,6 +206,7 @@ class CommandLineTest(tf.test.TestCase, parameterized.TestCase):
         (["export", "--model=a.keras", "--output=a", "--recipe=epochs"], "Expected name=value"),
         (["evaluate", "--model=a.keras", "--epsilons=-1"], "--epsilons.*Expected numbers of pixels"),
         (["certify", "--model=a.keras", "--budget=0"], "--budget"),
+        (["certify", "--model=a.keras", "--epsilons="], "--epsilons.*Expected numbers of pixels"),
         (["evaluate"], "--model.*keras-flowreg evaluate --help"),
     )
     def test_a_wrong_command_line_is_one_line_and_code_2(self, arguments, message):

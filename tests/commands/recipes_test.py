@@ -49,6 +49,19 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         expected = fr.IntervalBoundRegularizer(0.4, 0.5, crown_ibp=(1, 0), warmup_weight=0.5, box_part=0.8)
         self.assertEqual(changed.build(testing.network(), seed=3).regularizer.get_config(), expected.get_config())
 
+    def test_what_cannot_train_is_an_error_at_once(self):
+        recipe = recipes.get("certified_training", "digits")
+        for changes, message in (
+            ({"box_part": 0.0}, "box_part.*0"),
+            ({"weight": float("nan")}, "weight.*nan"),
+            ({"clean_fraction": 1.0}, "less than 1. Received 1.0"),
+            ({"label_smoothing": 0.1}, "`label_smoothing` to be 0 for certified_training. Received 0.1"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                dataclasses.replace(recipe, **changes)
+        with self.assertRaisesRegex(ValueError, "steps"):
+            dataclasses.replace(recipes.get("intensity_training", "digits"), steps=0)
+
     def test_unknown_method(self):
         with self.assertRaisesRegex(ValueError, "Expected `method`.*Received: method='magic'"):
             recipes.get("magic", "digits")

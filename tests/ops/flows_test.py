@@ -7,6 +7,9 @@ import keras_flowreg as fr
 
 
 class FlowsTest(tf.test.TestCase):
+    def test_a_single_pixel_has_no_neighbours(self):
+        self.assertAllEqual(fr.ops.displacement_statistics(tf.ones([2, 1, 1, 2])).roughness, [0, 0])
+
     def test_translation_is_not_rough(self):
         flow = tf.tile(tf.constant([[[[3.0, 4.0]]]]), [2, 5, 6, 1])
         statistics = fr.ops.displacement_statistics(flow)

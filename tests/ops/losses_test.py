@@ -24,6 +24,9 @@ class PerExampleLossTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(per_example_loss(loss, CLASSES, tf.constant(LOGITS)), CROSS_ENTROPIES)
         self.assertAllClose(per_example_loss(loss, CLASSES[:, None], tf.constant(LOGITS)), CROSS_ENTROPIES)
 
+    def test_arrays(self):
+        self.assertAllClose(per_example_loss(fr.ops.MarginLoss(), CLASSES, LOGITS), [-1.5, 2.0])
+
     def test_one_hot_probabilities_and_names(self):
         one_hot = np.eye(3, dtype="float32")[CLASSES]
         for loss in (keras.losses.CategoricalCrossentropy(), "categorical_crossentropy"):

@@ -68,6 +68,15 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(penalty(model, 0.0, training=training), 0.0, atol=1e-3)
         self.assertGreater(penalty(model, training=training), 1.0)
 
+    def test_a_layer_that_stays_in_inference_keeps_its_statistics(self):
+        frozen = networks.chain(layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU())
+        inputs = keras.Input(networks.SHAPE)
+        as_a_part = keras.Model(inputs, frozen(inputs, training=False))
+        x = layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs), training=False)
+        as_a_layer = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layers.ReLU()(x))))
+        for model in (as_a_part, as_a_layer):
+            self.assertAllClose(penalty(model, 0.0, training=True), 0.0, atol=1e-3)
+
     def test_bounds_are_of_the_augmented_images(self):
         images, labels = testing.data(12)
         model = keras.Sequential([keras.Input(testing.SHAPE), keras.layers.RandomFlip(), testing.network()])
@@ -152,6 +161,29 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, f"lead over another class.*Received {message}"):
                 penalty(each, labels=one_hot, loss=loss)
+
+    def test_labels_that_several_classes_share(self):
+        model, one_hot = network(), np.eye(3)[LABELS]
+        one = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
+        for loss in (
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+            keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1),
+            fr.ops.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True),
+        ):
+            labels = LABELS if "sparse" in loss.name else one_hot
+            with self.assertRaisesRegex(ValueError, "without label smoothing.*Received .*label_smoothing=0.1"):
+                penalty(model, labels=labels, loss=loss)
+        mixed = [[0.6, 0.4, 0.0]] * 6
+        both = [[1.0, 1.0, 0.0]] * 6
+        binary = keras.losses.BinaryCrossentropy(from_logits=True)
+        for each_model, labels, loss in (
+            (model, mixed, keras.losses.CategoricalCrossentropy(from_logits=True)),
+            (model, mixed, binary),
+            (model, both, binary),
+            (one, [[0.4]] * 6, binary),
+        ):
+            with self.assertRaisesRegex(ValueError, "Expected labels of one class each"):
+                penalty(each_model, labels=np.array(labels), loss=loss)
 
     def test_two_classes_by_one_logit(self):
         model = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
