@@ -214,11 +214,15 @@ def layer_calls(model: KerasModel) -> list[LayerCall]:
             node.operation if KERAS_3 else node.layer,
             tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs),
             tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
-            None if KERAS_3 else node.call_kwargs.get("training"),
+            None if KERAS_3 else _written_mode(node.call_kwargs.get("training")),
         )
         for node in nodes
         if not node.is_input
     ]
+
+
+def _written_mode(training):
+    return bool(training) if isinstance(training, (bool, int)) else None
 
 
 def tensor_keys(tensors: Any) -> list[int]:

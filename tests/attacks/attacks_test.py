@@ -46,6 +46,8 @@ LIGHT = tuple(row for row in ATTACKS if row[1] is not fr.attacks.AutoDeform)
 NOT_ASCENTS = (fr.attacks.AutoDeform, fr.attacks.ADef)
 # One of each class, for what does not depend on the options.
 CLASSES = tuple({row[1]: row for row in reversed(LIGHT)}.values())
+# Those that read labels each in its own way; others only hand them to the loss.
+ON_ONE_HOT = (fr.attacks.FlowFGSM, fr.attacks.ADef, fr.attacks.StAdv)
 
 
 @functools.cache
@@ -169,12 +171,16 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     @parameterized.named_parameters(*CLASSES)
-    def test_in_a_graph_one_hot_and_integer_labels(self, cls, options):
+    def test_in_a_graph_and_a_column_of_labels(self, cls, options):
         attack = cls(**options)
         expected = attack(self.images, self.labels, model=self.model)
         in_a_graph = tf.function(lambda images, labels: attack(images, labels, model=self.model))
         column = self.labels[:, None].astype("int32")
         self.assertAllClose(in_a_graph(self.images, column), expected, atol=1e-5)
+
+    @parameterized.named_parameters(*(row for row in CLASSES if row[1] in ON_ONE_HOT))
+    def test_one_hot_labels(self, cls, options):
+        expected = cls(**options)(self.images, self.labels, model=self.model)
         one_hot = np.eye(testing.CLASSES, dtype="float32")[self.labels]
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         on_one_hot = cls(**{**options, "loss": loss})
