@@ -59,7 +59,7 @@ class Batches:
         batch_size = None if batch_size is None else expect_positive_integer("batch_size", batch_size)
         self._head: list[Batch] = []
         self._source, self._length = _source(data, name, batch_size)
-        if not read_once and isinstance(self._source, Iterator):
+        if not read_once and not self.can_be_read_again:
             raise ValueError(
                 f"Expected `{name}` to be data that can be read again after each epoch, such as a tf.data.Dataset. "
                 f"Received {type(data).__name__}, which can be read once."
@@ -70,10 +70,15 @@ class Batches:
                 f"{type(data).__name__}, which may have none."
             )
 
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether the data can be gone through more than once."""
+        return not isinstance(self._source, Iterator)
+
     def first(self) -> Batch:
         """The first batch. It is not lost for who goes through all of them."""
         first = next(iter(self), None)
-        if isinstance(self._source, Iterator) and first is not None:
+        if not self.can_be_read_again and first is not None:
             self._head = [first]
         return first if first is not None else self._fail_empty()
 

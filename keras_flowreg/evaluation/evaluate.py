@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack, AutoDeform
+from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.runner import has_gradient
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.evaluation import checks
@@ -20,15 +21,17 @@ from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.evaluation.shards import expect_shard
 from keras_flowreg.evaluation.work import Search, Work
-from keras_flowreg.ops.labels import expect_classes
+from keras_flowreg.ops.labels import expect_classes, expect_labels
 from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
+    as_labels,
     expect_boolean,
     expect_in_range,
     expect_instance,
     expect_not_negative,
+    expect_same_batch,
     expect_seed,
     expect_value_range,
 )
@@ -118,7 +121,10 @@ def evaluate_robustness(
     _expect_values_of(runs, images, value_range)
     if check:
         expect_in_range(images, value_range)
-    expect_classes(model(images[:1], training=False))  # A model has no weights before it has seen an image.
+    predictions = model(images[:1], training=False)  # A model has no weights before it has seen an image.
+    expect_classes(predictions)
+    if batches.can_be_read_again:
+        _expect_all(batches, part, model, runs, predictions.shape[1])
     findings = [] if has_gradient(model, images) else _without_gradient(runs)
     certifier = Certifier(model, radii(search.attack for search in runs.values()) if certify else (), seed)
     certifier.try_one(*first)
@@ -222,6 +228,21 @@ def _expect_values_of(runs, images, value_range):
                 f"Expected attacks on images with values from {value_range[0]:g} to {value_range[1]:g}, as `value_range` says "
                 f"of this report. Received {run.attack} with value_range={own}: construct it with that of the report."
             )
+
+
+def _expect_all(batches, part, model, runs, classes):
+    """Checks every batch of the part for what an attack would stop at."""
+    value_ranges = {search.attack.value_range for search in runs.values()}
+    kinds = {RaisedLoss(search.loss, targeted=False).label_kind for search in runs.values()}
+    for number, (images, labels) in enumerate(batches):
+        if part.takes(number):
+            images, labels = as_images(images), as_labels(labels)
+            expect_same_batch(images, labels)
+            expect_images_of(model, images)
+            for value_range in value_ranges:
+                expect_in_range(images, value_range)
+            for kind in kinds:
+                expect_labels(labels, tf.TensorSpec([len(images), classes]), kind)
 
 
 def _settings(model, loss, runs, examples, value_range, seed, image_shape):

@@ -206,6 +206,20 @@ class WithoutGradientTest(tf.test.TestCase):
                 with self.assertRaisesRegex(ValueError, "at least two classes.*two_class_classifier"):
                     fr.evaluate_robustness(binary, (images, labels % 2), attack, [0.4], certify=certify)
 
+    def test_every_batch_is_looked_at_before_the_first_attack(self):
+        images, labels = testing.data(40)
+        for change, message in (
+            (lambda images, labels: images.__setitem__(39, np.nan), "Expected finite images"),
+            (lambda images, labels: images.__setitem__(39, 2.0), "from 0.0 to 1.0"),
+            (lambda images, labels: labels.__setitem__(39, 7), "Expected labels from 0 to 3"),
+        ):
+            wrong = images.copy(), labels.copy()
+            change(*wrong)
+            dataset = tf.data.Dataset.from_tensor_slices(wrong).batch(16)
+            with mock.patch.object(work.Work, "done", side_effect=AssertionError("An attack.")):
+                with self.assertRaisesRegex(ValueError, message):
+                    fr.evaluate_robustness(model(), dataset, fr.attacks.FlowFGSM(0.3), [0.3], check=False, verbose=0)
+
     def test_attacks_have_the_reports_values(self):
         images, labels = testing.data(8)
         bytes_ = (255 * images).astype("uint8")
