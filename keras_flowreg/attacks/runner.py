@@ -73,12 +73,7 @@ def run(
     """
     expect_instance("model", model, keras.Model)
     expect_boolean("stop_when_fooled", stop_when_fooled)
-    images, labels = as_images(images), as_labels(labels)
-    expect_same_batch(images, labels)
-    expect_images_of(model, images)
-    for name, pixels in attack.displacements().items():
-        expect_within_images(name, pixels, images)
-    images = expect_in_range(images, attack.value_range)
+    images, labels = expect_examples(attack, images, labels, model)
     raised = RaisedLoss(resolve_loss(attack.loss if loss is None else loss, compiled_loss(model)), attack.targeted)
     seed = tf.constant([attack.seed, 0]) if seed is None else as_seed_pair(seed)
     if not tf.executing_eagerly():
@@ -91,6 +86,22 @@ def run(
     if tf.reduce_any(tf.math.is_nan(result.clean_loss)):
         raise ValueError("Expected a model whose loss on images is a number. Received NaN: are its weights finite?")
     return result
+
+
+def expect_examples(attack: "Attack", images: Images, labels: Labels, model: KerasModel) -> tuple[tf.Tensor, tf.Tensor]:
+    """Checks that a batch is one that an attack takes, but for the values of its labels; returns it as tensors.
+
+    Raises:
+      TypeError: if images or labels are not numbers.
+      ValueError: if they have other shapes, are not of one batch, or are smaller than the attack's displacements; if values
+        are outside of its range (in a graph: InvalidArgumentError).
+    """
+    images, labels = as_images(images), as_labels(labels)
+    expect_same_batch(images, labels)
+    expect_images_of(model, images)
+    for name, pixels in attack.displacements().items():
+        expect_within_images(name, pixels, images)
+    return expect_in_range(images, attack.value_range), labels
 
 
 def has_gradient(model: KerasModel, images: Images) -> bool:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack, AutoDeform
 from keras_flowreg.attacks.raised_loss import RaisedLoss
-from keras_flowreg.attacks.runner import has_gradient
+from keras_flowreg.attacks.runner import expect_examples, has_gradient
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.evaluation import checks
 from keras_flowreg.evaluation.certified import Certifier, contradictions, radii
@@ -26,12 +26,10 @@ from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
-    as_labels,
     expect_boolean,
     expect_in_range,
     expect_instance,
     expect_not_negative,
-    expect_same_batch,
     expect_seed,
     expect_value_range,
 )
@@ -232,17 +230,11 @@ def _expect_values_of(runs, images, value_range):
 
 def _expect_all(batches, part, model, runs, classes):
     """Checks every batch of the part for what an attack would stop at."""
-    value_ranges = {search.attack.value_range for search in runs.values()}
-    kinds = {RaisedLoss(search.loss, targeted=False).label_kind for search in runs.values()}
     for number, (images, labels) in enumerate(batches):
-        if part.takes(number):
-            images, labels = as_images(images), as_labels(labels)
-            expect_same_batch(images, labels)
-            expect_images_of(model, images)
-            for value_range in value_ranges:
-                expect_in_range(images, value_range)
-            for kind in kinds:
-                expect_labels(labels, tf.TensorSpec([len(images), classes]), kind)
+        for search in runs.values() if part.takes(number) else ():
+            _, checked = expect_examples(search.attack, images, labels, model)
+            kind = RaisedLoss(search.loss, targeted=False).label_kind
+            expect_labels(checked, tf.TensorSpec([len(images), classes]), kind)
 
 
 def _settings(model, loss, runs, examples, value_range, seed, image_shape):
