@@ -23,14 +23,12 @@ _NO_GRADIENT = (
     "Expected a model whose predictions can be differentiated with respect to its images. Received one that cannot be: it "
     "may round, cast to integers, decode JPEG or call Python on the way."
 )
+# Compiled functions that are kept for each kind of batch, the latest ones.
+_KEPT_FUNCTIONS = 48
 
 
 class _NoGradientError(ValueError):
     """No gradient of the predictions reaches the images."""
-
-
-# Compiled functions that are kept for each kind of batch, the latest ones.
-_KEPT_FUNCTIONS = 48
 
 
 class Classifier:
