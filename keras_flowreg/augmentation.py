@@ -15,7 +15,7 @@ from keras_flowreg.types import Images, KerasModel
 from keras_flowreg.wrapped import classifier_of
 
 _PREFIXES = ("Random", "RandAugment", "AugMix", "CutMix", "MixUp", "AutoContrast", "Equalization", "Solarization")
-# The two parts of each model that has them. They keep nothing alive but themselves.
+# For each model its layers, and its two parts if it has them. They keep nothing alive but themselves.
 _parts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -33,13 +33,22 @@ def after_augmentation(model: KerasModel, images: Images) -> tuple[KerasModel, I
     states.build(classifier, images)
     if not classifier.built:
         return model, images
-    if classifier not in _parts:
-        with tf.init_scope():
-            _parts[classifier] = _divided(classifier)
-    if _parts[classifier] is None:
+    parts = _parts_of(classifier)
+    if parts is None:
         return model, images
-    augmentation, rest = _parts[classifier]
+    augmentation, rest = parts
     return rest, tf.cast(augmentation(images, training=True), images.dtype)
+
+
+def _parts_of(model):
+    """The parts of a model; made anew where its layers have been replaced."""
+    layers = getattr(model, "layers", [])
+    divided, parts = _parts.get(model, ([], None))
+    if [*map(id, layers)] != [*map(id, divided)]:
+        with tf.init_scope():
+            parts = _divided(model)
+        _parts[model] = list(layers), parts
+    return parts
 
 
 def _divided(model: KerasModel) -> Optional[tuple[KerasModel, KerasModel]]:

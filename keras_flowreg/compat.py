@@ -4,6 +4,7 @@ No other module asks for a version.
 """
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
@@ -153,8 +154,8 @@ def symbolic_output(model: KerasModel) -> Any:
 
 
 def symbolic_call(layer: keras.layers.Layer, tensor: Any) -> Any:
-    """What a layer gave for a symbolic tensor, when its model was made, or `None`."""
-    for node in layer._inbound_nodes:
+    """What a layer gave for a symbolic tensor, when its model was last made, or `None`."""
+    for node in reversed(layer._inbound_nodes):
         inputs = node.input_tensors if KERAS_3 else node.keras_inputs
         if len(inputs) == 1 and inputs[0] is tensor:
             return tf.nest.flatten(node.outputs)[0]
@@ -204,25 +205,28 @@ class LayerCall(NamedTuple):
     inputs: list[int]  # keys
     outputs: list[int]  # keys
     training: Optional[bool]  # the mode that the model's own does not change, if one is written into the call
+    has_constants: bool  # whether something else is written into it, such as an array, that is no tensor of the graph
 
 
 def layer_calls(model: KerasModel) -> list[LayerCall]:
     """Every call of a layer in a functional model, in order; `tensor_keys` gives the keys of its own inputs and outputs."""
     nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-    return [
-        LayerCall(
-            node.operation if KERAS_3 else node.layer,
-            tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs),
-            tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
-            None if KERAS_3 else _written_mode(node.call_kwargs.get("training")),
-        )
-        for node in nodes
-        if not node.is_input
-    ]
+    return [_layer_call(node) for node in nodes if not node.is_input]
 
 
-def _written_mode(training):
-    return bool(training) if isinstance(training, (bool, int)) else None
+def _layer_call(node):
+    layer = node.operation if KERAS_3 else node.layer
+    positional, named = (node.arguments.args, node.arguments.kwargs) if KERAS_3 else (node.call_args, node.call_kwargs)
+    arguments = inspect.signature(layer.call).bind(*positional, **named).arguments
+    training = arguments.pop("training", None)
+    inputs = tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs)
+    return LayerCall(
+        layer,
+        inputs,
+        tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
+        bool(training) if isinstance(training, (bool, int)) and not KERAS_3 else None,
+        any(each is not None and id(each) not in inputs for each in tf.nest.flatten(arguments)),
+    )
 
 
 def tensor_keys(tensors: Any) -> list[int]:

@@ -85,6 +85,17 @@ class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllGreater([tf.norm(gradient) for gradient in gradients], 0)
 
+    def test_a_replaced_head_is_the_one_that_is_trained(self):
+        images, labels = data()
+        model = keras.Sequential(
+            [keras.layers.Input(SHAPE), keras.layers.RandomFlip(), keras.layers.Flatten(), keras.layers.Dense(4)]
+        )
+        after_augmentation(model, images)
+        model.pop()
+        model.add(keras.layers.Dense(4, kernel_initializer="zeros"))
+        rest, _ = after_augmentation(model, images)
+        self.assertAllEqual(rest(images), np.zeros([16, 4]))
+
     def test_nothing_is_divided_without_it(self):
         model, (images, _) = network(), data()
         self.assertIs(after_augmentation(model, images)[0], model)

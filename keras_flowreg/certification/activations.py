@@ -8,13 +8,14 @@ slope; what makes it sound is the intercept.
 import math
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.steps import Elementwise, Relaxation
 
 _BISECTIONS = 16
-_ROUNDING = 3e-6  # of the interval's size: bisection's error, and that of float32
+_ROUNDING = 3e-6  # of the interval's size, and of a line's slope: what float32 rounds
 _NARROW = 1e-3  # a secant's slope is rounding below this width
 _TRIED = (0.0, 0.25, 0.5, 0.75, 1.0)  # parts of an interval, for slopes
 
@@ -58,8 +59,9 @@ class Smooth(Elementwise):
 
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
         below, above = self._good_slopes(inputs)
-        slack = _ROUNDING * (1 + tf.maximum(tf.abs(inputs.low), tf.abs(inputs.high)))
-        return below, self._gaps(below, inputs).low - slack, above, self._gaps(above, inputs).high + slack
+        size = _ROUNDING * (1 + tf.maximum(tf.abs(inputs.low), tf.abs(inputs.high)))
+        low, high = self._gaps(below, inputs).low, self._gaps(above, inputs).high
+        return below, low - size * _at_least_one(below), above, high + size * _at_least_one(above)
 
     def _good_slopes(self, inputs):
         """The slopes of a line below and of one above, of a few that are tried, which come nearest at the middle."""
@@ -82,27 +84,31 @@ class Smooth(Elementwise):
         return below, above
 
     def _gaps(self, slope, inputs):
-        """The least and the greatest f(x) - slope · x on an interval."""
-        gaps = [self._function(place) - slope * place for place in self._places(slope, inputs)]
-        return Interval(_least(gaps), -_least([-gap for gap in gaps]))
+        """Bounds of the least and the greatest f(x) - slope · x on an interval."""
+        places, missed = self._places(slope, inputs)
+        gaps = [self._function(place) - slope * place for place in places]
+        return Interval(_least(gaps) - missed, missed - _least([-gap for gap in gaps]))
 
     def _places(self, slope, inputs):
-        """Where they may lie."""
-        places = [*inputs]
+        """Where they may lie, and how much they may be beyond what is there."""
+        places, missed = [*inputs], tf.zeros_like(slope)
         for start, end in self._pieces:
             start, end = inputs.nearest(start), inputs.nearest(end)
-            places.append(self._where_derivative_is(slope, start, end))
-            places.append(end)
-        return places
+            before, after = self._where_derivative_is(slope, start, end)
+            # f(x) - slope · x is steeper nowhere between the two than its derivative changes there.
+            change = tf.abs(self._derivative(after) - self._derivative(before))
+            missed = tf.maximum(missed, change * (after - before))
+            places += [before, after, end]
+        return places, missed
 
     def _where_derivative_is(self, slope, start, end):
-        """Where f' is the slope, between two places between which it is monotone; near an end, if it is nowhere."""
+        """Two places close around where f' is the slope, of two between which it is monotone; at an end, if it is nowhere."""
         is_rising = self._derivative(end) > self._derivative(start)
         for _ in range(_BISECTIONS):
             middle = (start + end) / 2
             is_before = (self._derivative(middle) < slope) == is_rising
             start, end = tf.where(is_before, middle, start), tf.where(is_before, end, middle)
-        return (start + end) / 2
+        return start, end
 
 
 class Clipped(Smooth):
@@ -124,7 +130,7 @@ class Clipped(Smooth):
         self._most = most
 
     def _places(self, slope, inputs):
-        return [*inputs, inputs.nearest(0.0), inputs.nearest(self._most)]
+        return [*inputs, inputs.nearest(0.0), inputs.nearest(self._most)], 0.0
 
 
 class LeakyReLU(Elementwise):
@@ -183,6 +189,9 @@ class Sigmoid(Smooth):
     def __init__(self) -> None:
         super().__init__(tf.sigmoid, _sigmoid_slope, inflections=(0.0,))
 
+    def value(self, inputs: tf.Tensor) -> tf.Tensor:
+        return keras.activations.sigmoid(inputs)  # As the layer does: Keras's losses look for its logits.
+
 
 class Softmax(Elementwise):
     """exp(x) / Σ exp(x) over the last axis, which is not bounded at the end of a model; between constant lines.
@@ -205,6 +214,9 @@ class Softmax(Elementwise):
             return tf.linalg.diag_part(tf.nn.softmax(rows))
 
         return Interval(share(low, high), share(high, low))
+
+    def value(self, inputs: tf.Tensor) -> tf.Tensor:
+        return keras.activations.softmax(inputs)  # As the layer does: Keras's losses look for its logits.
 
     def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
         low, high = self.interval(inputs)
@@ -257,6 +269,10 @@ def _approximate_gelu_slope(x):
     scale, cubic = math.sqrt(2 / math.pi), 0.044715
     tanh = tf.tanh(scale * (x + cubic * x**3))
     return (1 + tanh) / 2 + x * (1 - tanh**2) * scale * (1 + 3 * cubic * x**2) / 2
+
+
+def _at_least_one(slope):
+    return tf.maximum(tf.abs(slope), 1)
 
 
 def _least(tensors):

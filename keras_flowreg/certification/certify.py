@@ -15,6 +15,7 @@ from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.prover import METHODS, Prover
 from keras_flowreg.certification.reach import reach
+from keras_flowreg.ops.labels import split_predictions
 from keras_flowreg.ops.losses import compiled_loss, takes_logits
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
@@ -79,7 +80,7 @@ def certify(
     - `"auto"`: the five in this order, each on what is correct and not yet certified.
 
     Each method also keeps what the ones before it prove. The proof is in real arithmetic, on the weights as they are; what
-    float32 may round is allowed for: a pixel by 2e-6 of the largest value, each sum by 5e-7 of its absolute terms, each bound
+    float32 may round is allowed for: a pixel by 2e-6 of the batch's largest value, each sum by 5e-7 of its absolute terms, each bound
     by 4e-6 of the sums that it is made of, the margin by 1e-5. No margin is above the lead of the images as they are.
 
     ```python
@@ -183,7 +184,7 @@ class Certification:
             for batch in _batches(images, at_once):
                 prover.prove(reach(images[batch], epsilon, norm), np.arange(len(images))[batch])
             prover.finish()
-        margin = tf.constant(prover.margin)
+        margin = tf.constant(_without_ties(chooser.network, logits, labels, prover.margin))
         return Certificate(margin > 0, margin, np.array(METHODS)[prover.by], time.monotonic() - start)
 
     def _read_model(self, images):
@@ -214,6 +215,14 @@ def _expect_logit(model, network, images):
             "Expected one logit for two classes, or a sigmoid as the last step of all. Received a model whose one prediction "
             "is a probability on another way: `two_class_classifier` makes a model of two classes of it."
         )
+
+
+def _without_ties(network, logits, labels, margins):
+    """Margins, of which none is positive where sigmoids of several classes are the same to float32, or in another order."""
+    if network.logits == network.output or logits.shape[1] == 1:
+        return margins
+    label, others = split_predictions(labels, network.predictions(logits))
+    return np.where(label > tf.reduce_max(others, axis=1), margins, np.minimum(margins, 0))
 
 
 def _batches(images, size):

@@ -125,6 +125,10 @@ class _Normalization(_Scale):
     def in_training(self, inputs: tf.Tensor) -> Linear:
         if not self._layer.trainable:
             return self
+        if getattr(self._layer, "renorm", False):
+            raise ValueError(
+                f"Expected a batch normalization without `renorm` in training. Received {described(self._layer)}."
+            )
         rank = inputs.shape.rank
         others = [axis for axis in range(rank) if axis != self._axis % rank]
         return _Normalization(self._layer, *tf.nn.moments(inputs, others))

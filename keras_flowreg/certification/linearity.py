@@ -12,7 +12,7 @@ Function = Callable[..., tf.Tensor]
 
 
 def expect_linear(function: Function, absolute: Function, shapes: Sequence[Sequence[int]], name: str) -> None:
-    """Checks that a function has no constant, and which of its weights are negative.
+    """Checks that a function is linear, without a constant, and which of its weights are negative.
 
     Args:
       function: of one tensor for each input.
@@ -21,7 +21,7 @@ def expect_linear(function: Function, absolute: Function, shapes: Sequence[Seque
       name: that of the layer.
 
     Raises:
-      ValueError: if it has a constant, or `absolute` has other weights.
+      ValueError: if it has a constant, is not additive, or `absolute` has other weights.
     """
     constant = tf.reduce_max(tf.abs(function(*(tf.zeros([1, *shape]) for shape in shapes))))
     if constant > 0:
@@ -34,14 +34,32 @@ def expect_linear(function: Function, absolute: Function, shapes: Sequence[Seque
             "Expected a `Linear` with `absolute`, its function with the absolute value of each weight, where one is "
             f"negative. Received a function that exceeds it, by the rule of {name}."
         )
+    if not _is_additive(function, absolute, shapes):
+        raise ValueError(
+            "Expected a `Linear` whose function gives for a difference of inputs the difference of what it gives for each. "
+            f"Received another, by the rule of {name}: `Smooth`, or a step of your own, is for what is not linear."
+        )
 
 
 def _is_within_sizes(function, absolute, shapes):
     """Whether all outputs are, for random inputs."""
-    random = np.random.RandomState(0)
-    sizes = [tf.constant(random.rand(_DRAWS, *shape), tf.float32) for shape in shapes]
-    values = [size * random.choice([-1.0, 1.0], size.shape) for size in sizes]
-    return _is_below(function(*values), absolute(*sizes))
+    values = _random(shapes, seed=0)
+    return _is_below(function(*values), absolute(*map(tf.abs, values)))
+
+
+def _is_additive(function, absolute, shapes):
+    """Whether it is, for random inputs, but for rounding."""
+    first, second = _random(shapes, seed=0), _random(shapes, seed=1)
+    difference = function(*(one - other for one, other in zip(first, second)))
+    error = tf.abs(difference - (function(*first) - function(*second)))
+    terms = absolute(*(tf.abs(one) + tf.abs(other) for one, other in zip(first, second)))
+    return bool(tf.reduce_all(error <= _TOLERANCE * tf.abs(terms) + _TOLERANCE**2))
+
+
+def _random(shapes, seed):
+    """Numbers between -1 and 1, for each input."""
+    random = np.random.RandomState(seed)
+    return [tf.constant(random.uniform(-1, 1, [_DRAWS, *shape]), tf.float32) for shape in shapes]
 
 
 def _are_weights_within_sizes(function, absolute, shapes):

@@ -13,6 +13,7 @@ from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, steps_of
 from keras_flowreg.certification.steps import Elementwise, Step
+from keras_flowreg.ops import random
 from keras_flowreg.types import Images, KerasModel, Predictions
 
 _CHECKED_EXAMPLES = 4
@@ -115,6 +116,8 @@ class Network:
           ValueError: if they do not, or one is not.
         """
         images = images[:_CHECKED_EXAMPLES]
+        others = random.uniform(tf.shape(images), (0, 0), tf.reduce_min(images), tf.reduce_max(images))
+        images = tf.concat([images, others], axis=0)
         predictions = model(images, training=False)
         if not tf.is_tensor(predictions):
             raise ValueError(
@@ -163,11 +166,16 @@ class Network:
 
     def _add_graph(self, model, inputs, training):
         numbers = dict(zip(compat.tensor_keys(model.inputs), inputs))
-        for layer, sources, results, own_mode in compat.layer_calls(model):
+        for layer, sources, results, own_mode, has_constants in compat.layer_calls(model):
             if len(results) != 1:
                 raise ValueError(f"Expected layers with one output. Received {described(layer)} with {len(results)}.")
             mode = training if own_mode is None else own_mode
             numbers[results[0]] = self._add(layer, [numbers[source] for source in sources], mode)
+            if has_constants:
+                raise ValueError(
+                    "Expected layers that take nothing but what other layers give. "
+                    f"Received {described(layer)}, called with a constant, such as an array."
+                )
         if len(model.outputs) != 1:
             raise ValueError(
                 f"Expected a model with one output. Received {described(model)} with {len(model.outputs)}."

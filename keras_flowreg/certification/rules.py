@@ -4,7 +4,7 @@ A rule is a function of a layer that returns its steps. The first step takes the
 step before gives. A rule reads the layer's weights when it is called.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -132,7 +132,7 @@ def activation_steps(layer: keras.layers.Layer) -> list[Step]:
     function = layer.activation
     if function is None or function is keras.activations.linear:
         return []
-    if function not in _ACTIVATIONS:
+    if not isinstance(function, Hashable) or function not in _ACTIVATIONS:
         name = getattr(function, "__name__", function)
         known = ", ".join(sorted({known.__name__ for known in _ACTIVATIONS}))
         raise ValueError(

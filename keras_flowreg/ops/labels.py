@@ -110,9 +110,11 @@ def expect_labels(
     if kind == "each":
         return labels
     if are_one_hot(labels):
-        total = tf.reduce_sum(tf.cast(labels, tf.float32), axis=1)
-        expected = "Expected the probabilities of each one-hot label to add up to one."
-        return _checked(labels, tf.abs(total - 1) <= _SMALL, expected, total)
+        probabilities = tf.cast(labels, tf.float32)
+        is_one = tf.abs(tf.reduce_sum(probabilities, axis=1) - 1) <= _SMALL
+        is_one &= tf.reduce_all((probabilities >= 0) & (probabilities <= 1 + _SMALL), axis=1)
+        expected = "Expected the probabilities of each one-hot label to be from 0 to 1, and to add up to one."
+        return _checked(labels, is_one, expected, probabilities)
     whole = tf.cast(labels, tf.int64)
     is_index = (whole >= 0) & (whole < classes)
     if ignored is not None:

@@ -209,7 +209,7 @@ class GradientRegularizer(Regularizer):
             penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
         if mode != training:
             predictions = model(perturbed, training=training)
-        return predictions, mean_penalty(tf.add_n(penalties) / len(pullbacks), sample_weight)
+        return predictions, mean_penalty(tf.add_n(penalties) / len(pullbacks), labels, loss, sample_weight)
 
     def _passes(self, model):
         """The scope of the passes over one batch, if there are several."""

@@ -95,8 +95,8 @@ class IntervalBoundRegularizer(Regularizer):
 
     Raises:
       ValueError: if an option is out of its range or unknown; in training, if a layer has no rule for bounds, if a loss of Keras may
-        fall as the label's leads get smaller, such as the mean squared error of logits or a loss with label smoothing, or if
-        several classes share a label (in a graph: InvalidArgumentError).
+        fall as the label's leads get smaller, such as the mean squared error of logits or a loss with label smoothing, or is a
+        sum over the batch, or if several classes share a label (in a graph: InvalidArgumentError).
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models", 2018.
     Zhang et al., "Towards stable and efficient training of verifiably robust neural networks" (CROWN-IBP), 2020. Shi et al.,
@@ -171,7 +171,7 @@ class IntervalBoundRegularizer(Regularizer):
             box = small_box(box, images, self.box_part, losses_of, self.attack_steps)
         bounds = Bounds(network, Reach(box), rounding=0.0)
         rises = losses(self._worst_predictions(network, bounds, loss, labels, scale)) - losses(predictions)
-        penalty = mean_penalty(rises, sample_weight)
+        penalty = mean_penalty(rises, labels, loss, sample_weight)
         if self.warmup_weight:
             others = tightness_penalty(box, bounds.before_relus) + balance_penalty(bounds.before_relus)
             penalty += self.warmup_weight * (1 - scale) * others

@@ -4,7 +4,20 @@ from typing import ClassVar, Optional
 
 import tensorflow as tf
 
-from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
+from keras_flowreg.ops.losses import ignored_class
+from keras_flowreg.types import (
+    Config,
+    Images,
+    KerasModel,
+    Labels,
+    Loss,
+    LossFunction,
+    Number,
+    PerExample,
+    Predictions,
+    Scalar,
+    Seed,
+)
 
 
 class Regularizer:
@@ -59,9 +72,20 @@ class Regularizer:
         raise NotImplementedError
 
 
-def mean_penalty(penalties: PerExample, sample_weight: Optional[PerExample]) -> Scalar:
-    """The mean of the examples' penalties, weighted as Keras weights its loss. That of no examples is 0."""
+def mean_penalty(
+    penalties: PerExample, labels: Labels, loss: Optional[LossFunction], sample_weight: Optional[PerExample]
+) -> Scalar:
+    """The mean of the examples' penalties, weighted as Keras weights its loss. That of no examples is 0.
+
+    Args:
+      penalties: `[batch]`.
+      labels: those of the examples.
+      loss: what the penalties are of. Examples whose label it ignores do not count.
+      sample_weight: `[batch]`, or `None`.
+    """
+    ignored = ignored_class(loss)
+    counted = tf.ones_like(penalties) if ignored is None else tf.reshape(labels != tf.cast(ignored, labels.dtype), [-1])
     if sample_weight is not None:
         penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
     # A replica may get no examples of a last batch.
-    return tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.cast(tf.size(penalties), penalties.dtype))
+    return tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.reduce_sum(tf.cast(counted, penalties.dtype)))

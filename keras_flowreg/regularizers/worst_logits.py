@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_flowreg.certification.activations import Sigmoid, Softmax
 from keras_flowreg.certification.leads import end_forms, lead_forms, logits_of_ends, logits_of_leads
 from keras_flowreg.certification.network import Network
-from keras_flowreg.ops.losses import kinds_of, label_kind, name_of, takes_logits
+from keras_flowreg.ops.losses import MarginLoss, kinds_of, label_kind, name_of, takes_logits
 from keras_flowreg.types import LossFunction, Predictions
 
 # Keras's losses of each output that do not fall as the label's gets smaller, or another one's greater.
@@ -46,7 +46,7 @@ def expect_monotone(network: Network, loss: LossFunction) -> None:
     """Checks that a loss does not fall as the label's logit gets smaller, or another one's greater.
 
     Raises:
-      ValueError: if it is one of Keras's that may, or smooths its labels.
+      ValueError: if it is one of Keras's or of this library's that may, smooths its labels, or is a sum over the batch.
     """
     smoothing = (loss.get_config() if hasattr(loss, "get_config") else {}).get("label_smoothing")
     if smoothing:
@@ -55,6 +55,16 @@ def expect_monotone(network: Network, loss: LossFunction) -> None:
             f"Received {name_of(loss)} with label_smoothing={smoothing}."
         )
     is_monotone = _ends_in(network, Sigmoid) or (kinds_of(loss) & _MONOTONE and not _ends_in(network, Softmax))
+    if _ends_in(network, Softmax) and (takes_logits(loss) or isinstance(loss, MarginLoss)):
+        raise ValueError(
+            "Expected a loss of probabilities that falls with no lead of the label, such as a cross-entropy, for a model that "
+            f"ends in a softmax: its bound is trained. Received {name_of(loss)}, whose worst case needs logits."
+        )
+    if getattr(loss, "reduction", None) == "sum":
+        raise ValueError(
+            "Expected a loss that is a mean over the batch, as the penalty is: they are weighed against each other. "
+            f'Received {name_of(loss)} with reduction="sum".'
+        )
     if label_kind(loss) == "each" and not is_monotone:
         raise ValueError(
             "Expected a loss that does not fall as the label's lead over another class gets smaller, such as a "

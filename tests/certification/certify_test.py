@@ -191,6 +191,19 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         compiled.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
         fr.certify(compiled, IMAGES, [0, 1] * 3, EPSILON, method="ibp")
 
+    def test_sigmoids_that_saturate_have_no_order(self):
+        model = keras.Sequential(
+            [
+                keras.Input(networks.SHAPE),
+                layers.Flatten(),
+                layers.Dense(3, activation="sigmoid", kernel_initializer="zeros"),
+            ]
+        )
+        for logits, is_certified in (([30, 40, 0], False), ([-200, 3, 2], True), ([-1, 1, 0], True)):
+            model.layers[-1].bias.assign(np.float32(logits))
+            certificate = fr.certify(model, IMAGES, np.ones(6, int), EPSILON)
+            self.assertAllEqual(certificate.certified, [is_certified] * 6)
+
     def test_one_hot_labels_are_none_of_one_logit(self):
         model = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
         for labels in (np.eye(2)[[0, 1] * 3], np.zeros([6, 1, 1])):

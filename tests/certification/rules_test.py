@@ -155,11 +155,10 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
     def test_layers_in_training_mode(self):
         inputs = keras.Input(networks.SHAPE)
         for layer in (layers.Dropout(0.5, name="chance"), layers.BatchNormalization(name="batch")):
-            x = layers.Flatten()(layer(inputs, training=True))
             if not compat.KERAS_3:  # There the model's own mode comes first.
-                self.expect_error(
-                    keras.Model(inputs, layers.Dense(3)(x)), f"mode of their model.*{layer.name}.*training=True"
-                )
+                for x in (layer(inputs, training=True), layer(inputs, True)):
+                    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+                    self.expect_error(model, f"mode of their model.*{layer.name}.*training=True")
 
     def test_output_of_a_dictionary(self):
         inputs = keras.Input(networks.SHAPE)
@@ -211,6 +210,60 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         self.expect_error(networks.chain(Centered(name="c")), r"constant is its `offset`.*0\.5, by the rule of c \(Cen")
         self.expect_error(networks.chain(Edges(name="e")), r"`absolute`.*by the rule of e \(Edges\)")
         self.expect_error(networks.chain(Contrast(name="s")), r"`absolute`.*by the rule of s \(Contrast\)")
+
+    def test_linear_rule_of_what_is_not_linear(self):
+        class Own(layers.Layer):
+            def __init__(self, function, **options):
+                super().__init__(**options)
+                self.function = function
+
+            def call(self, inputs):
+                return self.function(inputs)
+
+        fr.certification.register_rule(Own)(lambda layer: [fr.certification.Linear(layer)])
+        for function in (tf.nn.relu, tf.square, lambda x: tf.reduce_max(x, axis=1, keepdims=True)):
+            self.expect_error(
+                networks.chain(Own(function, name="bent")), r"a difference of inputs.*rule of bent \(Own\)"
+            )
+
+    def test_constants_in_a_call(self):
+        class Gate(layers.Layer):
+            def call(self, inputs, shift=0.0):
+                return inputs + 0 * shift
+
+        fr.certification.register_rule(Gate)(lambda layer: [fr.certification.Linear(tf.identity)])
+        inputs = keras.Input(networks.SHAPE)
+        features = layers.Dense(3)(layers.Flatten()(inputs))
+        zeros, all_of_them = np.zeros([1, 3], "float32"), np.ones([1, 3], bool)
+        for name, output in (
+            ("sum", layers.Add(name="sum")([features, tf.constant(zeros)])),
+            ("array", layers.Add(name="array")([features, zeros])),
+            ("mask", layers.Softmax(name="mask")(features, mask=tf.constant(all_of_them))),
+            ("gate", Gate(name="gate")(features, shift=5.0)),
+        ):
+            self.expect_error(
+                keras.Model(inputs, output), rf"nothing but what other layers give.*{name} \(.*a constant"
+            )
+
+    def test_activation_that_has_no_hash(self):
+        class Own:
+            __hash__ = None
+
+            def __call__(self, inputs):
+                return inputs
+
+        self.expect_error(networks.chain(layers.Dense(3, activation=Own())), "Expected an activation with a rule")
+
+    def test_what_differs_where_no_image_is(self):
+        class Edge(layers.Layer):
+            def call(self, inputs):  # The identity on the images, whose first pixels are all the same.
+                return inputs + tf.nn.relu(inputs - inputs[:, :1, :1])
+
+        images = np.tile(np.float32(0.7), [2, *networks.SHAPE])
+        images[:, 1] = 0.1
+        fr.certification.register_rule(Edge)(lambda layer: [])
+        with self.assertRaisesRegex(ValueError, "computes what its layers' rules say"):
+            fr.certify(networks.chain(Edge()), images, [0, 1], 0.1)
 
     def test_subclass_needs_a_rule_of_its_own(self):
         class Own(layers.Dense):

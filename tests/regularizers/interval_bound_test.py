@@ -10,6 +10,7 @@ from absl.testing import parameterized
 from keras import layers
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from keras_flowreg.regularizers import bound_penalties
 from keras_flowreg.regularizers.small_box import small_box
 from tests import testing
@@ -74,7 +75,10 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         as_a_part = keras.Model(inputs, frozen(inputs, training=False))
         x = layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs), training=False)
         as_a_layer = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layers.ReLU()(x))))
-        for model in (as_a_part, as_a_layer):
+        models = [as_a_part, as_a_layer]
+        if not compat.KERAS_3:  # Which takes nothing but tensors by position.
+            models.append(keras.Model(inputs, frozen(inputs, False)))
+        for model in models:
             self.assertAllClose(penalty(model, 0.0, training=True), 0.0, atol=1e-3)
 
     def test_bounds_are_of_the_augmented_images(self):
@@ -123,6 +127,23 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         one_hot = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.assertAllClose(penalty(model, labels=np.eye(3)[LABELS], loss=one_hot), expected, rtol=1e-4)
 
+    @parameterized.product(ending=["softmax", "sigmoid"], in_graph=[False, True])
+    def test_probabilities_of_a_sure_network_are_those_of_its_logits(self, ending, in_graph):
+        classes, labels = (3, LABELS) if ending == "softmax" else (1, LABELS % 2)
+        found = []
+        for activation in (ending, None):
+            model = keras.Sequential([keras.Input(networks.SHAPE), layers.Flatten(), layers.Dense(classes, activation)])
+            networks.randomize(model)
+            kind = keras.losses.SparseCategoricalCrossentropy if classes > 1 else keras.losses.BinaryCrossentropy
+            loss = kind(from_logits=activation is None)
+
+            def bound(model=model, loss=loss):
+                return fr.IntervalBoundRegularizer(1.0)(model, IMAGES, labels, loss, training=False)[1]
+
+            found.append(tf.function(bound)() if in_graph else bound())
+        self.assertAllClose(*found, rtol=1e-4)
+        self.assertGreater(found[1], 16)  # More than the logarithm of where Keras cuts probabilities off.
+
     @parameterized.parameters(
         (
             None,
@@ -162,6 +183,30 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(ValueError, f"lead over another class.*Received {message}"):
                 penalty(each, labels=one_hot, loss=loss)
 
+    def test_losses_of_which_probabilities_are_not_the_worst(self):
+        inputs = keras.Input(networks.SHAPE)
+        with_softmax = keras.Model(inputs, layers.Softmax()(network()(inputs)))
+        for loss, name in (
+            (fr.ops.MarginLoss(), "margin"),
+            (testing.cross_entropy(), "sparse_categorical_crossentropy"),
+        ):
+            with self.assertRaisesRegex(
+                ValueError, f"ends in a softmax.*Received {name}, whose worst case needs logits"
+            ):
+                penalty(with_softmax, loss=loss)
+
+    def test_losses_that_are_sums(self):
+        with self.assertRaisesRegex(
+            ValueError, "a mean over the batch.*sparse_categorical_crossentropy with reduction"
+        ):
+            penalty(network(), loss=testing.cross_entropy(reduction="sum"))
+
+    def test_normalization_that_trains_by_other_statistics(self):
+        if not compat.KERAS_3:
+            model = network(layers.BatchNormalization(renorm=True, name="renormalized"))
+            with self.assertRaisesRegex(ValueError, "without `renorm` in training. Received renormalized"):
+                penalty(model)
+
     def test_labels_that_several_classes_share(self):
         model, one_hot = network(), np.eye(3)[LABELS]
         one = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
@@ -195,10 +240,12 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(penalty(model, labels=np.float32(labels), loss=loss), expected, rtol=1e-4)
 
     @parameterized.parameters({}, {"crown_ibp": (1.0, 1.0)})
-    def test_ignored_examples_add_nothing(self, **how):
+    def test_ignored_examples_do_not_count(self, **how):
         model, loss = network(), keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
         labels = np.where(np.arange(6) < 2, -1, LABELS)
-        expected = penalty(model, sample_weight=np.arange(6) >= 2, how=how)
+        logits = model(IMAGES)
+        self.assertAllClose(loss(labels, logits), np.mean(cross_entropy(logits)[2:]), rtol=1e-4)  # Keras's own mean.
+        expected = penalty(model, sample_weight=np.arange(6) >= 2, how=how) * 6 / 4
         for regularize in (penalty, tf.function(penalty)):
             self.assertAllClose(regularize(model, labels=labels, loss=loss, how=how), expected, rtol=1e-4)
 
