@@ -30,7 +30,7 @@ FLOORS = (
     ("attacks",),
     ("regularizers", "first_order", "checks"),
     ("certification",),
-    ("augmentation", "gradients"),
+    ("augmentation", "descriptions", "gradients"),
     ("second_derivatives",),
     ("perturbations",),
     ("balls",),

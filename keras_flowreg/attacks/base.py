@@ -11,7 +11,8 @@ import tensorflow as tf
 from keras_flowreg import balls
 from keras_flowreg.attacks import runner
 from keras_flowreg.attacks.search import Candidate, Examples, Objective
-from keras_flowreg.ops.losses import deserialize_loss, expect_loss, name_of
+from keras_flowreg.descriptions import described, described_loss
+from keras_flowreg.ops.losses import deserialize_loss, expect_loss
 from keras_flowreg.ops.validation import (
     expect_boolean,
     expect_instance,
@@ -212,9 +213,10 @@ class Attack(keras.layers.Layer):
 
     def settings(self) -> dict[str, Any]:
         """Every option that decides a result, as plain values, to write beside a number that the attack gave."""
-        options = {name: _described(value) for name, value in self.options().items()}
-        decisive = {name: value for name, value in options.items() if name not in ("name", "jit_compile")}
-        return {"class": type(self).__name__, **decisive}
+        options = {name: value for name, value in self.options().items() if name not in ("name", "jit_compile")}
+        loss = options.get("loss")
+        own_loss = {} if loss is None or isinstance(loss, str) else described_loss(loss)
+        return {"class": type(self).__name__, **described({**options, **own_loss})}
 
     def get_config(self) -> Config:
         return {name: _serialized(value) for name, value in self.options().items()}
@@ -285,13 +287,3 @@ def _is_plain(value):
 
 def _serialized(value):
     return value if _is_plain(value) else keras.saving.serialize_keras_object(value)
-
-
-def _described(value):
-    """An option as plain values for a record."""
-    if isinstance(value, Perturbation):
-        own = {name: attribute for name, attribute in vars(value).items() if _is_plain(attribute)}
-        return {"class": type(value).__name__, **(value.get_config() or own)}
-    if isinstance(value, tuple):
-        return list(value)
-    return value if _is_plain(value) else name_of(value)

@@ -13,6 +13,7 @@ from keras_flowreg.attacks import Attack, AutoDeform
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.runner import expect_examples, has_gradient
 from keras_flowreg.batches import Batches, Data
+from keras_flowreg.descriptions import described_loss
 from keras_flowreg.evaluation import checks
 from keras_flowreg.evaluation.certified import Certifier, contradictions, radii
 from keras_flowreg.evaluation.identity import identify
@@ -22,7 +23,7 @@ from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.evaluation.shards import expect_shard
 from keras_flowreg.evaluation.work import Search, Work
 from keras_flowreg.ops.labels import expect_classes, expect_labels
-from keras_flowreg.ops.losses import compiled_loss, name_of, resolve_loss
+from keras_flowreg.ops.losses import compiled_loss, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
@@ -241,21 +242,12 @@ def _settings(model, loss, runs, examples, value_range, seed, image_shape):
     """All that decides the numbers."""
     return {
         **identify(model, image_shape),
-        **_described(loss),
+        **described_loss(loss),
         "attacks": [
-            {"attack": run.attack, **search.attack.settings(), **_described(search.loss)}
+            {"attack": run.attack, **search.attack.settings(), **described_loss(search.loss)}
             for run, search in runs.items()
         ],
         "examples": examples,
         "value_range": list(value_range),
         "seed": int(seed),
     }
-
-
-def _described(loss):
-    """A loss by its name, and its options."""
-    config = loss.get_config() if hasattr(loss, "get_config") else {}
-    # Keras 2 tells the function's name, too, but only in the thread that has imported it.
-    config.pop("fn", None)
-    options = {name: value for name, value in config.items() if isinstance(value, (bool, int, float, str))}
-    return {"loss": name_of(loss), "loss_options": {**options, "name": name_of(loss)}}
