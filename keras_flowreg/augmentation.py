@@ -40,6 +40,13 @@ def after_augmentation(model: KerasModel, images: Images) -> tuple[KerasModel, I
     return rest, tf.cast(augmentation(images, training=True), images.dtype)
 
 
+def augmentation_behind_others(model: KerasModel) -> list[str]:
+    """The names of the layers that augment, and do not stand at a model's front."""
+    parts = _parts_of(model)
+    rest = model if parts is None else parts[1]
+    return [layer.name for layer in compat.all_layers(rest) if _augments(layer)]
+
+
 def _parts_of(model):
     """The parts of a model; made anew where its layers have been replaced."""
     layers = getattr(model, "layers", [])

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_flowreg import compat
+from keras_flowreg.augmentation import augmentation_behind_others
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import as_images, expect_boolean, expect_instance
 from keras_flowreg.second_derivatives import exact_second_derivatives
@@ -102,6 +103,23 @@ def says_no_second_derivative(error: Exception) -> bool:
     while (earlier := first.__cause__ or first.__context__) is not None:
         first = earlier
     return isinstance(error, LookupError) or "out of scope" in str(error) or repr(first) == "AssertionError()"
+
+
+def without_second_derivative(model: KerasModel, image_shape: tf.TensorShape, error: Exception) -> ValueError:
+    """What to say of a model, one of whose operations has no derivative that a penalty needs."""
+    layers = "; ".join(map(str, faults_on_noise(model, image_shape)))
+    behind = augmentation_behind_others(model)
+    if behind and not layers:
+        return ValueError(
+            "Expected random augmentation to come before all other layers, or in the data set: some of it has no derivative. "
+            f"Received {', '.join(behind)} behind others."
+        )
+    graph = "a graph (`tf.function`, `tf.cond`) that is to be taken out of it"
+    return ValueError(
+        "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
+        "construct the regularizer with method='finite_difference' for a model that has none. Received "
+        f"{layers or f'an operation without one, or {graph}: {error}'}"
+    )
 
 
 def faults_on_noise(model: KerasModel, image_shape: tf.TensorShape) -> list[InexactLayer]:

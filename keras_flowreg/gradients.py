@@ -64,9 +64,27 @@ def loss_gradient(
     if gradients is None:
         raise ValueError(
             "Expected the model's loss to be differentiable with respect to its images. "
-            f"Received a model without such a gradient: {model}."
+            f"Received a model without such a gradient: {model.name}{_hint(model)}."
         )
     return predictions, losses, gradients
+
+
+def expect_differentiable_images(model: KerasModel) -> None:
+    """Checks that a model does not take its images as integers.
+
+    Raises:
+      ValueError: if it does.
+    """
+    if hint := _hint(model):
+        raise ValueError(f"Expected a model whose images have a gradient. Received {model.name}{hint}.")
+
+
+def _hint(model):
+    tensors = getattr(model, "inputs", None) or []
+    dtypes = [tf.as_dtype(tensor.dtype) for tensor in tensors]
+    if not any(dtype.is_integer for dtype in dtypes):
+        return ""
+    return f", which takes {dtypes[0].name}: give its keras.Input the dtype float32, and bytes can still be fed"
 
 
 def linearize(

@@ -9,6 +9,7 @@ from keras_flowreg import checks, compat, states
 from keras_flowreg.attacks import Attack
 from keras_flowreg.attacks.base import expect_untargeted
 from keras_flowreg.compilation import CompiledForMachine
+from keras_flowreg.gradients import expect_differentiable_images
 from keras_flowreg.guard import GuardedModel, expect_batch
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
@@ -97,6 +98,7 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         expect_classifier("base_model", base_model)
         if regularizer is not None:
             expect_instance("regularizer", regularizer, Regularizer)
+            expect_differentiable_images(base_model)
         if attack is not None:
             expect_untargeted(attack)
         super().__init__(name=name, dtype=base_model.variable_dtype)
@@ -232,13 +234,7 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         except (LookupError, TypeError, AssertionError) as error:
             if not checks.says_no_second_derivative(error):
                 raise
-            layers = "; ".join(map(str, checks.faults_on_noise(self.base_model, images.shape)))
-            graph = "a graph (`tf.function`, `tf.cond`) that is to be taken out of it"
-            raise ValueError(
-                "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
-                "construct the regularizer with method='finite_difference' for a model that has none. Received "
-                f"{layers or f'an operation without one, or {graph}: {error}'}"
-            ) from error
+            raise checks.without_second_derivative(self.base_model, images.shape, error) from error
         self._log(losses, images)
         return predictions, losses.total, gradients
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from keras_flowreg import files, untrusted
 from keras_flowreg.ops.validation import expect_boolean
 from keras_flowreg.types import Images, KerasModel, Predictions
+from keras_flowreg.wrapped import classifier_of
 
 _SIGNATURE = "serving_default"
 _OWN_CLASS = " A class of your own must be imported, and registered by `keras.saving.register_keras_serializable`."
@@ -139,7 +140,7 @@ def _gives_probabilities(model):
     """Whether a model is known to give probabilities: by its last layer, or as `fr.export` names its outputs."""
     if isinstance(model, SavedClassifier):
         return model.gives_probabilities
-    last = model
+    last = classifier_of(model)
     while getattr(last, "layers", None):
         last = last.layers[-1]
     return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax

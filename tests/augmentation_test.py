@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from keras_flowreg.augmentation import after_augmentation
 from tests import testing
 
@@ -101,6 +102,16 @@ class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIs(after_augmentation(model, images)[0], model)
         flipped_behind = network(keras.layers.ReLU(), keras.layers.RandomFlip())
         self.assertIs(after_augmentation(flipped_behind, images)[0], flipped_behind)
+
+    def test_what_has_no_derivative_behind_others_is_named(self):
+        if compat.KERAS_3:  # Whose augmentations have derivatives.
+            return
+        model = network(keras.layers.Rescaling(1.0), keras.layers.RandomContrast(0.3, name="contrast"))
+        for method in ("exact", "finite_difference"):
+            regularized = fr.FlowRegularizedModel(model, fr.FlowGradientRegularizer(1.0, method=method))
+            regularized.compile("sgd", testing.cross_entropy())
+            with self.assertRaisesRegex(ValueError, "augmentation to come before all other layers.*contrast behind"):
+                regularized.fit(*data(), verbose=0)
 
     def test_a_layer_without_a_second_derivative_is_named(self):
         class Rounded(keras.layers.Layer):

@@ -384,6 +384,19 @@ ARGUMENTS = [  # kind 2
     ("penalty_every", lambda: fr.FlowRegularizedModel(model(), penalty_every=1.5), ValueError, "`penalty_every`"),
     ("clean_fraction", lambda: fr.FlowRegularizedModel(model(), clean_fraction=1), ValueError, "`clean_fraction`"),
     ("model_seed", lambda: fr.FlowRegularizedModel(model(), seed=2**40), ValueError, "`seed`"),
+    (
+        "images_of_integers",
+        lambda: fr.FlowRegularizedModel(of_integers(), Regularizer(1.0)),
+        ValueError,
+        "of_bytes, which takes uint8: give its keras.Input the dtype float32",
+    ),
+    ("losses_of_activations", lambda: with_losses_of_activations(), ValueError, "`fraction` to be 1 .*Received 0.5"),
+    (
+        "labels_in_a_dictionary",
+        lambda: fr.attacks.FlowFGSM(0.1)(IMAGES, {"digit": LABELS}, model=model()),
+        TypeError,
+        "`labels` to be an array of numbers. Received a dictionary of digit",
+    ),
     ("several_outputs", lambda: fr.FlowRegularizedModel(two_outputs()), ValueError, "2 outputs"),
     ("warmup", lambda: fr.callbacks.PenaltyWarmup("2"), ValueError, "`epochs`.*'2'"),
     ("warmup_shape", lambda: fr.callbacks.AttackWarmup(2, shape="step"), ValueError, "`shape`"),
@@ -693,6 +706,16 @@ def bare(name):
 
 def read_report(**changes):
     return fr.RobustnessReport.from_dict({**json.loads(report_text()), **changes})
+
+
+def of_integers():
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(4)]
+    return keras.Sequential([keras.Input(testing.SHAPE, dtype="uint8"), *layers], name="of_bytes")
+
+
+def with_losses_of_activations():
+    network = testing.network(keras.layers.Dense(3, activity_regularizer=keras.regularizers.L2(1.0)))
+    Regularizer(1.0, fraction=0.5)(network, *testing.data(), testing.cross_entropy())
 
 
 def train(*flags, output="trained.keras"):

@@ -56,6 +56,15 @@ class LoadClassifierTest(tf.test.TestCase):
             expected = testing.cross_entropy()(self.labels, self.model(self.images))
             self.assertAllClose(loaded.loss(self.labels, loaded(self.images)), expected, rtol=1e-4)
 
+    def test_probabilities_of_a_model_that_trains_on_attacks(self):
+        path = os.path.join(self.get_temp_dir(), "attacked.keras")
+        model = fr.FlowRegularizedModel(
+            keras.Sequential([testing.network(), keras.layers.Softmax()]), attack=fr.attacks.FlowFGSM(0.2)
+        )
+        model.predict(testing.data()[0], verbose=0)
+        model.save(path)
+        self.assertFalse(fr.load_classifier(path).loss.get_config()["from_logits"])
+
     def test_a_class_of_ones_own_must_be_registered(self):
         class Twice(keras.layers.Layer):
             def call(self, inputs):

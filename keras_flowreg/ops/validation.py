@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, TypeVar
 
 import keras
@@ -58,6 +58,10 @@ def as_labels(labels: Labels) -> tf.Tensor:
     Raises:
       TypeError: if they are text, or anything else that is not a number.
     """
+    if isinstance(labels, Mapping):
+        raise TypeError(
+            f"Expected `labels` to be an array of numbers. Received a dictionary of {', '.join(map(str, labels))}."
+        )
     try:
         labels = labels if tf.is_tensor(labels) else np.asarray(labels)
     except ValueError:

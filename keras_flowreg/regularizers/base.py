@@ -8,7 +8,7 @@ BatchNormalization does in training. Then the gradient is that of the batch's su
 
 The gradient of a cross-entropy is (1 - p) times that of the log-odds, log((1 - p) / p), where p is the label's probability.
 So a penalty on it loses hold of the examples of which the model is sure. A penalty on the gradient of the log-odds does not.
-docs/reproduction.md has what that changes.
+docs/ablation.md has what that changes.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Optional
 import keras
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
@@ -84,7 +85,8 @@ class GradientRegularizer(Regularizer):
         pass that also gives the predictions, as the authors do. `"inference"` takes it in a pass of its own, with
         BatchNormalization's moving averages and without dropout, as an attacker meets the model.
       fraction: the part of each training batch, from its first example, on which the penalty is taken. It is an estimate
-        of the whole. The part and the rest are run apart, so that BatchNormalization sees two smaller batches.
+        of the whole. The part and the rest are run apart, so that BatchNormalization sees two smaller batches, and a model
+        with losses of its activations is refused.
 
     Raises:
       ValueError: if the weight or the random start is negative or not finite, another number is out of its
@@ -179,6 +181,11 @@ class GradientRegularizer(Regularizer):
         predictions, penalty = self._of_all(
             model, images[:count], labels[:count], loss, weights, training, seed, start_scale
         )
+        if len(model.losses) > len(compat.weight_losses(model)):
+            raise ValueError(
+                "Expected `fraction` to be 1 for a model with losses of its activations (`activity_regularizer`, `add_loss`), "
+                f"which are those of one pass over the whole batch. Received {self.fraction:g}."
+            )
         of_part = statistics(model)
         before.restore()
         # The rest is never empty, which BatchNormalization could not average.

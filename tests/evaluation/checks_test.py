@@ -37,10 +37,10 @@ class InPython(keras.layers.Layer):
 
 
 class ChecksTest(tf.test.TestCase):
-    def found(self, *layers):
+    def found(self, *layers, loss=None):
         """The checks that find fault with a model of these layers, and the report."""
         model = keras.Sequential([keras.layers.Input(testing.SHAPE), *layers])
-        model.compile("sgd", testing.cross_entropy())
+        model.compile("sgd", loss or testing.cross_entropy())
         report = fr.evaluate_robustness(model, testing.data(16), fr.attacks.RandomFlow(0.1, draws=1), [0.1], verbose=0)
         return {finding.check for finding in report.findings}, report
 
@@ -66,6 +66,15 @@ class ChecksTest(tf.test.TestCase):
         found, report = self.found(testing.network(), keras.layers.Softmax())
         self.assertIn("outputs are logits", found)
         self.assertIn("Not to be trusted", report.to_markdown())
+
+    def test_logits_taken_for_probabilities(self):
+        found, report = self.found(testing.network(), loss="sparse_categorical_crossentropy")
+        self.assertIn("outputs are probabilities", found)
+        self.assertIn("from_logits=True", report.to_markdown())
+        self.assertNotIn(
+            "outputs are probabilities",
+            self.found(testing.network(), keras.layers.Softmax(), loss="sparse_categorical_crossentropy")[0],
+        )
 
     def test_saturated_outputs_have_no_gradient(self):
         found, _ = self.found(testing.network(), keras.layers.Rescaling(1e6))
