@@ -217,7 +217,7 @@ def layer_calls(model: KerasModel) -> list[LayerCall]:
 def _layer_call(node):
     layer = node.operation if KERAS_3 else node.layer
     positional, named = (node.arguments.args, node.arguments.kwargs) if KERAS_3 else (node.call_args, node.call_kwargs)
-    arguments = inspect.signature(layer.call).bind(*positional, **named).arguments
+    arguments = _by_name(layer.call, positional, named)
     training = arguments.pop("training", None)
     inputs = tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs)
     return LayerCall(
@@ -227,6 +227,16 @@ def _layer_call(node):
         bool(training) if isinstance(training, (bool, int)) and not KERAS_3 else None,
         any(each is not None and id(each) not in inputs for each in tf.nest.flatten(arguments)),
     )
+
+
+def _by_name(function, positional, named):
+    """What a function is called with, by the names of its parameters."""
+    signature = inspect.signature(function)
+    arguments = dict(signature.bind(*positional, **named).arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(parameter.name, {})
+    return arguments
 
 
 def tensor_keys(tensors: Any) -> list[int]:

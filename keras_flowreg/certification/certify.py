@@ -91,7 +91,8 @@ def certify(
     Args:
       model: a Sequential or functional Keras model, of layers that have a rule for bounds; see
         `certification.register_rule`. Of a `FlowRegularizedModel` the base model is taken. Its predictions are logits
-        `[batch, classes]`, or one logit for two classes; of a last softmax or sigmoid, what goes into it.
+        `[batch, classes]`, or one logit for two classes; of a last softmax or sigmoid, what goes into it. Where sigmoids of
+        several classes are the same to float32, nothing is certified.
       images: `[batch, height, width, channels]`.
       labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
       epsilon: the radius, in pixels.

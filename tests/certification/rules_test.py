@@ -245,6 +245,16 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
                 keras.Model(inputs, output), rf"nothing but what other layers give.*{name} \(.*a constant"
             )
 
+    def test_a_mode_among_other_options_of_a_call(self):
+        class Open(layers.Layer):
+            def call(self, inputs, **options):
+                return inputs
+
+        fr.certification.register_rule(Open)(lambda layer: [])
+        inputs = keras.Input(networks.SHAPE)
+        model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(Open()(inputs, training=False))))
+        self.assertEqual(fr.certify(model, IMAGES, [0, 1], 0.1).margin.shape, [2])
+
     def test_activation_that_has_no_hash(self):
         class Own:
             __hash__ = None
