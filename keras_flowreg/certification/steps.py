@@ -14,6 +14,7 @@ from typing import Optional, Union
 
 import tensorflow as tf
 
+from keras_flowreg.certification.envelopes import expect_enclosed
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.linearity import expect_linear
 from keras_flowreg.certification.windows import Sliding
@@ -179,6 +180,9 @@ class Elementwise(Step):
     """
 
     sliding = Sliding()
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        expect_enclosed(self.value, self.interval, self.relax, shapes[0], layer)
 
     def split_point(self, inputs: Interval) -> tf.Tensor:
         """Where intervals are best cut in two, so that lines come nearer to the function; the middle by default."""

@@ -245,6 +245,43 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
                 keras.Model(inputs, output), rf"nothing but what other layers give.*{name} \(.*a constant"
             )
 
+    def test_activations_whose_bounds_are_wrong(self):
+        class Bent(layers.Layer):
+            def __init__(self, function, **options):
+                super().__init__(**options)
+                self.function = function
+
+            def call(self, inputs):
+                return self.function(inputs)
+
+        class Jump(fr.certification.Elementwise):
+            def interval(self, inputs):
+                return fr.certification.Interval(tf.round(inputs.low), tf.round(inputs.high))
+
+            def relax(self, inputs):  # Right for rounding to nothing.
+                return tf.ones_like(inputs.low), tf.zeros_like(inputs.low), tf.ones_like(inputs.low), 0.1
+
+        bump, slope = lambda x: tf.exp(-(x**2)), lambda x: -2 * x * tf.exp(-(x**2))
+        root = 0.5**0.5
+        smooth = fr.certification.Smooth
+        for function, step, message in (
+            (bump, smooth(bump, slope, inflections=(-root, root)), "an interval.*at.*by the rule of bent"),
+            (bump, smooth(bump, slope, extrema=(0.0,)), "lines"),
+            (tf.sin, smooth(tf.sin, tf.cos, extrema=[k * np.pi / 2 for k in range(-99, 100, 2)]), "lines"),
+            (tf.round, Jump(), "lines"),
+        ):
+            fr.certification.register_rule(Bent)(lambda layer, step=step: [step])
+            self.expect_error(networks.chain(Bent(function, name="bent")), f"activation with {message}")
+        scale = tf.constant(np.random.RandomState(0).rand(*networks.SHAPE), tf.float32)  # It is another for each pixel.
+        own = smooth(lambda x: scale * tf.tanh(x), lambda x: scale * (1 - tf.tanh(x) ** 2), inflections=(0.0,))
+        fr.certification.register_rule(Bent)(lambda layer: [own])
+        self.assertEqual(
+            fr.certify(networks.chain(Bent(lambda x: scale * tf.tanh(x))), IMAGES, [0, 1], 0.1).margin.shape, [2]
+        )
+        right = smooth(bump, slope, inflections=(-root, root), extrema=(0.0,))
+        fr.certification.register_rule(Bent)(lambda layer: [right])
+        self.assertEqual(fr.certify(networks.chain(Bent(bump)), IMAGES, [0, 1], 0.1).margin.shape, [2])
+
     def test_a_mode_among_other_options_of_a_call(self):
         class Open(layers.Layer):
             def call(self, inputs, **options):
