@@ -38,6 +38,7 @@ def described(value: Any, depth: int = _DEPTH) -> Any:
         return float(value) if math.isfinite(value) else str(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
+    value = getattr(value, "python_function", value)  # of a tf.function
     if isinstance(value, (tf.Tensor, tf.Variable)):
         value = value.numpy()
     if isinstance(value, (np.ndarray, np.generic)):
@@ -57,7 +58,7 @@ def described(value: Any, depth: int = _DEPTH) -> Any:
 
 def described_loss(loss: LossFunction) -> dict[str, Any]:
     """A loss by its name, and its options that are set."""
-    is_function = inspect.isroutine(loss) or isinstance(loss, functools.partial)
+    is_function = inspect.isroutine(loss) or isinstance(loss, functools.partial) or hasattr(loss, "python_function")
     function = loss if is_function else getattr(loss, "fn", None)
     own = {} if function is None or _is_known(function) else {"function": function}
     # Keras 2 tells the function's name, too, but only in the thread that has imported it.

@@ -51,6 +51,7 @@ PAIRS = {
     "loss_of_ones_own": lambda of: described_loss(OwnLoss(tf.constant([of, 1.0]))),
     "function_with_a_value_around_it": lambda of: described_loss(shifted(of)),
     "part_of_a_function": lambda of: described_loss(functools.partial(scaled, scale=of)),
+    "traced_function": lambda of: described_loss(tf.function(shifted(of))),
     "lambda": lambda of: described_loss(eval(f"lambda labels, predictions: {of} * predictions[:, 0]")),
     "option_in_a_list": lambda of: Own(0.1, [of, 2.0]).settings(),
     "option_in_an_array": lambda of: Own(0.1, np.array([of, 2.0])).settings(),
