@@ -2,6 +2,7 @@
 
 import functools
 import json
+from concurrent import futures
 
 import keras
 import numpy as np
@@ -84,6 +85,15 @@ class DescribedTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(
             described_loss(keras.losses.mean_squared_error)["loss_options"], {"name": "mean_squared_error"}
         )
+
+    def test_losses_do_not_depend_on_the_thread(self):
+        thread = futures.ThreadPoolExecutor(1)
+        here, there = (
+            describe(testing.cross_entropy())
+            for describe in (described_loss, lambda loss: thread.submit(described_loss, loss).result())
+        )
+        self.assertEqual(here, there)
+        self.assertTrue(here["loss_options"]["from_logits"])
 
 
 class ResumeTest(tf.test.TestCase):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent import futures
 from unittest import mock
 
 import keras
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
-from keras_flowreg.evaluation import Run, evaluate, journal, work
+from keras_flowreg.evaluation import Run, journal, work
 from tests import testing
 from tests.evaluation import reports
 
@@ -98,15 +97,6 @@ class EvaluateTest(tf.test.TestCase):
             [settings["loss"], first["loss"], second["loss"]], [testing.cross_entropy().name] * 2 + ["margin"]
         )
         self.assertEqual(settings["weights"], journal.digest(network.get_weights()))
-
-    def test_settings_do_not_depend_on_the_thread(self):
-        thread = futures.ThreadPoolExecutor(1)
-        described = [
-            evaluate._described(testing.cross_entropy()),
-            thread.submit(evaluate._described, testing.cross_entropy()).result(),
-        ]
-        self.assertEqual(*described)
-        self.assertTrue(described[0]["loss_options"]["from_logits"])
 
     def test_one_attack_for_two_models(self):
         attack, (images, labels) = fr.attacks.FlowPGD(0.4, steps=3), testing.data(40)
