@@ -12,7 +12,7 @@ from keras_flowreg.attacks.runner import has_gradient
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding
 from keras_flowreg.gradients import flow_gradients
-from keras_flowreg.ops.losses import name_of, takes_logits
+from keras_flowreg.ops.losses import label_kind, takes_logits
 from keras_flowreg.ops.validation import as_images
 from keras_flowreg.types import KerasModel, LossFunction, ValueRange
 
@@ -111,7 +111,7 @@ def _outputs(predictions, loss):
                 f"{saturated:.0%} of the outputs are probabilities that round to one, and hide the gradient. "
                 "Evaluate the model without its last softmax.",
             )
-    elif takes_logits(loss) is False and "binary" not in name_of(loss):
+    elif takes_logits(loss) is False and label_kind(loss) != "each":
         return Finding(
             "outputs are probabilities",
             "The loss takes the outputs for probabilities, and they are none: they do not add up to one. "

@@ -84,8 +84,8 @@ def mean_penalty(
       sample_weight: `[batch]`, or `None`.
     """
     ignored = ignored_class(loss)
-    counted = tf.ones_like(penalties) if ignored is None else tf.reshape(labels != tf.cast(ignored, labels.dtype), [-1])
+    counted = tf.size(penalties) if ignored is None else tf.math.count_nonzero(labels != tf.cast(ignored, labels.dtype))
     if sample_weight is not None:
         penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
     # A replica may get no examples of a last batch.
-    return tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.reduce_sum(tf.cast(counted, penalties.dtype)))
+    return tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.cast(counted, penalties.dtype))

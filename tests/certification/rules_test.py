@@ -86,6 +86,17 @@ class BackwardTest(tf.test.TestCase):
         self.assertAllClose(tf.reduce_sum(terms), 5.0 * 66)
 
 
+class OfFunction(layers.Layer):
+    """A layer of one's own, whose rule each test gives."""
+
+    def __init__(self, function, **options):
+        super().__init__(**options)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
 class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
     def expect_error(self, model, message):
         with self.assertRaisesRegex(ValueError, message):
@@ -212,18 +223,11 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         self.expect_error(networks.chain(Contrast(name="s")), r"`absolute`.*by the rule of s \(Contrast\)")
 
     def test_linear_rule_of_what_is_not_linear(self):
-        class Own(layers.Layer):
-            def __init__(self, function, **options):
-                super().__init__(**options)
-                self.function = function
-
-            def call(self, inputs):
-                return self.function(inputs)
-
-        fr.certification.register_rule(Own)(lambda layer: [fr.certification.Linear(layer)])
+        fr.certification.register_rule(OfFunction)(lambda layer: [fr.certification.Linear(layer)])
         for function in (tf.nn.relu, tf.square, lambda x: tf.reduce_max(x, axis=1, keepdims=True)):
             self.expect_error(
-                networks.chain(Own(function, name="bent")), r"a difference of inputs.*rule of bent \(Own\)"
+                networks.chain(OfFunction(function, name="bent")),
+                r"a difference of inputs.*rule of bent \(OfFunction\)",
             )
 
     def test_constants_in_a_call(self):
@@ -246,14 +250,6 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             )
 
     def test_activations_whose_bounds_are_wrong(self):
-        class Bent(layers.Layer):
-            def __init__(self, function, **options):
-                super().__init__(**options)
-                self.function = function
-
-            def call(self, inputs):
-                return self.function(inputs)
-
         class Jump(fr.certification.Elementwise):
             def interval(self, inputs):
                 return fr.certification.Interval(tf.round(inputs.low), tf.round(inputs.high))
@@ -270,17 +266,17 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             (tf.sin, smooth(tf.sin, tf.cos, extrema=[k * np.pi / 2 for k in range(-99, 100, 2)]), "lines"),
             (tf.round, Jump(), "lines"),
         ):
-            fr.certification.register_rule(Bent)(lambda layer, step=step: [step])
-            self.expect_error(networks.chain(Bent(function, name="bent")), f"activation with {message}")
+            fr.certification.register_rule(OfFunction)(lambda layer, step=step: [step])
+            self.expect_error(networks.chain(OfFunction(function, name="bent")), f"activation with {message}")
         scale = tf.constant(np.random.RandomState(0).rand(*networks.SHAPE), tf.float32)  # It is another for each pixel.
         own = smooth(lambda x: scale * tf.tanh(x), lambda x: scale * (1 - tf.tanh(x) ** 2), inflections=(0.0,))
-        fr.certification.register_rule(Bent)(lambda layer: [own])
+        fr.certification.register_rule(OfFunction)(lambda layer: [own])
         self.assertEqual(
-            fr.certify(networks.chain(Bent(lambda x: scale * tf.tanh(x))), IMAGES, [0, 1], 0.1).margin.shape, [2]
+            fr.certify(networks.chain(OfFunction(lambda x: scale * tf.tanh(x))), IMAGES, [0, 1], 0.1).margin.shape, [2]
         )
         right = smooth(bump, slope, inflections=(-root, root), extrema=(0.0,))
-        fr.certification.register_rule(Bent)(lambda layer: [right])
-        self.assertEqual(fr.certify(networks.chain(Bent(bump)), IMAGES, [0, 1], 0.1).margin.shape, [2])
+        fr.certification.register_rule(OfFunction)(lambda layer: [right])
+        self.assertEqual(fr.certify(networks.chain(OfFunction(bump)), IMAGES, [0, 1], 0.1).margin.shape, [2])
 
     def test_a_mode_among_other_options_of_a_call(self):
         class Open(layers.Layer):

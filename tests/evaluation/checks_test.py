@@ -1,6 +1,7 @@
 """Tests of the checks: models that mislead an evaluation in one way each, and an honest one."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import keras_flowreg as fr
@@ -75,6 +76,8 @@ class ChecksTest(tf.test.TestCase):
             "outputs are probabilities",
             self.found(testing.network(), keras.layers.Softmax(), loss="sparse_categorical_crossentropy")[0],
         )
+        of_each = keras.losses.BinaryCrossentropy(name="own")  # Sigmoids do not add up to one.
+        self.assertIsNone(checks._outputs(np.array([[0.2, 0.3]]), of_each))
 
     def test_saturated_outputs_have_no_gradient(self):
         found, _ = self.found(testing.network(), keras.layers.Rescaling(1e6))
