@@ -1,0 +1,57 @@
+"""pytest --share=1/2 runs one half of the cases, and --share=2/2 the other: for scripts/test all, on two stacks.
+
+Every test has a case in either half if it has two, and runs in both if it has one. But scripts take long, and are the
+same on both stacks: each of their tests is in one half.
+"""
+
+import inspect
+import itertools
+
+import pytest
+
+SCRIPTS = ("tests/examples/", "tests/pages_test.py", "tests/docstrings_test.py")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--share", type=share, help="such as 1/2: the first half of the cases of each test")
+
+
+def share(text):
+    """`(number, count)` of "number/count"."""
+    try:
+        number, count = map(int, text.split("/"))
+    except ValueError as error:
+        raise pytest.UsageError(f"Expected `--share` to be such as 1/2. Received {text}.") from error
+    if not 1 <= number <= count:
+        raise pytest.UsageError(f"Expected `--share` to be from 1/{count} to {count}/{count}. Received {text}.")
+    return number, count
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.share:
+        chosen = shared(items, *config.option.share)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def shared(items, number, count):
+    """The items of one share. Tests take turns in who gets the odd case."""
+    chosen = set()
+    for turn, (_, cases) in enumerate(itertools.groupby(sorted(items, key=test_of), key=test_of)):
+        cases = list(cases)
+        alone = len(cases) == 1 and not is_script(cases[0])
+        chosen.update(cases if alone else cases[(number - 1 + turn) % count :: count])
+    return [item for item in items if item in chosen]
+
+
+def test_of(item):
+    """What the cases of one test have in common."""
+    path = item.nodeid.split("::")[0]
+    if is_script(item):
+        return path, "", ""
+    function = inspect.unwrap(item.function)
+    return path, getattr(item.cls, "__qualname__", ""), function.__qualname__
+
+
+def is_script(item):
+    return item.nodeid.startswith(SCRIPTS)
