@@ -241,6 +241,10 @@ def softplus() -> Elementwise:
     return Smooth(tf.math.softplus, tf.sigmoid)
 
 
+def elu() -> Elementwise:
+    return Smooth(tf.nn.elu, lambda x: tf.exp(tf.minimum(x, 0.0)))
+
+
 def swish() -> Elementwise:
     return Smooth(
         tf.nn.silu,

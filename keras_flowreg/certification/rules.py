@@ -150,6 +150,7 @@ _ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
     keras.activations.softplus: activations.softplus,
     keras.activations.swish: activations.swish,
     keras.activations.gelu: activations.gelu,
+    keras.activations.elu: activations.elu,
     tf.nn.relu: activations.relu,
     tf.nn.tanh: activations.tanh,
     tf.nn.sigmoid: activations.Sigmoid,
@@ -157,6 +158,7 @@ _ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
     tf.nn.softplus: activations.softplus,
     tf.nn.silu: activations.swish,
     tf.nn.gelu: activations.gelu,
+    tf.nn.elu: activations.elu,
 }
 if hasattr(keras.activations, "relu6"):
     _ACTIVATIONS[keras.activations.relu6] = _ACTIVATIONS[tf.nn.relu6]
@@ -177,23 +179,45 @@ def _reshape(layer):
     return [Linear(lambda inputs: tf.reshape(inputs, [tf.shape(inputs)[0], *layer.target_shape]))]
 
 
+@register_rule(layers.Permute)
+def _permute(layer):
+    return [Linear(lambda inputs: tf.transpose(inputs, [0, *layer.dims]))]
+
+
 @register_rule(layers.ZeroPadding2D)
 def _zero_padding(layer):
     return [Linear(lambda inputs: tf.pad(inputs, [[0, 0], *layer.padding, [0, 0]]))]
 
 
+@register_rule(layers.Cropping2D)
+def _cropping(layer):
+    (top, bottom), (left, right) = layer.cropping
+    return [Linear(lambda inputs: inputs[:, top : inputs.shape[1] - bottom, left : inputs.shape[2] - right])]
+
+
 @register_rule(layers.Add)
 def _add(layer):
-    def add(*inputs):
-        rank = max(len(each.shape) for each in inputs)
-        first, *others = (_of_rank(each, rank) for each in inputs)
-        return sum(others, first)
+    return [Linear(_sum, sliding=Sliding())]
 
-    return [Linear(add, sliding=Sliding())]
+
+@register_rule(layers.Average)
+def _average(layer):
+    return [Linear(lambda *inputs: _sum(*inputs) / len(inputs), sliding=Sliding())]
+
+
+@register_rule(layers.Subtract)
+def _subtract(layer):
+    return [Linear(lambda first, second: _sum(first, -second), absolute=_sum, sliding=Sliding())]
+
+
+def _sum(*inputs):
+    rank = max(len(each.shape) for each in inputs)
+    first, *others = (_of_rank(each, rank) for each in inputs)
+    return sum(others, first)
 
 
 def _of_rank(inputs, rank):
-    """Inputs with axes of size 1 behind the batch, as Keras's `Add` lays them beside those of more axes."""
+    """Inputs with axes of size 1 behind the batch, as Keras lays them beside those of more axes."""
     missing = [1] * (rank - len(inputs.shape))
     return (
         tf.reshape(inputs, tf.concat([tf.shape(inputs)[:1], missing, tf.shape(inputs)[1:]], 0)) if missing else inputs
@@ -208,6 +232,15 @@ def _concatenate(layer):
 @register_rule(layers.Activation)
 def _activation(layer):
     return activation_steps(layer)
+
+
+@register_rule(layers.ELU)
+def _elu(layer):
+    if layer.alpha != 1:
+        raise ValueError(
+            f"Expected an ELU without a kink, of alpha 1. Received {described(layer)} of alpha {layer.alpha}."
+        )
+    return [activations.elu()]
 
 
 @register_rule(layers.Softmax)

@@ -20,6 +20,7 @@ STEPS = {
     "sigmoid": (activations.Sigmoid(), tf.sigmoid),
     "softplus": (activations.softplus(), tf.math.softplus),
     "swish": (activations.swish(), tf.nn.silu),
+    "elu": (activations.elu(), tf.nn.elu),
     "relu6": (activations.Clipped(6.0), tf.nn.relu6),
     "steep": (STEEP, lambda x: 1000 * tf.tanh(x)),
     "bent": (BENT, lambda x: tf.math.softplus(100 * x)),

@@ -55,6 +55,15 @@ def _sum_of_ranks():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(2, 3)(x)))))
 
 
+def _mean_and_difference():
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    y = layers.Conv2D(4, 3, padding="same")(inputs)
+    x = layers.Average()([x, layers.GlobalAveragePooling2D(keepdims=True)(y), y])
+    x = layers.Subtract()([layers.Conv2D(4, 1)(inputs), x])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
+
+
 def _nested():
     inputs = keras.Input(SHAPE)
     inner_inputs = keras.Input(SHAPE)
@@ -96,6 +105,10 @@ def table():
         "padding_reshape": lambda: chain(
             layers.ZeroPadding2D(((1, 0), (2, 1))), layers.Reshape((9, 8, 2)), layers.Conv2D(2, 3)
         ),
+        "cropping_permute": lambda: chain(
+            layers.Cropping2D(((1, 0), (2, 1))), layers.Permute((3, 2, 1)), layers.Conv2D(2, 2)
+        ),
+        "mean_and_difference": _mean_and_difference,
         "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
         "rescaling_by_pixel": lambda: chain(layers.Rescaling(2.0, -images(1)[0]), layers.Conv2D(2, 3)),
         "sum_with_mean": _sum_with_mean,
@@ -131,5 +144,5 @@ def table():
         "residual": _residual,
         "nested": _nested,
     }
-    smooth = {name: lambda name=name: _hidden(name) for name in ("tanh", "sigmoid", "softplus", "swish", "gelu")}
+    smooth = {name: lambda name=name: _hidden(name) for name in ("tanh", "sigmoid", "softplus", "swish", "gelu", "elu")}
     return linear, {**other, **smooth}

@@ -111,6 +111,7 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
                 r"Expected an activation.*relu.*Received exponential in exp",
             ),
             (layers.ReLU(max_value=6, negative_slope=0.1, name="six"), r"a slope 0 and with a largest.*six \(ReLU\)"),
+            (layers.ELU(0.5, name="bent"), r"ELU without a kink.*Received bent \(ELU\) of alpha 0.5"),
             (layers.Softmax(axis=1, name="rows"), r"last axis.*rows"),
             (layers.Dense(3, dtype="mixed_float16", name="half"), "float32.*half.*float16"),
         ):
