@@ -41,10 +41,7 @@ def define_flags():
 
 def cells():
     """The cells that the flags ask for."""
-    chosen = PRESETS[flags.FLAGS.preset].cells(flags.FLAGS.seeds)
-    if flags.FLAGS.cell:
-        _expect_names(flags.FLAGS.cell, chosen)
-        chosen = [cell for cell in chosen if cell.name in flags.FLAGS.cell]
+    chosen = PRESETS[flags.FLAGS.preset].cells(flags.FLAGS.seeds, flags.FLAGS.cell)
     if flags.FLAGS.dataset:
         chosen = [cell for cell in chosen if cell.setting.dataset in flags.FLAGS.dataset]
     if flags.FLAGS.method:
@@ -53,13 +50,6 @@ def cells():
         chosen = [_with_examples(cell, flags.FLAGS.examples) for cell in chosen]
     number, count = shard()
     return chosen[number - 1 :: count]
-
-
-def _expect_names(names, chosen):
-    unknown = set(names) - {cell.name for cell in chosen}
-    if unknown:
-        known = "\n".join(cell.name for cell in chosen)
-        raise ValueError(f"Expected `--cell` to be one of\n{known}\nReceived {', '.join(sorted(unknown))}.")
 
 
 def _with_examples(cell, examples):

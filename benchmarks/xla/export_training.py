@@ -20,6 +20,7 @@ from keras_flowreg.ops import random
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose cells")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds", lower_bound=1)
+_CELL = flags.DEFINE_multi_string("cell", None, "only these, by name; may be given several times")
 _OUTPUT = flags.DEFINE_string("output", None, "a folder", required=True)
 _PART = flags.DEFINE_integer("part", 16_000, "images in a part of the data", lower_bound=1)
 _CROP_STREAM = 1  # The regularizer's random starts are stream 0.
@@ -67,7 +68,7 @@ def training_step(model, cell, steps_per_epoch):
 
 
 def main(_):
-    cells = presets.PRESETS[_PRESET.value].cells(_SEEDS.value)
+    cells = presets.PRESETS[_PRESET.value].cells(_SEEDS.value, _CELL.value)
     for cell in cells:
         print(f"Compiling {cell.name}", flush=True)
         export(cell, os.path.join(_OUTPUT.value, cell.name))

@@ -141,14 +141,25 @@ class Study:
     seeds: int
     attacks: Callable
 
-    def cells(self, seeds=None):
-        """All cells, those of the first seed first; for another number of seeds, if there is one."""
-        return [
+    def cells(self, seeds=None, names=None):
+        """All cells, those of the first seed first; for another number of seeds, or only of some names, if there are any."""
+        cells = [
             Cell(setting=setting, method=method, overrides=tuple(overrides.items()), seed=seed)
             for seed in range(seeds or self.seeds)
             for setting, variants in self.variants.items()
             for method, overrides in variants
         ]
+        if names:
+            _expect_cells(names, cells)
+            cells = [cell for cell in cells if cell.name in names]
+        return cells
+
+
+def _expect_cells(names, cells):
+    unknown = set(names) - {cell.name for cell in cells}
+    if unknown:
+        known = "\n".join(cell.name for cell in cells)
+        raise ValueError(f"Expected `--cell` to be one of\n{known}\nReceived {', '.join(sorted(unknown))}.")
 
 
 def run(cell, study, folder):

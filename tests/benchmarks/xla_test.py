@@ -132,7 +132,8 @@ class StudyTest(tf.test.TestCase):
         super().setUpClass()
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.temporary.name)
-        run("-m", "benchmarks.xla.export_training", "--preset=smoke", f"--output={cls.folder}", "--part=200")
+        study = ["--preset=smoke", f"--cell={NAME}"]
+        run("-m", "benchmarks.xla.export_training", *study, f"--output={cls.folder}", "--part=200")
         cls.train("runs")
 
     @classmethod

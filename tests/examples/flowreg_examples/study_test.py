@@ -117,6 +117,13 @@ class GridTest(tf.test.TestCase):
             self.assertLen(set(names), len(names))
             self.assertEqual(sorted(names[0::3] + names[1::3] + names[2::3]), sorted(names))
 
+    def test_cells_by_name(self):
+        smoke = presets.PRESETS["smoke"]
+        names = [cell.name for cell in smoke.cells(2)]
+        self.assertEqual([cell.name for cell in smoke.cells(2, names[2:])], names[2:])
+        with self.assertRaisesRegex(ValueError, f"(?s)`--cell` to be one of.*{names[0]}.*Received other"):
+            smoke.cells(2, [names[1], "other"])
+
     def test_the_papers_weights(self):
         cells = presets.PRESETS["paper"].cells(seeds=1)
         weights = [cell.recipe.weight for cell in cells if cell.recipe.gradient_at == "identity"]
