@@ -212,7 +212,7 @@ def _authors_schedule(width):
     methods = [
         ("plain", {}),
         *(_authors_gradient(weight) for weight in (100, 200, 300)),
-        *_smooth(1.0, 3.0, 6.0),
+        *_smooth(1.0, 3.0, 4.0, 6.0),
         *(("input_gradient", {"weight": weight}) for weight in (0.01, 0.03)),
         ("intensity_training", {}),
         *_DEFORMATIONS,
