@@ -19,7 +19,7 @@ _OF_NETWORKS = re.compile(
     r"|If|While|Case|Assert|Empty|DeviceIndex|GuaranteeConst|StatelessRandomGetAlg|XlaCallModule"
 )
 _NOT_MARKED = re.compile(
-    r"ReadFile|MatchingFiles|PyFuncStateless|InitializeTableFromTextFile|Debug\w*|Reader\w*|\w*Dataset\w*|XlaCustomCall\w*"
+    r"ReadFile|MatchingFiles|ImmutableConst|PyFuncStateless|InitializeTableFromTextFile|Debug\w*|Reader\w*|\w*Dataset\w*|XlaCustomCall\w*"
 )
 _OF_SAVERS = {"SaveV2", "RestoreV2", "MergeV2Checkpoints"}
 

@@ -1,5 +1,6 @@
 """What runs code when a saved model is loaded or called: found before it is loaded."""
 
+import builtins
 import json
 import os
 import sys
@@ -12,9 +13,13 @@ import keras
 
 from keras_flowreg.reaching_out import reaching_operations
 
-# Keras's classes that hold a program, or load one from elsewhere.
-_PROGRAMS = {"Lambda", "__lambda__", "TFSMLayer", "KerasLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
-# TensorFlow's functions that Keras 2 calls by name for the operations of a functional model.
+# Keras's classes that hold a program, load one from elsewhere, or call what is named in their configuration.
+_PROGRAMS = {
+    *("Lambda", "__lambda__", "TFSMLayer", "KerasLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
+    *("ClassMethod", "InstanceMethod", "InstanceProperty", "TensorFlowOpLayer"),
+}
+_CALLS = {"TFOpLambda", "SlicingOpLambda"}  # of TensorFlow's functions, by name
+# Those functions that a functional model's operations may be.
 _NAMESPACES = {"math", "nn", "linalg", "image", "signal", "__operators__"}
 _FUNCTIONS = [
     "broadcast_to",
@@ -50,8 +55,14 @@ _FUNCTIONS = [
     "zeros",
     "zeros_like",
 ]
+# What is in Keras's modules of these names only computes.
+_OF_FUNCTIONS = {"activations", "constraints", "initializers", "losses", "metrics", "regularizers"}
+_OF_CLASSES = {
+    *_OF_FUNCTIONS,
+    *("dtype_policies", "engine", "layers", "mixed_precision", "models", "ops", "optimizers", "quantizers", "random"),
+}
 # Whose classes are only layers, losses and the like.
-_TRUSTED_PACKAGES = {"keras", "keras_flowreg", "tensorflow_addons"}
+_PACKAGES_OF_LAYERS = {"keras_flowreg", "tensorflow_addons"}
 
 
 def expect_no_code(path: Union[str, os.PathLike]) -> None:
@@ -100,20 +111,41 @@ def _program(name, module, config):
     inner = config.get("config")
     if name in _PROGRAMS:
         return f"a {name}"
-    if name == "TFOpLambda":
+    if name in _CALLS:
         function = str(inner.get("function")) if isinstance(inner, dict) else str(inner)
         return None if _is_arithmetic(function) else f"a call of tf.{function}"
-    if not module or str(module).split(".")[0] in _TRUSTED_PACKAGES:
+    is_function = name == "function"
+    if (not module and not is_function) or _only_computes(str(module), is_function):
         return None
-    registered = inner if name == "function" else config.get("registered_name")
-    if keras.saving.get_registered_object(registered) is not None or _is_imported_class(module, name):
+    if is_function and module == "builtins" and _is_of_keras(str(inner)):
         return None
-    return f"{module}.{inner if name == 'function' else name}"
+    registered = inner if is_function else config.get("registered_name")
+    if keras.saving.get_registered_object(registered) is not None:
+        return None
+    if not is_function and _is_imported_class(module, name):
+        return None
+    return f"{module}.{inner if is_function else name}"
+
+
+def _only_computes(module, is_function):
+    """Whether a module is known to hold nothing but layers, losses and the like."""
+    package, *parts = module.split(".")
+    if package != "keras":
+        return package in _PACKAGES_OF_LAYERS and not is_function
+    if is_function:
+        return bool(_OF_FUNCTIONS & set(parts))
+    return not set(parts) - {"src"} or bool(_OF_CLASSES & set(parts))
 
 
 def _is_arithmetic(function):
     namespace, _, rest = function.rpartition(".")
     return function in _FUNCTIONS if not namespace else namespace in _NAMESPACES and bool(rest)
+
+
+def _is_of_keras(function):
+    """Whether a name is that of one of Keras's losses and the like, and of nothing in Python itself, where Keras looks, too."""
+    kinds = (getattr(keras, kind, None) for kind in _OF_FUNCTIONS)
+    return not hasattr(builtins, function) and any(hasattr(kind, function) for kind in kinds)
 
 
 def _is_imported_class(module, name):

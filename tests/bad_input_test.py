@@ -1127,6 +1127,39 @@ UNTRUSTED = [  # kind 11
         ValueError,
         f"{SAFE} a call of tf.io.write_file",
     ),
+    *(
+        (
+            f"call_of_{kind}",
+            lambda forge=forge, kind=kind: load(forged(f"{kind}.keras", forge)),
+            ValueError,
+            f"{SAFE} {found}",
+        )
+        for kind, forge, found in (
+            (
+                "slices",
+                lambda text: with_layer(text, "SlicingOpLambda", function="io.write_file"),
+                "a call of tf.io.write_file",
+            ),
+            ("class_method", lambda text: with_layer(text, "ClassMethod", cls_symbol="io.write_file"), "a ClassMethod"),
+            (
+                "operation",
+                lambda text: with_layer(text, "TensorFlowOpLayer", node_def="WriteFile"),
+                "a TensorFlowOpLayer",
+            ),
+            (
+                "our_function",
+                lambda text: with_function(text, "keras_flowreg.files", "write_text"),
+                "keras_flowreg.files.write_text",
+            ),
+            ("python", lambda text: with_function(text, "builtins", "exec"), "builtins.exec"),
+            ("keras_function", lambda text: with_function(text, "keras.utils", "get_file"), "keras.utils.get_file"),
+            (
+                "keras_callback",
+                lambda text: with_layer(text, "BackupAndRestore", module="keras.callbacks"),
+                "keras.callbacks.Backup",
+            ),
+        )
+    ),
     ("saved_model", lambda: load(operating("reads")), ValueError, f"{SAFE} the operation ReadFile"),
     ("saved_model_named_keras", lambda: load(operating("reads.keras")), ValueError, f"{SAFE} the operation ReadFile"),
     *(
@@ -1141,9 +1174,21 @@ UNTRUSTED = [  # kind 11
 
 
 def with_call(text):
+    return with_layer(text, "TFOpLambda", function="io.write_file")
+
+
+def with_layer(text, class_name, module="keras.layers", **options):
+    """Another class for the first layer."""
     config = json.loads(text)
     layer = config["config"]["layers"][1]
-    layer.update(class_name="TFOpLambda", config={"name": "call", "function": "io.write_file"})
+    layer.update(class_name=class_name, module=module, config={"name": "call", **options})
+    return json.dumps(config)
+
+
+def with_function(text, module, name):
+    """A function for the first layer."""
+    config = json.loads(text)
+    config["config"]["layers"][1].update(module=module, class_name="function", config=name)
     return json.dumps(config)
 
 

@@ -101,6 +101,12 @@ class LoadClassifierTest(tf.test.TestCase):
         self.model.save(self.path + ".keras")
         self.expect_the_same(fr.load_classifier(self.path + ".keras"))
 
+    def test_a_loss_that_is_a_function_of_keras(self):
+        self.model.compile("sgd", keras.losses.categorical_crossentropy)
+        self.model.save(self.path + ".keras")
+        loaded = fr.load_classifier(self.path + ".keras")
+        self.assertEqual(fr.ops.losses.name_of(compiled_loss(loaded)), "categorical_crossentropy")
+
     def test_an_hdf5_file_with_an_optimizer_of_another_keras(self):
         path = os.path.join(self.get_temp_dir(), "classifier.h5")
         model = testing.network()
