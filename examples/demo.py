@@ -40,7 +40,7 @@ def define_flags():
     flags.DEFINE_multi_enum("methods", ["plain", "flow_gradient"], recipes.METHODS, "what to compare")
     flags.DEFINE_integer("epochs", None, "epochs of each training, if not the recipe's", lower_bound=1)
     flags.DEFINE_string("picture", "demo.png", "where to write the picture")
-    flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels")
+    flags.DEFINE_float("pictured_epsilon", 0.4, "the radius of the pictured flows, in pixels", lower_bound=0)
     flags.DEFINE_string("models", None, "a folder to save the trained models in, for the other commands")
 
 
@@ -75,7 +75,8 @@ def measure(model, dataset):
 
 def attack_description():
     args = flags.FLAGS
-    return f"{', '.join(args.attacks)}, {args.steps} steps, {args.norm}, seed {args.seed}"
+    steps = f"{args.steps} steps, " if args.steps else ""
+    return f"{', '.join(args.attacks)}, {steps}{args.norm}, seed {args.seed}"
 
 
 def table(accuracies, seconds, examples):

@@ -19,6 +19,7 @@ from flowreg_examples import leaderboard
 from keras_flowreg import files
 from keras_flowreg.commands import command_line
 from keras_flowreg.commands.command_line import Result
+from keras_flowreg.export import expect_exportable
 
 
 def define_flags():
@@ -50,8 +51,12 @@ def enter():
     args = flags.FLAGS
     if not args.name or os.path.basename(args.name) != args.name:
         raise ValueError(f"Expected `--name` to be a name without a slash. Received {args.name!r}.")
-    files.expect_writable("--folder", leaderboard.json_path(args.folder, args.dataset, args.name))
+    path = leaderboard.json_path(args.folder, args.dataset, args.name)
+    files.expect_writable("--folder", path)
+    leaderboard.expect_free(path, args.model)
     model = fr.load_classifier(args.model)
+    if os.path.isfile(args.model):
+        expect_exportable(model, path.removesuffix(".json"), overwrite=True)
     report = evaluate(model, args.dataset, args.certify)
     leaderboard.enter(args.folder, args.dataset, args.name, args.model, model, args.training, report)
 

@@ -87,7 +87,8 @@ def run_workers(count, stops):
             if failures or statuses[0] == 0:
                 return {} if statuses[0] == 0 else failures
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        sys.exit("Stopped, with the workers.")
+        print("Stopped, with the workers.", file=sys.stderr)
+        sys.exit(command_line.INTERRUPTED)
     finally:
         # A worker may wait for ever for one that is lost.
         for worker in workers:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import os
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,10 @@ def described(value: Any, depth: int = _DEPTH) -> Any:
         return float(value) if math.isfinite(value) else str(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (bytes, bytearray)):
+        return {"bytes": len(value), "checksum": _checksum(value)}
     value = getattr(value, "python_function", value)  # of a tf.function
     if isinstance(value, (tf.Tensor, tf.Variable)):
         value = value.numpy()
@@ -49,6 +54,8 @@ def described(value: Any, depth: int = _DEPTH) -> Any:
         return {str(key): described(entry, depth - 1) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [described(entry, depth - 1) for entry in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((described(entry, depth - 1) for entry in value), key=repr)
     if isinstance(value, functools.partial):
         return [described(each, depth - 1) for each in (value.func, value.args, value.keywords)]
     if inspect.isroutine(value):

@@ -78,9 +78,8 @@ def export(
     for name, option in (("uint8_images", uint8_images), ("probabilities", probabilities), ("overwrite", overwrite)):
         expect_boolean(name, option)
     files.expect_writable("path", path, folder=True)
-    _expect_free(path, overwrite)
+    image_shape = expect_exportable(model, path, image_shape, overwrite)
     classifier = classifier_of(model)
-    image_shape = _image_shape(classifier, image_shape)
     if report is not None:
         _expect_report_of(classifier, expect_instance("report", report, RobustnessReport), image_shape)
     value_range = _value_range(value_range, report)
@@ -185,6 +184,21 @@ def _sample_predictions(classifier, image_shape, value_range):
     if not np.isfinite(predictions).all():
         raise ValueError("Expected finite predictions. Received NaN or infinity: are the model's weights finite?")
     return tf.cast(predictions, tf.float32).numpy()
+
+
+def expect_exportable(
+    model: KerasModel,
+    path: Union[str, os.PathLike],
+    image_shape: Optional[tuple[int, int, int]] = None,
+    overwrite: bool = False,
+) -> tuple[int, int, int]:
+    """Checks, before long work, that `export` can write a model there; see it for the arguments and errors.
+
+    Returns:
+      The shape of an image: the one that is given, or else that which the classifier knows. (A side of any length is `None`.)
+    """
+    _expect_free(path, overwrite)
+    return _image_shape(classifier_of(model), image_shape)
 
 
 def _image_shape(classifier, image_shape):

@@ -27,6 +27,10 @@ class SavedClassifier(keras.Model):
     It calls the SavedModel if that can be called, else its signature `serving_default`. Its weights cannot be
     trained. `load_classifier` makes one, and compiles it.
 
+    Attributes:
+      gives_probabilities: whether its signature names its output so.
+      image_shape: `(height, width, channels)` of its signature's input, with `None` for what is not known.
+
     Args:
       handle: the path of a SavedModel, or the address of a model of TensorFlow Hub.
       safe_mode: whether to refuse one that reads or writes files.
@@ -45,6 +49,7 @@ class SavedClassifier(keras.Model):
         loaded = _load(os.fspath(handle), safe_mode)
         self._predict = _predictor(loaded, handle)
         self.gives_probabilities = _names_probabilities(loaded)
+        self.image_shape = _image_shape_of(loaded)
         # A function, because Keras would track what is loaded, and does not know what it is. It also keeps it alive.
         self._variables_of_loaded = lambda: _variables_of(loaded)
 
@@ -197,6 +202,13 @@ def _predictor(loaded, handle):
             f"Received the inputs {inputs} and the outputs {outputs}."
         )
     return _casting(lambda images: signature(**{inputs[0]: images})[outputs[0]], signature)
+
+
+def _image_shape_of(loaded):
+    signature = _signature_of(loaded)
+    specs = [] if signature is None else list(signature.structured_input_signature[1].values())
+    known = len(specs) == 1 and specs[0].shape.rank == 4
+    return tuple(specs[0].shape[1:]) if known else (None, None, None)
 
 
 def _variables_of(loaded):

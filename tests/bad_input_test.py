@@ -834,6 +834,8 @@ FILES = [  # kind 7
     ("train_over_text", lambda: over_text("text.keras", lambda: train(output="text.keras")), Ended, "another file"),
     ("report_over_text", lambda: report_over("notes.md"), Ended, "another file"),
     ("report_over_json", lambda: report_over("notes.json"), Ended, "another file"),
+    ("report_over_text_beside_a_report", lambda: beside_a_report("kept.md"), Ended, "kept.md, which is another"),
+    ("report_over_picture_beside_a_report", lambda: beside_a_report("own.png"), Ended, "own.png, which is another"),
     ("picture_over_picture", lambda: picture_over(picture("own.png")), Ended, "another file"),
     ("picture_over_text", lambda: picture_over(written("own_text.png", TEXT)), Ended, "another file"),
     (
@@ -876,6 +878,14 @@ def report_over(name):
     path = written(name, TEXT)
     kept(path, "evaluate.py", f"--model={saved('digits.keras')}", f"--output={FOLDER / 'notes'}", "--examples=1")
     os.remove(path)
+
+
+def beside_a_report(name):
+    """A file beside the JSON file of a report, such as `evaluate.py --json > kept.json` leaves."""
+    stem = name.partition(".")[0]
+    written(f"{stem}.json", report_text().encode())
+    path = written(name, TEXT)
+    kept(path, "evaluate.py", f"--model={saved('digits.keras')}", f"--output={FOLDER / stem}", "--examples=1")
 
 
 def picture_over(path):
@@ -947,6 +957,24 @@ BEFORE = [  # kind 8
     ("logs_of_data", lambda: claimed("--train_size=64"), Ended, "another train_size"),
     ("logs_of_seed", lambda: claimed("--seed=3"), Ended, "another seed"),
     ("demo_picture", lambda: script("demo.py", f"--picture={NO_FOLDER}/a.png"), Ended, FOLDER_ERROR),
+    ("demo_radius", lambda: script("demo.py", "--pictured_epsilon=-1"), Ended, "pictured_epsilon"),
+    *(
+        (
+            f"train_{flag}_of_another_method",
+            functools.partial(train_nothing, *flags),
+            Ended,
+            f"Received --{flag}, which it",
+        )
+        for flag, flags in (
+            ("weight", ("--method=plain", "--weight=2")),
+            ("attack_steps", ("--method=flow_gradient", "--attack_steps=2")),
+            ("lattice", ("--method=input_gradient", "--lattice=forward")),
+            ("deformation", ("--method=intensity_training", "--deformation=FlowPGD")),
+            ("random_start", ("--method=certified_training", "--random_start=0.1")),
+        )
+    ),
+    ("train_pictures_without_logs", lambda: train_nothing("--pictures"), Ended, "`--pictures` with `--logs`"),
+    ("attack_label_alone", lambda: attack_digits("--label=3"), Ended, "`--label` with the `--image`"),
     (
         "demo_models",
         lambda: script("demo.py", f"--picture={FOLDER}/d.png", f"--models={NO_FOLDER}"),

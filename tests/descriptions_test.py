@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 from concurrent import futures
 
 import keras
@@ -54,6 +55,9 @@ PAIRS = {
     "part_of_a_function": lambda of: described_loss(functools.partial(scaled, scale=of)),
     "traced_function": lambda of: described_loss(tf.function(shifted(of))),
     "lambda": lambda of: described_loss(eval(f"lambda labels, predictions: {of} * predictions[:, 0]")),
+    "option_in_a_set": lambda of: Own(0.1, {of, 2.0}).settings(),
+    "option_of_bytes": lambda of: Own(0.1, str(of).encode()).settings(),
+    "option_of_a_path": lambda of: Own(0.1, pathlib.Path(str(of))).settings(),
     "option_in_a_list": lambda of: Own(0.1, [of, 2.0]).settings(),
     "option_in_an_array": lambda of: Own(0.1, np.array([of, 2.0])).settings(),
     "option_in_a_large_array": lambda of: Own(0.1, np.full([20, 30], of)).settings(),

@@ -87,6 +87,7 @@ class LoadClassifierTest(tf.test.TestCase):
     def test_an_export(self):
         fr.export(self.model, self.path)
         loaded = fr.load_classifier(self.path)
+        self.assertEqual(loaded.image_shape, testing.SHAPE)
         self.expect_the_same(loaded)
         self.assertEqual(digest(loaded.get_weights()), digest(self.model.get_weights()))
 

@@ -105,6 +105,29 @@ def json_path(folder, dataset, name):
     return os.path.join(folder, dataset, f"{name}.json")
 
 
+def expect_free(path, handle):
+    """Checks that no file that an entry replaces is another's, or the classifier that is entered.
+
+    Args:
+      path: of the entry's JSON file.
+      handle: where the classifier is.
+    """
+    network = f"{path.removesuffix('.json')}.h5"
+    if os.path.exists(handle) and os.path.exists(network) and os.path.samefile(handle, network):
+        raise ValueError(
+            f"Expected `--model` to be no file of an entry. Received {handle}, which this one would replace."
+        )
+    if os.path.exists(path):
+        try:
+            Entry.read(path)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected `--name` to be new, or an entry. Received {path}, which is another file."
+            ) from error
+    elif os.path.exists(network):
+        raise ValueError(f"Expected `--name` to be new, or an entry. Received {network}, which is another file.")
+
+
 def evaluate(model, dataset, certify, *, data_dir=None, examples=EXAMPLES, resume_from=None):
     """A report under the protocol.
 

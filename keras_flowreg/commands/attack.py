@@ -41,6 +41,8 @@ def main() -> Result:
     """Attacks the images of the flags."""
     args = flags.FLAGS
     outputs.expect_picture_path(args.picture, "picture")
+    if args.label is not None and not args.image:
+        raise ValueError("Expected `--label` with the `--image` that it is of. Received none.")
     model, values = models.load(), models.value_range()
     originals, labels, class_names = _read_image(model, values) if args.image else _read_dataset(model, values)
     if not len(labels):
@@ -60,7 +62,7 @@ def _read_image(model: KerasModel, values: ValueRange) -> _Examples:
     """The image of --image with its label, as a batch of one, and no names of classes."""
     args = flags.FLAGS
     inputs = getattr(classifier_of(model), "inputs", None)
-    shape = inputs[0].shape[1:] if inputs else (None, None, None)
+    shape = inputs[0].shape[1:] if inputs else getattr(model, "image_shape", (None, None, None))
     originals = models.scaled(images.read(args.image, shape)[np.newaxis], values)
     labels = models.predict(model, originals)[0] if args.label is None else np.array([args.label])
     return originals, labels, None
@@ -69,11 +71,16 @@ def _read_image(model: KerasModel, values: ValueRange) -> _Examples:
 def _read_dataset(model: KerasModel, values: ValueRange) -> _Examples:
     """The first images of the test split that the model gets right."""
     args = flags.FLAGS
-    dataset = datasets.load(args.dataset, batch_size=256, data_dir=args.data_dir)
-    pictures, labels = next(iter(dataset.test))
-    originals = models.scaled(pictures, values)
-    right = np.flatnonzero(models.predict(model, originals)[0] == labels.numpy())[: args.rows]
-    return tf.gather(originals, right), tf.gather(labels, right).numpy(), dataset.class_names
+    dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir)
+    found: list[tuple[tf.Tensor, tf.Tensor]] = []
+    for pictures, labels in dataset.test:
+        originals = models.scaled(pictures, values)
+        right = models.predict(model, originals)[0] == labels.numpy()
+        found.append((originals[right], labels[right]))
+        if sum(len(each) for _, each in found) >= args.rows:
+            break
+    originals, labels = (tf.concat(each, axis=0)[: args.rows] for each in zip(*found))
+    return originals, labels.numpy(), dataset.class_names
 
 
 def _caption(answers, row, class_names):

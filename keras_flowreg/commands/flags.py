@@ -55,7 +55,7 @@ def define_radius_flags(what: str) -> None:
 
 def define_search_flags() -> None:
     """--steps, --restarts, --norm."""
-    flags.DEFINE_integer("steps", 20, "steps of the attacks that have them", lower_bound=1)
+    flags.DEFINE_integer("steps", None, "steps of the attacks that have them, if not their own number", lower_bound=1)
     flags.DEFINE_integer("restarts", 1, "random starts of the attacks that have them", lower_bound=1)
     flags.DEFINE_enum("norm", "linf", fr.balls.PER_PIXEL_NORMS, "the norm of a flow")
 
@@ -87,11 +87,12 @@ def build_attack(name: str, epsilon: float, value_range: ValueRange = (0.0, 1.0)
     args = flags.FLAGS
     options = {
         "epsilon": epsilon,
-        "steps": args.steps,
         "norm": args.norm,
         "seed": args.seed,
         "value_range": value_range,
     }
+    if args.steps:
+        options["steps"] = args.steps
     if args.restarts > 1:
         options.update(restarts=args.restarts, start="random")
     accepted = {key: value for key, value in options.items() if key in _options(name)}

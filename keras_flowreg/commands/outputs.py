@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -47,9 +48,9 @@ def expect_report_path(prefix: str, flag: str) -> None:
     paths = [f"{prefix}.{ending}" for ending in _REPORT_ENDINGS]
     for path in paths:
         files.expect_writable(f"--{flag}", path)
-    taken = [path for path in paths if os.path.lexists(path)]
-    if taken and not _is_report(paths[0]):
-        raise ValueError(f"Expected `--{flag}` to be new, or a report's. Received {taken[0]}, which is another file.")
+    for path in paths:
+        if os.path.lexists(path) and not _is_of_report(path, paths[0]):
+            raise ValueError(f"Expected `--{flag}` to be new, or a report's. Received {path}, which is another file.")
 
 
 def write_report(report: fr.RobustnessReport, prefix: str) -> None:
@@ -141,10 +142,14 @@ def _is_our_model(path):
     return config.get("registered_name") == keras.saving.get_registered_name(fr.FlowRegularizedModel)
 
 
-def _is_report(path):
+def _is_of_report(path, json_path):
+    """Whether it is a report's JSON file, its picture, or the text of the JSON file beside it."""
+    if path.endswith(".png"):
+        return _is_our_picture(path)
     try:
-        return bool(read_report(path))
-    except ValueError:
+        report = read_report(json_path)
+        return path == json_path or pathlib.Path(path).read_text(encoding="utf-8") == report.to_markdown()
+    except (OSError, ValueError):
         return False
 
 

@@ -40,6 +40,10 @@ def main() -> Result:
     keras.utils.set_random_seed(args.seed)
     outputs.expect_model_path(args.output, "output")
     recipe = training_flags.recipe()
+    if args.pictures and not (args.logs and args.validation_size):
+        raise ValueError(
+            "Expected `--pictures` with `--logs`, and with validation images. Received it without one of them."
+        )
     if args.logs is None:
         return _train(recipe)
     with outputs.claimed_folder(args.logs, training_flags.settings(), "logs"):

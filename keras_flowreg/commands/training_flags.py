@@ -33,6 +33,17 @@ _RECIPE_FLAGS = (
     "label_smoothing",
     "activation",
 )
+# The parts of a method that a flag is for; others are for every method.
+_PARTS = {
+    **dict.fromkeys(("weight", "penalty_every"), (*recipes.REGULARIZERS, recipes.CERTIFIED)),
+    **dict.fromkeys(("penalized_loss", "random_start", "gradient_norm", "gradient_at"), recipes.REGULARIZERS),
+    **dict.fromkeys(("penalty_method", "model_mode", "fraction"), recipes.REGULARIZERS),
+    "lattice": ("flow_gradient",),
+    "epsilon": (*recipes.ATTACKS, recipes.CERTIFIED),
+    **dict.fromkeys(("attack_steps", "clean_fraction"), recipes.ATTACKS),
+    "deformation": ("deformation_training",),
+    **dict.fromkeys(("crown_ibp", "warmup_weight", "box_part"), (recipes.CERTIFIED,)),
+}
 _SCHEDULE_FLAGS = ("epochs", "learning_rate", "weight_decay", "warmup")
 _FIELDS = {"attack_steps": "steps"}  # of a recipe, where the flag has another name
 
@@ -95,8 +106,17 @@ def load_dataset() -> datasets.Dataset:
 def recipe() -> recipes.Recipe:
     """The recipe of --method, with what the flags change."""
     chosen = recipes.get(flags.FLAGS.method, flags.FLAGS.dataset)
+    _expect_used(chosen)
     schedule = dataclasses.replace(chosen.schedule, **_given(_SCHEDULE_FLAGS))
     return dataclasses.replace(chosen, schedule=schedule, **_given(_RECIPE_FLAGS))
+
+
+def _expect_used(chosen):
+    """Checks that the method has what the flags change."""
+    parts = {chosen.regularizer_name, chosen.attack_name}
+    for name, users in _PARTS.items():
+        if flags.FLAGS[name].value is not None and not parts & set(users):
+            raise ValueError(f"Expected flags of --method={chosen.method}. Received --{name}, which it does not use.")
 
 
 def settings() -> dict[str, Any]:

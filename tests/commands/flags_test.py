@@ -34,6 +34,11 @@ class BuildAttackTest(tf.test.TestCase, parameterized.TestCase):
         for option, value in attack.options().items():
             self.assertEqual(value, flagged.get(option, value), option)
 
+    @parameterized.parameters("StAdv", "ADef", "FlowPGD")
+    def test_without_flags_the_steps_are_the_attacks_own(self, name):
+        options = {"epsilon": 0.3} if name == "FlowPGD" else {}
+        self.assertEqual(build_attack(name, 0.3).steps, getattr(fr.attacks, name)(**options).steps)
+
     @flagsaver.flagsaver(norm="pixel_l2")
     def test_the_norm(self):
         self.assertEqual(build_attack("FlowPGD", 0.3).norm, "pixel_l2")

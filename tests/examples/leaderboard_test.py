@@ -64,6 +64,22 @@ class LeaderboardTest(tf.test.TestCase):
         text = pathlib.Path(folder, "digits", "mine", "model_card.md").read_text(encoding="utf-8")
         self.assertIn("On 10 examples", text)
 
+    def test_files_of_others_are_left_alone(self):
+        folder = pathlib.Path(self.get_temp_dir(), "digits")
+        folder.mkdir()
+        for name, content, message in (
+            ("notes.json", "{}", "notes.json, which is"),
+            ("other.h5", "", "other.h5, which is"),
+        ):
+            (folder / name).write_text(content)
+            with self.assertRaisesRegex(
+                ValueError, f"`--name` to be new, or an entry. Received .*{message} another file"
+            ):
+                leaderboard.expect_free(str(folder / f"{name.split('.')[0]}.json"), "mine.keras")
+        with self.assertRaisesRegex(ValueError, "`--model` to be no file of an entry. Received .*other.h5"):
+            leaderboard.expect_free(str(folder / "other.json"), str(folder / "other.h5"))
+        leaderboard.expect_free(str(COMMITTED / "digits" / "plain.json"), "mine.keras")
+
     def test_a_difference_of_one_image_is_rounding_and_of_more_is_not(self):
         leaderboard.expect_same(entry("mine", 9, 4), entry("mine", 9, 5).report)
         with self.assertRaisesRegex(ValueError, "Expected digits/mine to be as robust as it was. .*attacked"):

@@ -136,7 +136,7 @@ class WorkersTest(ScriptTest):
                 output = read_until(launcher, started)
                 launcher.send_signal(number)
                 rest, _ = launcher.communicate(timeout=PATIENCE_SECONDS)
-                self.assertEqual(launcher.returncode, 1)
+                self.assertEqual(launcher.returncode, 130)
                 self.assertIn("Stopped, with the workers.", rest)
                 workers = workers_in(output + rest)
                 self.assertNotEmpty(workers)
