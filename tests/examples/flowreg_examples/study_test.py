@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 from unittest import mock
 
 import keras
@@ -11,6 +12,8 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from flowreg_examples import presets, study
+
+COMMITTED = pathlib.Path(__file__).resolve().parents[3] / "docs" / "reproduction"
 
 
 def few_attacks(setting):
@@ -116,6 +119,19 @@ class GridTest(tf.test.TestCase):
             names = [cell.name for cell in preset.cells()]
             self.assertLen(set(names), len(names))
             self.assertEqual(sorted(names[0::3] + names[1::3] + names[2::3]), sorted(names))
+
+    def test_the_committed_results_are_those_of_the_cells(self):
+        folders = {
+            "cpu": "",
+            "ablation": "ablation",
+            "paper": "full_width",
+            "half_width": "half_width",
+            "quarter_width": "quarter_width",
+        }
+        for preset, folder in folders.items():
+            cells = {cell.name: cell for cell in presets.PRESETS[preset].cells(3)}
+            for path in (COMMITTED / folder).glob("*.json"):
+                study.expect_result_of(cells[path.stem], str(path))
 
     def test_cells_by_name(self):
         smoke = presets.PRESETS["smoke"]
