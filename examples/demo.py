@@ -81,11 +81,12 @@ def attack_description():
 
 def table(accuracies, seconds, examples):
     """Accuracy at each radius, one training a row, in Markdown."""
-    radii = list(next(iter(accuracies.values())))
+    _, *radii = next(iter(accuracies.values()))
+    columns = ["training", "clean", *(f"ε = {radius:g} px" for radius in radii), "s/epoch"]
     lines = [
         f"\nAccuracy on {examples} test images of {flags.FLAGS.dataset}; {attack_description()}\n",
-        "| training | clean | " + " | ".join(f"ε = {radius:g} px" for radius in radii[1:]) + " | s/epoch |",
-        "| --- " + "| ---: " * (len(radii) + 1) + "|",
+        f"| {' | '.join(columns)} |",
+        "| --- " + "| ---: " * (len(columns) - 1) + "|",
     ]
     for name, by_radius in accuracies.items():
         cells = " | ".join(f"{accuracy:.3f}" for accuracy in by_radius.values())

@@ -78,18 +78,23 @@ def do_parts(evaluation):
             print(f"Part {future.result()} of {len(parts)} is done", flush=True)
 
 
+def _absolute(option):
+    """The path that an option is, if it is one of something, for workers that started in another folder."""
+    return os.path.abspath(option) if isinstance(option, str) and os.path.exists(option) else option
+
+
 def main():
     args = flags.FLAGS
     outputs.expect_report_path(args.output, "output")
-    output, model, data = os.path.abspath(args.output), args.model, evaluate.data_options()
+    data = {name: _absolute(option) for name, option in evaluate.data_options().items()}
     batches = sum(1 for _ in Batches(evaluate.load_images(**data), "dataset", examples=args.examples))
     evaluation = Evaluation(
-        os.path.abspath(model) if os.path.exists(model) else model,
+        _absolute(args.model),
         args.safe_mode,
         data,
         evaluate.report_options(),
         min(args.parts, batches),  # A part has a batch at least.
-        output,
+        os.path.abspath(args.output),
     )
     do_parts(evaluation)
     args.merge = [evaluation.path(part) for part in range(1, evaluation.parts + 1)]
