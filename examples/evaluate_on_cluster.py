@@ -18,7 +18,7 @@ from absl import flags
 
 import keras_flowreg as fr
 from keras_flowreg.batches import Batches
-from keras_flowreg.commands import command_line, evaluate, models, outputs
+from keras_flowreg.commands import command_line, datasets, evaluate, models, outputs
 
 
 class Evaluation(NamedTuple):
@@ -80,13 +80,16 @@ def do_parts(evaluation):
 
 def _absolute(option):
     """The path that an option is, if it is one of something, for workers that started in another folder."""
-    return os.path.abspath(option) if isinstance(option, str) and os.path.exists(option) else option
+    return os.path.abspath(option) if option and os.path.exists(option) else option
 
 
 def main():
     args = flags.FLAGS
     outputs.expect_report_path(args.output, "output")
-    data = {name: _absolute(option) for name, option in evaluate.data_options().items()}
+    data = evaluate.data_options()
+    if data["dataset"] not in datasets.NAMES:
+        data["dataset"] = _absolute(data["dataset"])
+    data["data_dir"] = _absolute(data["data_dir"])
     batches = sum(1 for _ in Batches(evaluate.load_images(**data), "dataset", examples=args.examples))
     evaluation = Evaluation(
         _absolute(args.model),
