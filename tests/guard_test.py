@@ -93,6 +93,23 @@ class LabelsTest(tf.test.TestCase):
         )
         self.assertAllClose(model.get_weights(), other.get_weights(), atol=1e-5)
 
+    def test_beside_an_ignored_label_others_are_penalized_and_attacked_as_without_it(self):
+        images, labels = testing.data(8)
+        ignored = np.where(np.arange(8) == 0, -1, labels)
+
+        def trained(images, labels, **options):
+            model = fr.FlowRegularizedModel(testing.network(), **options)
+            model.compile(keras.optimizers.SGD(0.0), testing.cross_entropy(ignore_class=-1))
+            return model.fit(images, labels, batch_size=8, shuffle=False, verbose=0).history
+
+        for name, options in (
+            ("gradient_penalty", {"regularizer": fr.FlowGradientRegularizer(1.0, loss="log_odds")}),
+            ("loss", {"attack": fr.attacks.FlowFGSM(0.4)}),
+        ):
+            with self.subTest(name):
+                expected = trained(images[1:], labels[1:], **options)[name]
+                self.assertAllClose(trained(images, ignored, **options)[name], expected, rtol=1e-4)
+
     def test_a_class_that_the_loss_ignores(self):
         model = build(random_start=0.0)
         model.compile("sgd", testing.cross_entropy(ignore_class=-1))

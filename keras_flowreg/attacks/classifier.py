@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.types import Images, KerasModel, Labels, Number, Predictions
 
@@ -59,9 +60,10 @@ class Classifier:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
             predictions = self._call(images)
-            measured = measure(_widened(predictions, images))
+            wide = _widened(predictions, images)
+            measured = measure(wide)
         try:
-            gradients = [tape.gradient(values, images) for values in measured]
+            gradients = [self._gradient(tape, values, wide, images) for values in measured]
         except LookupError as error:
             raise _NoGradientError(_NO_GRADIENT) from error
         if any(gradient is None for gradient in gradients):
@@ -86,6 +88,15 @@ class Classifier:
 
     def _call(self, images):
         return self._model(images, training=False)
+
+    def _gradient(self, tape, values, predictions, images):
+        """In half precision what goes back through the model is brought to one size first: it would become zero there."""
+        if not any(getattr(layer, "compute_dtype", None) == "float16" for layer in compat.all_layers(self._model)):
+            return tape.gradient(values, images)
+        upstream = tape.gradient(values, predictions)
+        size = tf.reduce_max(tf.abs(upstream), axis=-1, keepdims=True)
+        gradient = tape.gradient(predictions, images, output_gradients=tf.math.divide_no_nan(upstream, size))
+        return None if gradient is None else gradient * tf.reshape(tf.cast(size, gradient.dtype), [-1, 1, 1, 1])
 
 
 class TracedClassifier(Classifier):

@@ -2,7 +2,8 @@
 
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.search import Candidate, Examples, Objective
-from keras_flowreg.ops.losses import logits_of, per_example_loss, resolve_loss, takes_logits
+from keras_flowreg.ops.labels import logits_of
+from keras_flowreg.ops.losses import per_example_loss, resolve_loss, takes_logits
 from keras_flowreg.types import Labels, PerExample, Predictions
 
 _MARGIN = resolve_loss("margin")

@@ -1,9 +1,9 @@
 """The loss that a search raises."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from keras_flowreg.ops.labels import LabelKind
-from keras_flowreg.ops.losses import label_kind, per_example_loss
+from keras_flowreg.ops.losses import ignored_class, label_kind, per_example_loss
 from keras_flowreg.types import Labels, LossFunction, PerExample, Predictions
 
 
@@ -20,6 +20,11 @@ class RaisedLoss(NamedTuple):
         if kind == "each":
             return "one_hot"
         return "either" if kind == "any" else kind
+
+    @property
+    def ignored_class(self) -> Optional[int]:
+        """The label of examples that the loss leaves out, or `None`."""
+        return ignored_class(self.loss)
 
     def __call__(self, labels: Labels, predictions: Predictions) -> PerExample:
         """The loss of each example; for a target, minus its loss."""

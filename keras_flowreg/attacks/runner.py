@@ -1,5 +1,6 @@
 """How an attack is run on a batch: input checks, the compiled model, results."""
 
+import collections
 import threading
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, Optional
@@ -79,7 +80,7 @@ def run(
     if not tf.executing_eagerly():
         return _search(attack, Classifier(model), raised, images, labels, seed, stop_when_fooled)
     classifier = traced_classifier(model, images, attack.jit_compile)
-    expect_labels(labels, classifier.predictions, raised.label_kind)
+    expect_labels(labels, classifier.predictions, raised.label_kind, raised.ignored_class)
     if not classifier.probe_gradient(images, labels, raised) and attack.needs_gradient:
         raise ValueError(_WITHOUT_GRADIENT.format(attack=attack.name))
     result = _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)
@@ -142,7 +143,7 @@ class _Traces:
     """The classifiers of a model as it is: by the kind of its images, and whether with XLA. They do not keep it alive."""
 
     def __init__(self, model: KerasModel):
-        self.kinds: dict[tuple, TracedClassifier] = {}
+        self.kinds: collections.OrderedDict[tuple, TracedClassifier] = collections.OrderedDict()
         self._parts = [weakref.ref(part) for part in _parts(model)]
 
     def are_of(self, model: KerasModel) -> bool:
@@ -156,6 +157,7 @@ def _parts(model):
     return [*compat.all_layers(model), *([] if compiled is None else [compiled])]
 
 
+_KEPT_KINDS = 8  # of images of a model, the latest ones: a model may take images of any size
 _traces: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -172,7 +174,10 @@ def traced_classifier(model: KerasModel, images: tf.Tensor, jit_compile: JitComp
     with _lock:
         if model not in _traces or not _traces[model].are_of(model):
             _traces[model] = _Traces(model)
-        kinds = _traces[model].kinds
-        if (spec, jit_compile) not in kinds:
-            kinds[spec, jit_compile] = TracedClassifier(model, spec, jit_compile)
-        return kinds[spec, jit_compile]
+        kinds, kind = _traces[model].kinds, (spec, jit_compile)
+        if kind not in kinds:
+            kinds[kind] = TracedClassifier(model, spec, jit_compile)
+        kinds.move_to_end(kind)
+        while len(kinds) > _KEPT_KINDS:
+            kinds.popitem(last=False)
+        return kinds[kind]

@@ -119,7 +119,8 @@ class Objective(NamedTuple):
 
         def evaluate_clean(images, labels):
             predictions = self.classifier.predict(images)
-            return self._evaluate(predictions, expect_labels(labels, predictions, self.raised.label_kind))
+            labels = expect_labels(labels, predictions, self.raised.label_kind, self.raised.ignored_class)
+            return self._evaluate(predictions, labels)
 
         identity = self.perturbation.identity(examples.images)
         return self._candidate(identity, *self._run(evaluate_clean, examples))

@@ -132,7 +132,7 @@ def read(path: Union[str, os.PathLike]) -> list[dict[str, Any]]:
     """
     with open(path, "rb") as file:
         content = file.read()
-    if not content.startswith(encoded({_MARK: _VERSION})[:-2]):
+    if not content.startswith(encoded({_MARK: _VERSION})[:-2]) or b"\n" not in content:
         raise ValueError(f"Expected {os.fspath(path)} to hold partial results of an evaluation. Received another file.")
     return _lines(content, path)
 

@@ -10,6 +10,7 @@ from keras_flowreg.types import Labels, PerExample, Predictions
 
 # What a loss takes for labels: class indices, one-hot, either of them, a number for each prediction, or its own.
 LabelKind = Literal["indices", "one_hot", "either", "each", "any"]
+_SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
 _SMALL = 1e-3  # by which the probabilities of a label may miss 1
 
 
@@ -34,6 +35,11 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
     is_label = _one_hot(labels, predictions)
     label = tf.reduce_sum(tf.where(is_label, predictions, tf.zeros_like(predictions)), axis=1)
     return label, tf.where(is_label, tf.fill(tf.shape(predictions), predictions.dtype.min), predictions)
+
+
+def logits_of(probabilities: Predictions) -> Predictions:
+    """Logits whose softmax is the probabilities: their logarithms, kept finite."""
+    return tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
 
 
 def other_class(labels: Labels, predictions: Predictions, rank: int) -> Labels:

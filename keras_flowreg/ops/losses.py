@@ -1,19 +1,20 @@
 """Losses: those of this library, any that Keras knows, and the loss of each example."""
 
+import functools
 from typing import Any, Optional
 
 import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
-from keras_flowreg.ops.labels import LabelKind, expect_labels, expect_probabilities, split_predictions
+from keras_flowreg.ops.labels import LabelKind, expect_labels, expect_probabilities, logits_of, split_predictions
 from keras_flowreg.ops.validation import expect_boolean, expect_fraction, expect_same_batch
 from keras_flowreg.types import Config, KerasModel, Labels, Loss, LossFunction, PerExample, Predictions
 
 NAMED_LOSSES = ("margin", "log_odds")
 # Keras's losses of one probability distribution for each example.
 _OF_ONE_HOT = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "kldivergence", "kullbackleiblerdivergence"}
-_SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
+_of_name = functools.cache(keras.losses.get)  # which makes another object each time, of the name of a class
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -132,10 +133,12 @@ def compiled_loss(model: KerasModel) -> Optional[LossFunction]:
     Raises:
       ValueError: if it is compiled with a loss for each of several outputs.
     """
-    losses = [loss for loss in tf.nest.flatten(getattr(model, "loss", None)) if loss is not None]
+    given = getattr(model, "loss", None)
+    is_config = isinstance(given, dict) and "class_name" in given
+    losses = [loss for loss in ([given] if is_config else tf.nest.flatten(given)) if loss is not None]
     if len(losses) > 1:
         raise ValueError(f"Expected one loss, for one output. Received {len(losses)}: {model.loss}.")
-    return keras.losses.get(losses[0]) if losses else None
+    return _loss_of(losses[0]) if losses else None
 
 
 def resolve_loss(loss: Optional[Loss], default: Optional[LossFunction] = None) -> LossFunction:
@@ -162,7 +165,11 @@ def resolve_loss(loss: Optional[Loss], default: Optional[LossFunction] = None) -
             "Expected a loss: pass `loss=`, or a model that is compiled with one. Received no loss, and a model that is "
             "not compiled."
         )
-    return keras.losses.get(loss)
+    return _loss_of(loss)
+
+
+def _loss_of(loss):
+    return _of_name(loss) if isinstance(loss, str) else keras.losses.get(loss)
 
 
 def expect_loss(loss: Optional[Loss]) -> Optional[Loss]:
@@ -246,11 +253,6 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
             f"or a keras.losses.Loss). Received a scalar from {loss}."
         )
     return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
-
-
-def logits_of(probabilities: Predictions) -> Predictions:
-    """Logits whose softmax is the probabilities: their logarithms, kept finite."""
-    return tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
 
 
 def name_of(loss: Optional[LossFunction]) -> str:

@@ -62,7 +62,11 @@ def require(is_met: tf.Tensor, expected: str, received: str, values: Optional[tf
     """
     collector = _collector.get()
     if collector is not None and are_collected():
-        if expected not in [other.expected for other in collector.requirements]:
+        known = {other.expected: number for number, other in enumerate(collector.requirements)}
+        if expected in known:
+            other = collector.requirements[known[expected]]
+            collector.requirements[known[expected]] = other._replace(is_met=other.is_met & is_met)
+        else:
             others = received if values is None else "Received other values in a batch"
             collector.requirements.append(Requirement(expected, others, is_met))
         return []

@@ -35,7 +35,7 @@ from keras_flowreg.ops.validation import (
 )
 from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
-from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
+from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty, without_ignored
 from keras_flowreg.states import passes_over_one_batch, statistics
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
@@ -163,7 +163,8 @@ class GradientRegularizer(Regularizer):
           TypeError: if the images are not numbers.
         """
         expect_instance("model", model, keras.Model)
-        images, labels, loss = as_images(images), as_labels(labels), self._penalized_loss(loss, model)
+        images, labels = as_images(images), as_labels(labels)
+        loss = compiled_loss(model) if loss is None else resolve_loss(loss)
         expect_same_batch(images, labels)
         expect_images_of(model, images)
         if tf.executing_eagerly():  # In a graph whoever makes it checks values: a check here would be the second one.
@@ -191,27 +192,26 @@ class GradientRegularizer(Regularizer):
         # The rest is never empty, which BatchNormalization could not average.
         first = tf.minimum(count, tf.shape(images)[0] - 1)
         others = model(images[first:], training=training)
-        of_part.mix_in(count / tf.shape(images)[0])
+        # A replica may get no examples of a last batch.
+        part = tf.math.divide_no_nan(*(tf.cast(number, tf.float32) for number in (count, tf.shape(images)[0])))
+        of_part.mix_in(part)
         return tf.concat([predictions[:first], others], axis=0), penalty
 
-    def _penalized_loss(self, loss, model):
-        trained = compiled_loss(model) if loss is None else resolve_loss(loss)
-        return resolve_loss(self.loss, trained)
-
     def _of_all(self, model, images, labels, loss, sample_weight, training, seed, start_scale):
-        """The predictions and the penalty of a whole batch."""
+        """The predictions and the penalty of a whole batch, for the loss that is trained."""
+        penalized, known = resolve_loss(self.loss, loss), without_ignored(labels, loss)
         if training:
             model, images = after_augmentation(model, images)
         images, parameters = self._start(images, training, seed, start_scale)
         perturbed, pullbacks = linearize(self._sides(parameters), images, parameters)
         mode = training and self.model_mode == "training"
         with self._passes(model) as passes:
-            predictions, losses, upstream = loss_gradient(model, perturbed, labels, loss, mode)
+            predictions, losses, upstream = loss_gradient(model, perturbed, known, penalized, mode)
 
             def losses_after(step):
                 moved = self.perturbation.apply(images, step if parameters is None else parameters + step)
                 with passes.another():
-                    return per_example_loss(loss, labels, model(moved, training=mode))
+                    return per_example_loss(penalized, known, model(moved, training=mode))
 
             penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
         if mode != training:

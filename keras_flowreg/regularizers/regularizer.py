@@ -72,6 +72,14 @@ class Regularizer:
         raise NotImplementedError
 
 
+def without_ignored(labels: Labels, loss: Optional[LossFunction]) -> Labels:
+    """Labels for a loss that ignores none: 0 where the one that is trained ignores it. `mean_penalty` leaves those out."""
+    ignored = ignored_class(loss)
+    return (
+        labels if ignored is None else tf.where(labels == tf.cast(ignored, labels.dtype), tf.zeros_like(labels), labels)
+    )
+
+
 def mean_penalty(
     penalties: PerExample, labels: Labels, loss: Optional[LossFunction], sample_weight: Optional[PerExample]
 ) -> Scalar:
@@ -80,12 +88,16 @@ def mean_penalty(
     Args:
       penalties: `[batch]`.
       labels: those of the examples.
-      loss: what the penalties are of. Examples whose label it ignores do not count.
+      loss: the one that is trained. Examples whose label it ignores do not count.
       sample_weight: `[batch]`, or `None`.
     """
-    ignored = ignored_class(loss)
-    counted = tf.size(penalties) if ignored is None else tf.math.count_nonzero(labels != tf.cast(ignored, labels.dtype))
+    ignored, weights = ignored_class(loss), tf.ones_like(penalties)
+    if ignored is not None:
+        weights = tf.cast(tf.reshape(labels, [-1]) != tf.cast(ignored, labels.dtype), penalties.dtype)
+    counted = tf.reduce_sum(weights)
     if sample_weight is not None:
-        penalties *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
+        weights *= tf.reshape(tf.cast(sample_weight, penalties.dtype), [-1])
+        if getattr(loss, "reduction", None) == "mean_with_sample_weight":
+            counted = tf.reduce_sum(weights)
     # A replica may get no examples of a last batch.
-    return tf.math.divide_no_nan(tf.reduce_sum(penalties), tf.cast(counted, penalties.dtype))
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * penalties), counted)

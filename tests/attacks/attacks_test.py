@@ -71,6 +71,26 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
         self.labels = np.argmax(self.model(self.images), axis=1)
         self.labels[:4] = (self.labels[:4] + 1) % testing.CLASSES
 
+    def test_half_precision_finds_what_single_precision_does_at_large_margins(self):
+        images = np.random.RandomState(0).rand(16, 8, 8, 1).astype("float32")
+        models = {}
+        for policy in ("float32", "mixed_float16"):
+            models[policy] = keras.Sequential(
+                [keras.Input((8, 8, 1)), keras.layers.Flatten(dtype=policy), keras.layers.Dense(2, dtype=policy)]
+            )
+        kernel = np.random.RandomState(1).randn(64, 2)
+        models["float32"].set_weights([kernel, np.zeros(2)])
+        logits = models["float32"](images).numpy()
+        margins = np.abs(logits[:, 0] - logits[:, 1])
+        labels = np.argmax(logits, axis=1)
+        found = {}
+        for policy, model in models.items():
+            model.set_weights([kernel * 20 / np.median(margins), np.zeros(2)])
+            attack = fr.attacks.FlowFrankWolfe(0.6)
+            found[policy] = attack.run(images, labels, model=model, loss=testing.cross_entropy()).success.numpy()
+        self.assertGreater(found["float32"].mean(), 0.9)
+        self.assertGreaterEqual(found["mixed_float16"].mean(), 0.9)
+
     def losses(self, images, labels=None):
         labels = self.labels if labels is None else labels
         return fr.ops.per_example_loss(testing.cross_entropy(), labels, self.model(images))

@@ -139,6 +139,14 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
             attack(self.images[:size], self.labels[:size], model=model)
         self.assertEqual(model.python_calls, 3)
 
+    def test_a_model_keeps_what_is_traced_for_a_few_sizes_of_images(self):
+        model = keras.Sequential([keras.Input((None, None, 1)), keras.layers.GlobalAveragePooling2D()])
+        for side in range(4, 24):
+            runner.traced_classifier(model, tf.zeros([1, side, 4, 1]))
+        self.assertLen(runner._traces[model].kinds, runner._KEPT_KINDS)
+        kept = runner.traced_classifier(model, tf.zeros([1, 23, 4, 1]))
+        self.assertIs(runner.traced_classifier(model, tf.zeros([1, 23, 4, 1])), kept)
+
     def test_attacks_share_what_is_traced(self):
         model = Preprocessed()
         for attack in (*BY_GRADIENT, *GRADIENT_FREE[:-1]):

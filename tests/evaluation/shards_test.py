@@ -68,6 +68,13 @@ class ShardsTest(tf.test.TestCase):
                 merge_partial_results(self.paths[:1], self.whole)
         self.assertEqual(journal.read(self.whole), [settings])
 
+    def test_a_file_whose_first_line_was_cut_off(self):
+        evaluated(self.paths[0], shard=(1, 2))
+        with open(self.paths[0], "rb+") as file:
+            file.truncate(60)
+        with self.assertRaisesRegex(ValueError, "to hold partial results of an evaluation"):
+            merge_partial_results(self.paths[:1], self.whole)
+
     def test_what_no_part_did_is_attacked_in_the_end(self):
         evaluated(self.paths[0], shard=(1, 2))
         merge_partial_results(self.paths[:1], self.whole)

@@ -136,6 +136,15 @@ class LogOddsLossTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(losses, [np.log(2) - 4.0, np.log(2) - 52.0], rtol=1e-4)
         self.assertAllClose(gradients, [[-1.0, 0.5, 0.5]] * 2, atol=1e-4)
 
+    def test_a_name_gives_the_same_object_each_time(self):
+        model = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
+        for name in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy"):
+            model.compile(loss=name)
+            self.assertIs(compiled_loss(model), compiled_loss(model))
+        self.assertIs(resolve_loss(name), resolve_loss(name))
+        model.compile(loss=keras.losses.serialize(keras.losses.SparseCategoricalCrossentropy(from_logits=True)))
+        self.assertTrue(compiled_loss(model).get_config()["from_logits"])
+
     def test_by_name_it_takes_what_the_compiled_loss_takes(self):
         model = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
         for compiled, from_logits in (

@@ -1,11 +1,14 @@
 """Tests of gradients and penalties against closed forms and finite differences."""
 
+import unittest
+
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from tests import oracle, testing
 
 HEIGHT, WIDTH, CLASSES = 4, 6, 3
@@ -300,6 +303,19 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
             parts = [penalty(slice(start, start + 2), reduction) for start in (0, 2, 4)]
             self.assertAllClose(tf.reduce_mean(parts), whole, rtol=1e-5)
 
+    @unittest.skipUnless(compat.KERAS_3, "Keras 2 has no such reduction.")
+    def test_weights_are_divided_by_as_the_loss_that_is_trained_does(self):
+        model, _ = linear_model(3)
+        images, labels, _ = batch(3, size=6)
+        weights = np.array([3.0, 1.0, 2.0, 0.0, 4.0, 5.0], "float32")
+
+        def penalty(reduction, weights):
+            loss = cross_entropy(reduction=reduction)
+            return fr.FlowGradientRegularizer(1.0)(model, images, labels, loss, sample_weight=weights)[1]
+
+        by_number = penalty("sum_over_batch_size", weights)
+        self.assertAllClose(penalty("mean_with_sample_weight", weights), by_number * 6 / 15, rtol=1e-5)
+
     def test_no_examples_have_no_penalty(self):
         model, _ = linear_model(3)
         images, labels, _ = batch(3, size=2)
@@ -427,6 +443,15 @@ class FractionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(penalty, 0)
         for weight in model.get_weights():
             self.assertAllEqual(np.isfinite(weight), np.ones_like(weight, bool))
+
+    def test_no_examples_change_no_variables(self):
+        images, labels = testing.data(4)
+        model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(1.0, fraction=0.5))
+        model.compile("sgd", testing.cross_entropy(), metrics=["accuracy"])
+        model.fit(images, labels, verbose=0)
+        before = [variable.numpy() for variable in model.variables]
+        model.regularizer(model, images[:0], labels[:0])
+        self.assertAllEqual([np.isnan(variable.numpy()).any() for variable in model.variables], [False] * len(before))
 
     def test_bad_options(self):
         for options, message in (
