@@ -775,8 +775,8 @@ def claimed(*flags):
     logs = FOLDER / "logs"
     with contextlib.suppress(Ended):
         with mock.patch("keras_flowreg.commands.training.build_model", side_effect=ValueError("claimed")):
-            train(f"--logs={logs}", "--weight=1")
-    leaving(logs, lambda: train(f"--logs={logs}", "--weight=1", *flags))
+            train(f"--logs={logs}", "--label_smoothing=0.1")
+    leaving(logs, lambda: train(f"--logs={logs}", "--label_smoothing=0.1", *flags))
 
 
 FILES = [  # kind 7
