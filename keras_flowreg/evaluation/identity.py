@@ -34,37 +34,22 @@ def identify(model: KerasModel, image_shape: tuple[int, ...]) -> dict[str, str]:
     """
     classifier = classifier_of(model)
     graph = traced_classifier(classifier, tf.zeros([1, *image_shape])).graph_def()
-    functions = {function.signature.name: function for function in graph.library.function}
+    functions = {function.signature.name: function.node_def for function in graph.library.function}
     checksum = 0
-    for part in _operations(graph.node, (), functions):
+    for part in _operations(graph.node, functions):
         checksum = zlib.crc32(part, checksum)
     return {"weights": digest(classifier.get_weights()), "computation": f"{checksum:08x}"}
 
 
-def _operations(nodes: Any, arguments: Any, functions: dict[str, Any]) -> Iterator[bytes]:
-    """Each operation in its order, with its inputs and attributes, and those of the functions that are called."""
-    # What a name stands for: an argument of the function, or an operation, each by its number.
-    sources = {argument.name: f"argument {number}" for number, argument in enumerate(arguments)}
+def _operations(nodes: Any, functions: dict[str, Any]) -> Iterator[bytes]:
+    """Each operation in its order, with its attributes, and those of the functions that are called."""
     for node in nodes:
-        inputs = [_source(name, sources) for name in node.input if not name.startswith("^")]
-        if node.op in _PLUMBING:
-            sources[node.name] = inputs[0] if inputs else ""
-            continue
-        sources[node.name] = str(len(sources))
-        yield " ".join(inputs).encode()
         called = [attribute.func.name for attribute in node.attr.values() if attribute.func.name in functions]
         for name in called:
-            yield from _operations(functions[name].node_def, functions[name].signature.input_arg, functions)
-        if not called:
+            yield from _operations(functions[name], functions)
+        if not called and node.op not in _PLUMBING:
             yield node.op.encode()
             for name in sorted(node.attr):
                 attribute = node.attr[name]
                 if not name.startswith("_") and attribute.WhichOneof("value") in _KINDS:
                     yield name.encode() + attribute.SerializeToString(deterministic=True)
-
-
-def _source(name, sources):
-    """What an input is: "operation", or "operation:1" for another output than the first, and in a function by its name."""
-    operation, _, output = name.partition(":")
-    source = sources.get(operation, "")
-    return source if not source or ":" in source else f"{source}:{output or 0}"
