@@ -1,8 +1,8 @@
 """The loss that a search raises."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
-from keras_flowreg.ops.labels import LabelKind
+from keras_flowreg.ops.labels import LabelKind, expect_labels
 from keras_flowreg.ops.losses import ignored_class, label_kind, per_example_loss
 from keras_flowreg.types import Labels, LossFunction, PerExample, Predictions
 
@@ -21,10 +21,9 @@ class RaisedLoss(NamedTuple):
             return "one_hot"
         return "either" if kind == "any" else kind
 
-    @property
-    def ignored_class(self) -> Optional[int]:
-        """The label of examples that the loss leaves out, or `None`."""
-        return ignored_class(self.loss)
+    def expect_labels(self, labels: Labels, predictions: Predictions) -> Labels:
+        """Checks labels of these predictions; see `ops.labels.expect_labels`. Returns them."""
+        return expect_labels(labels, predictions, self.label_kind, ignored_class(self.loss))
 
     def __call__(self, labels: Labels, predictions: Predictions) -> PerExample:
         """The loss of each example; for a target, minus its loss."""

@@ -13,7 +13,6 @@ from keras_flowreg.attacks.classifier import Classifier, TracedClassifier
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.search import Examples, Objective
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
-from keras_flowreg.ops.labels import expect_labels
 from keras_flowreg.ops.losses import compiled_loss, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
 from keras_flowreg.ops.validation import (
@@ -80,7 +79,7 @@ def run(
     if not tf.executing_eagerly():
         return _search(attack, Classifier(model), raised, images, labels, seed, stop_when_fooled)
     classifier = traced_classifier(model, images, attack.jit_compile)
-    expect_labels(labels, classifier.predictions, raised.label_kind, raised.ignored_class)
+    raised.expect_labels(labels, classifier.predictions)
     if not classifier.probe_gradient(images, labels, raised) and attack.needs_gradient:
         raise ValueError(_WITHOUT_GRADIENT.format(attack=attack.name))
     result = _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)

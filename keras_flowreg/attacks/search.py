@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_flowreg.attacks.classifier import Classifier
 from keras_flowreg.attacks.raised_loss import RaisedLoss
-from keras_flowreg.ops.labels import expect_labels, is_correct
+from keras_flowreg.ops.labels import is_correct
 from keras_flowreg.perturbations import Perturbation
 from keras_flowreg.types import (
     Images,
@@ -119,8 +119,7 @@ class Objective(NamedTuple):
 
         def evaluate_clean(images, labels):
             predictions = self.classifier.predict(images)
-            labels = expect_labels(labels, predictions, self.raised.label_kind, self.raised.ignored_class)
-            return self._evaluate(predictions, labels)
+            return self._evaluate(predictions, self.raised.expect_labels(labels, predictions))
 
         identity = self.perturbation.identity(examples.images)
         return self._candidate(identity, *self._run(evaluate_clean, examples))

@@ -446,7 +446,10 @@ class FractionTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_no_examples_change_no_variables(self):
         images, labels = testing.data(4)
-        model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(1.0, fraction=0.5))
+        network = keras.Sequential(
+            [keras.Input(testing.SHAPE), keras.layers.Flatten(), keras.layers.Dense(testing.CLASSES)]
+        )
+        model = fr.FlowRegularizedModel(network, fr.FlowGradientRegularizer(1.0, fraction=0.5))
         model.compile("sgd", testing.cross_entropy(), metrics=["accuracy"])
         model.fit(images, labels, verbose=0)
         before = [variable.numpy() for variable in model.variables]
