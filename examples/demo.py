@@ -75,8 +75,10 @@ def measure(model, dataset):
 
 def attack_description():
     args = flags.FLAGS
-    steps = f"{args.steps} steps, " if args.steps else ""
-    return f"{', '.join(args.attacks)}, {steps}{args.norm}, seed {args.seed}"
+    attacks = [
+        attack.name + (f", {attack.steps} steps" if hasattr(attack, "steps") else "") for attack in build_attacks()
+    ]
+    return f"{', '.join(attacks)}, {args.norm}, seed {args.seed}"
 
 
 def table(accuracies, seconds, examples):

@@ -27,13 +27,13 @@ class SavedClassifier(keras.Model):
     It calls the SavedModel if that can be called, else its signature `serving_default`. Its weights cannot be
     trained. `load_classifier` makes one, and compiles it.
 
-    Attributes:
-      gives_probabilities: whether its signature names its output so.
-      image_shape: `(height, width, channels)` of its signature's input, with `None` for what is not known.
-
     Args:
       handle: the path of a SavedModel, or the address of a model of TensorFlow Hub.
       safe_mode: whether to refuse one that reads or writes files.
+
+    Attributes:
+      gives_probabilities: whether its signature names its output so.
+      image_shape: `(height, width, channels)` of its signature's input, with `None` for what is not known.
 
     Raises:
       ValueError: if the SavedModel cannot be called, and has no such signature of one input and one output, or is refused.
@@ -205,10 +205,14 @@ def _predictor(loaded, handle):
 
 
 def _image_shape_of(loaded):
-    signature = _signature_of(loaded)
+    spec = _only_input(_signature_of(loaded))
+    return tuple(spec.shape[1:]) if spec is not None and spec.shape.rank == 4 else (None, None, None)
+
+
+def _only_input(signature):
+    """The `tf.TensorSpec` of a signature's input; `None` of no signature, or of one of several inputs."""
     specs = [] if signature is None else list(signature.structured_input_signature[1].values())
-    known = len(specs) == 1 and specs[0].shape.rank == 4
-    return tuple(specs[0].shape[1:]) if known else (None, None, None)
+    return specs[0] if len(specs) == 1 else None
 
 
 def _variables_of(loaded):
@@ -221,10 +225,10 @@ def _variables_of(loaded):
 
 def _casting(predict, signature):
     """The function for images of any dtype: they are cast to the one of the signature, if there is one of one input."""
-    specs = [] if signature is None else list(signature.structured_input_signature[1].values())
-    if len(specs) != 1:
+    spec = _only_input(signature)
+    if spec is None:
         return predict
-    dtype = specs[0].dtype
+    dtype = spec.dtype
 
     def predict_cast(images):
         images = tf.convert_to_tensor(images)
