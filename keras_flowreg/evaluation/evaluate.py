@@ -76,7 +76,8 @@ def evaluate_robustness(
         their own.
       seed: a whole number, which decides what is random in `AutoDeform` and the checks. Other attacks have their own.
       resume_from: the path of a file for partial results. It is written after each proof and attack of a batch. What it
-        already holds is not computed again. It belongs to one model, one list of attacks and one data set, and another file is left alone.
+        already holds is not computed again. It belongs to one model, one list of attacks, one data set and one version of
+        this library, and another file is left alone.
       shard: `(2, 8)` attacks the second of eight parts of the batches alone, and the report is of those. Give each part a
         `resume_from` of its own. `evaluation.merge_partial_results` makes one file of them, with which the evaluation
         without `shard` has nothing left to attack.
@@ -131,7 +132,8 @@ def evaluate_robustness(
         **_settings(model, loss, runs, examples, value_range, seed, first[0].shape[1:]),
         **certifier.settings(),
     }
-    with contextlib.closing(Journal(resume_from, settings)) as journal:
+    of_this_version = {**settings, "keras_flowreg": compat.versions()["keras_flowreg"]}
+    with contextlib.closing(Journal(resume_from, of_this_version)) as journal:
         if check:  # Before the attacks: an error should not come after hours.
             findings.extend(checks.run(model, first, loss=loss, value_range=value_range, seed=seed))
         records, certified = Work(model, runs, certifier, journal).done(batches, part, verbose)
@@ -230,12 +232,16 @@ def _expect_values_of(runs, images, value_range):
 
 
 def _expect_all(batches, part, model, runs, classes):
-    """Checks every batch of the part for what an attack would stop at."""
+    """Checks every batch of the part for what an attack would stop at, and that there is one."""
+    taken = 0
     for number, (images, labels) in enumerate(batches):
-        for search in runs.values() if part.takes(number) else ():
-            _, checked = expect_examples(search.attack, images, labels, model)
-            kind = RaisedLoss(search.loss, targeted=False).label_kind
-            expect_labels(checked, tf.TensorSpec([len(images), classes]), kind)
+        if part.takes(number):
+            taken += 1
+            for search in runs.values():
+                _, checked = expect_examples(search.attack, images, labels, model)
+                kind = RaisedLoss(search.loss, targeted=False).label_kind
+                expect_labels(checked, tf.TensorSpec([len(images), classes]), kind)
+    part.expect_batches(taken)
 
 
 def _settings(model, loss, runs, examples, value_range, seed, image_shape):

@@ -91,8 +91,8 @@ class Journal:
             self._write(first)
         elif lines[0] != first:
             raise ValueError(
-                f"Expected {self._path} to hold partial results of this evaluation: of the same model, attacks and "
-                f"settings. Received those of another: remove it, or give another path."
+                f"Expected {self._path} to hold partial results of this evaluation: of the same model, attacks, "
+                f"settings and version of this library. Received those of another: remove it, or give another path."
             )
         self._records = {(tuple(line["run"]), line["batch"]): line for line in lines[1:]}
 

@@ -29,6 +29,11 @@ class Shard(NamedTuple):
         """Whether a batch is in this part, by its number, from 0."""
         return batch % self.parts == self.part - 1
 
+    def expect_batches(self, taken: int) -> None:
+        """Checks that it has taken a batch."""
+        if not taken:
+            raise ValueError(f"Expected at least one batch in each shard. Received none in {self}.")
+
     def __str__(self):
         return f"{self.part}/{self.parts}"
 
@@ -64,7 +69,7 @@ def merge_partial_results(paths: Sequence[Path], output: Path) -> None:
       output: where to write. What is there already has to be partial results of the same evaluation, and is kept.
 
     Raises:
-      ValueError: if there is no file, one holds anything else, they are of different evaluations, or another process
+      ValueError: if there is no file, one holds anything else, they are of different evaluations or versions, or another process
         writes to `output`.
       OSError: if one cannot be read, or `output` not be written.
     """

@@ -98,8 +98,7 @@ class Work:
                 for epsilon, of_batch in proven.items():
                     certified[epsilon].append(of_batch)
                 self._attack(batch, proven, progress)
-        if not all(self._records.values()):
-            raise ValueError(f"Expected at least one batch in each shard. Received none in {shard}.")
+        shard.expect_batches(min(map(len, self._records.values())))
         records = {run: AttackRecord.joined(parts) for run, parts in self._records.items()}
         return records, {epsilon: np.concatenate(parts) for epsilon, parts in certified.items()}
 

@@ -144,6 +144,9 @@ class EvaluateTest(tf.test.TestCase):
         evaluated(self.path)
         with self.assertRaisesRegex(ValueError, "Expected .*partial.jsonl to hold partial results of this evaluation"):
             fr.evaluate_robustness(model(), data(), fr.attacks.FlowPGD(0.1, steps=4), resume_from=self.path)
+        with mock.patch.object(fr, "__version__", "another"):
+            with self.assertRaisesRegex(ValueError, "of this evaluation"):
+                evaluated(self.path)
 
     def test_a_record_of_another_length(self):
         arguments = model(), data(), fr.attacks.RandomFlow(0.1, draws=1), [0.1]
