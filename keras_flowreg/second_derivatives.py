@@ -15,7 +15,6 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,7 +24,6 @@ from keras_flowreg.ops import normalization, pooling, resizing
 
 _is_exact = contextvars.ContextVar("exact_second_derivatives", default=False)
 _lock = threading.Lock()
-_installed: list[tuple[Any, str]] = []
 
 
 @contextlib.contextmanager
@@ -45,8 +43,7 @@ def exact_second_derivatives() -> Iterator[None]:
     operations, `tf.nn.moments` among them. `checks.second_derivative` tries a model.
     """
     with _lock:
-        if not _installed:
-            _install()
+        _install()
     token = _is_exact.set(True)
     try:
         yield
@@ -54,11 +51,11 @@ def exact_second_derivatives() -> Iterator[None]:
         _is_exact.reset(token)
 
 
+@functools.cache
 def _install():
     """Puts each counterpart beside its original, once for the whole process."""
     for owner, name, counterpart in (*_operations(), *_LAYERS):
         setattr(owner, name, _either(getattr(owner, name), counterpart))
-        _installed.append((owner, name))
 
 
 def _either(original: Callable, counterpart: Callable) -> Callable:

@@ -98,7 +98,7 @@ class FlowFrankWolfe(Attack):
         return balls.get(self.norm, self.epsilon)
 
     def search_key(self) -> Any:
-        return super().search_key(), tuple(self._displacements)
+        return super().search_key(), self._displacements
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def run(objective, examples, start, best, _seed):

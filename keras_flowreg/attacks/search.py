@@ -8,16 +8,7 @@ from keras_flowreg.attacks.classifier import Classifier
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.ops.labels import is_correct
 from keras_flowreg.perturbations import Perturbation
-from keras_flowreg.types import (
-    Images,
-    Labels,
-    LossFunction,
-    Parameters,
-    PerExample,
-    Scalar,
-    Seed,
-    ValueRange,
-)
+from keras_flowreg.types import Images, Labels, Parameters, PerExample, Scalar, Seed, ValueRange
 
 if TYPE_CHECKING:
     from keras_flowreg.attacks.base import Attack
@@ -172,10 +163,6 @@ class Objective(NamedTuple):
 
         loss, success, measured, gradients = self._run(differentiate_each, examples, parameters, key=key)
         return self._candidate(parameters, loss, success), measured, gradients
-
-    def with_loss(self, loss: LossFunction) -> "Objective":
-        """The same objective for another loss."""
-        return self._replace(raised=self.raised._replace(loss=loss))
 
     def _run(self, function, examples, *parameters, key=None):
         key = function.__name__, self.raised, self.perturbation, self.value_range, key

@@ -27,7 +27,7 @@ _ROUNDING = 1e-5
 _LARGEST = 2**31  # of a whole number's amount: TensorFlow counts with 32 bits
 
 
-def as_images(images: Images, name: str = "images") -> tf.Tensor:
+def as_images(images: Images) -> tf.Tensor:
     """Converts to a float32 or float64 `[batch, height, width, channels]` tensor of at least 2x2 pixels.
 
     Integers and half precision become float32, with the values that they have. Gradients are taken with respect to what
@@ -40,10 +40,10 @@ def as_images(images: Images, name: str = "images") -> tf.Tensor:
     try:
         images = tf.convert_to_tensor(images)
     except (TypeError, ValueError):
-        raise TypeError(f"Expected `{name}` to be an array of numbers. Received {type(images).__name__}.") from None
+        raise TypeError(f"Expected `images` to be an array of numbers. Received {type(images).__name__}.") from None
     if images.dtype.is_integer or images.dtype in (tf.float16, tf.bfloat16):
         images = tf.cast(images, tf.float32)
-    expect_images(images, name)
+    expect_images(images)
     return images
 
 
@@ -72,20 +72,20 @@ def as_labels(labels: Labels) -> tf.Tensor:
     return tf.convert_to_tensor(labels)
 
 
-def expect_images(images: tf.Tensor, name: str = "images") -> None:
+def expect_images(images: tf.Tensor) -> None:
     """Checks that images are floating `[batch, height, width, channels]`, of at least 2x2 pixels."""
     if not images.dtype.is_floating:
-        raise TypeError(f"Expected `{name}` to be floating-point numbers. Received dtype {images.dtype.name}.")
-    if images.shape.rank is not None and images.shape.rank != 4:
-        raise ValueError(
-            f"Expected `{name}` to have the shape [batch, height, width, channels]. Received shape {images.shape}."
-        )
+        raise TypeError(f"Expected `images` to be floating-point numbers. Received dtype {images.dtype.name}.")
     if images.shape.rank is None:
         return
+    if images.shape.rank != 4:
+        raise ValueError(
+            f"Expected `images` to have the shape [batch, height, width, channels]. Received shape {images.shape}."
+        )
     for axis, size in (("height", images.shape[1]), ("width", images.shape[2])):
         if size is not None and size < 2:
             raise ValueError(
-                f"Expected `{name}` to have a {axis} of at least 2 pixels, since a derivative needs two. "
+                f"Expected `images` to have a {axis} of at least 2 pixels, since a derivative needs two. "
                 f"Received shape {images.shape}."
             )
 
@@ -205,11 +205,11 @@ def expect_positive_integer(name: str, value: Any) -> int:
     return expect_integer(name, value, least=1)
 
 
-def expect_seed(value: Any, name: str = "seed") -> int:
+def expect_seed(value: Any) -> int:
     """Checks that a seed is a whole number of 32 bits; returns it as an int."""
-    seed = expect_integer(name, value)
+    seed = expect_integer("seed", value)
     if not -(2**31) <= seed < 2**31:
-        raise ValueError(f"Expected `{name}` to be a whole number of 32 bits. Received {_short(value)}.")
+        raise ValueError(f"Expected `seed` to be a whole number of 32 bits. Received {_short(value)}.")
     return seed
 
 
