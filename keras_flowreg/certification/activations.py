@@ -229,10 +229,6 @@ class Softmax(Elementwise):
         return tf.zeros_like(low), low, tf.zeros_like(high), high
 
 
-def relu() -> Elementwise:
-    return LeakyReLU(0.0)
-
-
 def tanh() -> Elementwise:
     return Smooth(tf.tanh, lambda x: 1 - tf.tanh(x) ** 2, inflections=(0.0,))
 
@@ -254,14 +250,7 @@ def swish() -> Elementwise:
     )
 
 
-def gelu(approximate: bool = False) -> Elementwise:
-    if approximate:
-        return Smooth(
-            lambda x: tf.nn.gelu(x, approximate=True),
-            _approximate_gelu_slope,
-            inflections=(-1.4185040, 1.4185040),
-            extrema=(-0.7524614,),
-        )
+def gelu() -> Elementwise:
     root = math.sqrt(2)
     return Smooth(
         tf.nn.gelu,
@@ -273,12 +262,6 @@ def gelu(approximate: bool = False) -> Elementwise:
 
 def _sigmoid_slope(x):
     return tf.sigmoid(x) * tf.sigmoid(-x)
-
-
-def _approximate_gelu_slope(x):
-    scale, cubic = math.sqrt(2 / math.pi), 0.044715
-    tanh = tf.tanh(scale * (x + cubic * x**3))
-    return (1 + tanh) / 2 + x * (1 - tanh**2) * scale * (1 + 3 * cubic * x**2) / 2
 
 
 def _at_least_one(slope):

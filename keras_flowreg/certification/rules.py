@@ -142,7 +142,7 @@ def activation_steps(layer: keras.layers.Layer) -> list[Step]:
 
 
 _ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
-    keras.activations.relu: activations.relu,
+    keras.activations.relu: activations.LeakyReLU,
     tf.nn.relu6: lambda: activations.Clipped(6.0),
     keras.activations.tanh: activations.tanh,
     keras.activations.sigmoid: activations.Sigmoid,
@@ -151,7 +151,7 @@ _ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
     keras.activations.swish: activations.swish,
     keras.activations.gelu: activations.gelu,
     keras.activations.elu: activations.elu,
-    tf.nn.relu: activations.relu,
+    tf.nn.relu: activations.LeakyReLU,
     tf.nn.tanh: activations.tanh,
     tf.nn.sigmoid: activations.Sigmoid,
     tf.nn.softmax: activations.Softmax,
