@@ -20,6 +20,9 @@ class _Warmup(keras.callbacks.Callback):
     in each epoch, and a training that EarlyStopping cuts short leaves no part of the value behind.
     """
 
+    _part: str  # what the model must have: an attribute that is not `None`
+    _scale: str  # the variable that is raised
+
     def __init__(self, epochs: float, start: float = 0.0, shape: str = "linear"):
         super().__init__()
         self.epochs = expect_not_negative("epochs", epochs)
@@ -33,6 +36,13 @@ class _Warmup(keras.callbacks.Callback):
         if self.shape == "cosine":
             progress = (1 - math.cos(progress * math.pi)) / 2
         return self.start + (1 - self.start) * progress
+
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
+        if getattr(self.model, self._part, None) is None:
+            raise ValueError(
+                f"Expected a FlowRegularizedModel with `{self._part}`, for {type(self).__name__} to raise. "
+                f"Received {self.model!r}."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Logs] = None) -> None:
         self._epoch = epoch
@@ -53,15 +63,7 @@ class _Warmup(keras.callbacks.Callback):
         self._set(1.0)
 
     def _set(self, fraction):
-        raise NotImplementedError
-
-    def _expect(self, part):
-        """Checks that the model has what is to be raised."""
-        if getattr(self.model, part, None) is None:
-            raise ValueError(
-                f"Expected a FlowRegularizedModel with `{part}`, for {type(self).__name__} to raise. "
-                f"Received {self.model!r}."
-            )
+        getattr(self.model, self._scale).assign(fraction)
 
 
 class PenaltyWarmup(_Warmup):
@@ -85,11 +87,7 @@ class PenaltyWarmup(_Warmup):
       ValueError: if an argument is out of its range, or at the start of `fit` if the model has no regularizer.
     """
 
-    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
-        self._expect("regularizer")
-
-    def _set(self, fraction):
-        self.model.penalty_scale.assign(fraction)
+    _part, _scale = "regularizer", "penalty_scale"
 
 
 class EpsilonWarmup(_Warmup):
@@ -110,11 +108,7 @@ class EpsilonWarmup(_Warmup):
       ValueError: if an argument is out of its range, or at the start of `fit` if no regularizer has a radius.
     """
 
-    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
-        self._expect("epsilon_scale")
-
-    def _set(self, fraction):
-        self.model.epsilon_scale.assign(fraction)
+    _part, _scale = "epsilon_scale", "epsilon_scale"
 
 
 class AttackWarmup(_Warmup):
@@ -137,8 +131,4 @@ class AttackWarmup(_Warmup):
       ValueError: if an argument is out of its range, or at the start of `fit` if the model has no attack.
     """
 
-    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
-        self._expect("attack")
-
-    def _set(self, fraction):
-        self.model.attack_scale.assign(fraction)
+    _part, _scale = "attack", "attack_scale"
