@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg.attacks.ascent import best_of_restarts
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
-from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, loop
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, loop, select
 from keras_flowreg.ops import random
 from keras_flowreg.ops.linear_maximization import maximizing_flow
 from keras_flowreg.ops.validation import expect_positive_integer
@@ -114,10 +114,8 @@ class FlowCoordinateAscent(FlowFrankWolfe):
             mask = _only(tf.gather(order, count, axis=1), flow) & is_tried[:, tf.newaxis, tf.newaxis, tf.newaxis]
             proposal = tf.where(mask, far_end, flow)
             candidate = objective.query(examples, proposal)
-            rises = candidate.loss > loss
-            flow = tf.where(rises[:, tf.newaxis, tf.newaxis, tf.newaxis], proposal, flow)
-            candidate = candidate._replace(queries=tf.cast(is_tried, tf.int32))
-            return candidate, (flow, tf.where(rises, candidate.loss, loss), far_end, order, tries)
+            flow, loss = select(candidate.loss > loss, (proposal, candidate.loss), (flow, loss))
+            return candidate._replace(queries=tf.cast(is_tried, tf.int32)), (flow, loss, far_end, order, tries)
 
         state = flow, loss, far_end, order, tries
         best, (flow, loss, *_) = iterate(step, tf.reduce_max(tries), examples, best, state)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
-from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
+from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, select
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_fraction, expect_one_of, expect_positive, expect_positive_integer
 from keras_flowreg.perturbations import Flow, Perturbation
@@ -92,9 +92,7 @@ class FlowSquare(Attack):
             # The first query is that of the stripes.
             proposal = tf.where(square & (count > 0), displacement, flow)
             candidate = objective.query(examples, proposal)
-            rises = candidate.loss > loss
-            flow = tf.where(rises[:, tf.newaxis, tf.newaxis, tf.newaxis], proposal, flow)
-            return candidate, (flow, tf.where(rises, candidate.loss, loss))
+            return candidate, select(candidate.loss > loss, (proposal, candidate.loss), (flow, loss))
 
         return iterate(step, self.queries - 1, examples, clean, (start, worst))[0]
 
