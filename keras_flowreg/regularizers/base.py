@@ -21,21 +21,17 @@ from keras_flowreg import compat
 from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
-from keras_flowreg.ops.matching import expect_images_of, expect_within_images
+from keras_flowreg.ops.matching import expect_within_images
 from keras_flowreg.ops.validation import (
-    as_images,
-    as_labels,
     as_seed_pair,
-    expect_finite,
     expect_instance,
     expect_not_negative,
     expect_one_of,
     expect_positive,
-    expect_same_batch,
 )
 from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
-from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty, without_ignored
+from keras_flowreg.regularizers.regularizer import Regularizer, expect_arguments, mean_penalty, without_ignored
 from keras_flowreg.states import passes_over_one_batch, statistics
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
@@ -162,16 +158,8 @@ class GradientRegularizer(Regularizer):
           ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
           TypeError: if the images are not numbers.
         """
-        expect_instance("model", model, keras.Model)
-        images, labels = as_images(images), as_labels(labels)
+        images, labels, sample_weight = expect_arguments(model, images, labels, sample_weight)
         loss = compiled_loss(model) if loss is None else resolve_loss(loss)
-        expect_same_batch(images, labels)
-        expect_images_of(model, images)
-        if tf.executing_eagerly():  # In a graph whoever makes it checks values: a check here would be the second one.
-            expect_finite(images)
-        if sample_weight is not None:
-            sample_weight = tf.convert_to_tensor(sample_weight)
-            expect_same_batch(images, sample_weight, "weight")
         if isinstance(self.perturbation, Flow):
             expect_within_images("random_start", self.random_start, images)
         if not training or self.fraction == 1:

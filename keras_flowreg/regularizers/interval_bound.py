@@ -22,20 +22,16 @@ from keras_flowreg.ops.losses import (
     per_example_loss,
     resolve_loss,
 )
-from keras_flowreg.ops.matching import expect_images_of, with_known_sizes
+from keras_flowreg.ops.matching import with_known_sizes
 from keras_flowreg.ops.validation import (
-    as_images,
-    as_labels,
     expect_fraction,
-    expect_instance,
     expect_not_negative,
     expect_one_of,
     expect_positive,
     expect_positive_integer,
-    expect_same_batch,
 )
 from keras_flowreg.regularizers.bound_penalties import balance_penalty, tightness_penalty
-from keras_flowreg.regularizers.regularizer import Regularizer, mean_penalty
+from keras_flowreg.regularizers.regularizer import Regularizer, expect_arguments, mean_penalty
 from keras_flowreg.regularizers.small_box import small_box
 from keras_flowreg.regularizers.worst_logits import expect_monotone, worst_logits
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
@@ -144,11 +140,8 @@ class IntervalBoundRegularizer(Regularizer):
         start_scale: Number = 1.0,
     ) -> tuple[Predictions, Scalar]:
         """Runs the model, and bounds the rise of its loss. See `Regularizer`; `start_scale` is a factor of ε."""
-        expect_instance("model", model, keras.Model)
-        images, labels = as_images(images), as_labels(labels)
+        images, labels, sample_weight = expect_arguments(model, images, labels, sample_weight)
         loss = resolve_loss(self.loss, compiled_loss(model) if loss is None else resolve_loss(loss))
-        expect_same_batch(images, labels)
-        expect_images_of(model, images)
         images = with_known_sizes(model, images)
         if training:  # Bounds are those of the images that an augmentation gives.
             model, images = after_augmentation(model, images)

@@ -2,9 +2,12 @@
 
 from typing import ClassVar, Optional
 
+import keras
 import tensorflow as tf
 
 from keras_flowreg.ops.losses import ignored_class
+from keras_flowreg.ops.matching import expect_images_of
+from keras_flowreg.ops.validation import as_images, as_labels, expect_finite, expect_instance, expect_same_batch
 from keras_flowreg.types import (
     Config,
     Images,
@@ -70,6 +73,27 @@ class Regularizer:
 
     def get_config(self) -> Config:
         raise NotImplementedError
+
+
+def expect_arguments(
+    model: KerasModel, images: Images, labels: Labels, sample_weight: Optional[PerExample]
+) -> tuple[tf.Tensor, tf.Tensor, Optional[tf.Tensor]]:
+    """Checks that what a call is given fits together; returns images, labels and weights as tensors.
+
+    Raises:
+      TypeError: if `model` is not a Keras model, or images or labels are not numbers.
+      ValueError: if a shape is another one, or outside of a graph an image is not finite.
+    """
+    expect_instance("model", model, keras.Model)
+    images, labels = as_images(images), as_labels(labels)
+    expect_same_batch(images, labels)
+    expect_images_of(model, images)
+    if tf.executing_eagerly():  # In a graph whoever makes it checks values: a check here would be the second one.
+        expect_finite(images)
+    if sample_weight is not None:
+        sample_weight = tf.convert_to_tensor(sample_weight)
+        expect_same_batch(images, sample_weight, "weight")
+    return images, labels, sample_weight
 
 
 def without_ignored(labels: Labels, loss: Optional[LossFunction]) -> Labels:

@@ -283,6 +283,8 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
                 fr.IntervalBoundRegularizer(**options)
         with self.assertRaisesRegex(ValueError, "LayerNormalization"):
             penalty(network(layers.LayerNormalization()))
+        with self.assertRaisesRegex(ValueError, "Expected one weight for each image. Received 6 images"):
+            penalty(network(), sample_weight=[2.0])
 
 
 class TrainingTest(tf.test.TestCase, parameterized.TestCase):
