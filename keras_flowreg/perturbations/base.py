@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import tensorflow as tf
 
 from keras_flowreg.ops import random
@@ -119,6 +120,7 @@ class Perturbation:
         return cls(**config)
 
 
+@keras.saving.register_keras_serializable(package="keras_flowreg")
 class TapeLinearized(Perturbation):
     """Another perturbation, differentiated by a tape through its `apply`. It checks a closed form.
 
@@ -149,3 +151,13 @@ class TapeLinearized(Perturbation):
     @property
     def sides(self) -> tuple[Perturbation, ...]:
         return tuple(TapeLinearized(side) for side in self.perturbation.sides)
+
+    def _key(self):
+        return self.perturbation
+
+    def get_config(self) -> Config:
+        return {"perturbation": keras.saving.serialize_keras_object(self.perturbation)}
+
+    @classmethod
+    def from_config(cls, config: Config) -> "TapeLinearized":
+        return cls(keras.saving.deserialize_keras_object(config["perturbation"]))

@@ -19,6 +19,7 @@ PERTURBATIONS = (
     ("affine_forward", perturbations.Affine("forward")),
     ("smooth_grid", perturbations.SmoothFlow(control_points=3)),
     ("smooth_gaussian", perturbations.SmoothFlow(smoothing=0.8)),
+    ("tape", TapeLinearized(perturbations.Flow("backward"))),
 )
 
 
@@ -94,7 +95,7 @@ class PerturbationContractTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(*PERTURBATIONS)
     def test_serialization(self, perturbation):
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(perturbation))
-        self.assertIs(type(copy), type(perturbation))
+        self.assertEqual(copy, perturbation)
         self.assertEqual(copy.get_config(), perturbation.get_config())
 
     @parameterized.named_parameters(*PERTURBATIONS)
