@@ -266,7 +266,8 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         return _Losses(task + tf.cast(weighted, task.dtype), task, penalty)
 
     def _penalty_weight(self):
-        return getattr(self.regularizer, "weight", 0.0) * tf.convert_to_tensor(self.penalty_scale)
+        regularizer: Any = self.regularizer
+        return regularizer.weight * tf.convert_to_tensor(self.penalty_scale)
 
     def _log(self, losses, images):
         """Puts the parts of the loss into the logs."""

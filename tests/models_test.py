@@ -371,6 +371,16 @@ class BadInputTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "Expected `clean_fraction` to be less than 1. Received 1"):
             fr.FlowRegularizedModel(testing.network(), clean_fraction=1)
 
+    def test_a_regularizer_without_a_weight(self):
+        class Weightless(fr.Regularizer):
+            def __call__(self, model, images, labels, loss=None, **options):
+                return model(images), tf.reduce_mean(images)
+
+        model = fr.FlowRegularizedModel(testing.network(), Weightless())
+        model.compile("sgd", testing.cross_entropy())
+        with self.assertRaisesRegex(AttributeError, "'Weightless' object has no attribute 'weight'"):
+            testing.fit(model)
+
     def test_images_and_labels(self):
         images, labels = testing.data()
         with self.assertRaisesRegex(ValueError, r"Expected `images` .*\[batch, height, width, channels\]"):
