@@ -12,7 +12,7 @@ from keras_flowreg import compat, files, model_card
 from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.ops import random
-from keras_flowreg.ops.labels import expect_classes
+from keras_flowreg.ops.labels import expect_classes, look_like_probabilities
 from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect_positive_integer, expect_value_range
 from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
 from keras_flowreg.wrapped import classifier_of
@@ -84,7 +84,7 @@ def export(
         _expect_report_of(classifier, expect_instance("report", report, RobustnessReport), image_shape)
     value_range = _value_range(value_range, report)
     sample = _sample_predictions(classifier, image_shape, value_range)
-    are_probabilities = bool(np.all(sample >= 0) and np.allclose(sample.sum(axis=1), 1, atol=1e-3))
+    are_probabilities = look_like_probabilities(sample)
     card = model_card.describe(
         model,
         inputs={

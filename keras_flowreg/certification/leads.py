@@ -4,7 +4,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from keras_flowreg.ops.labels import are_one_hot, expect_labels, expect_probabilities
+from keras_flowreg.ops.labels import expect_labels, expect_probabilities, indices_of
 from keras_flowreg.types import Labels, Predictions
 
 
@@ -21,8 +21,7 @@ def class_indices(labels: Labels, logits: Predictions, ignored: Optional[int] = 
                 f"Received shape {labels.shape}."
             )
         return tf.cast(tf.cast(tf.reshape(expect_probabilities(labels), [-1]), tf.float32) > 0.5, tf.int32)
-    labels = expect_labels(labels, logits, "either", ignored)
-    indices = tf.cast(tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.reshape(labels, [-1]), tf.int32)
+    indices = tf.cast(indices_of(expect_labels(labels, logits, "either", ignored)), tf.int32)
     return indices if ignored is None else tf.where(indices == ignored, 0, indices)
 
 

@@ -12,6 +12,7 @@ from keras_flowreg.attacks.runner import has_gradient
 from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding
 from keras_flowreg.gradients import flow_gradients
+from keras_flowreg.ops.labels import look_like_probabilities
 from keras_flowreg.ops.losses import label_kind, takes_logits
 from keras_flowreg.ops.validation import as_images
 from keras_flowreg.types import KerasModel, LossFunction, ValueRange
@@ -97,7 +98,7 @@ def _gradients(model, images, labels, loss):
 
 
 def _outputs(predictions, loss):
-    sums_to_one = np.allclose(predictions.sum(axis=1), 1, atol=1e-3) and predictions.min() >= 0
+    sums_to_one = look_like_probabilities(predictions)
     if sums_to_one:
         saturated = np.mean(predictions.max(axis=1) > 1 - 1e-6)
         if takes_logits(loss):

@@ -2,6 +2,7 @@
 
 from typing import Literal, Optional
 
+import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.ops.requirements import are_collected, require
@@ -11,7 +12,7 @@ from keras_flowreg.types import Labels, PerExample, Predictions
 # What a loss takes for labels: class indices, one-hot, either of them, a number for each prediction, or its own.
 LabelKind = Literal["indices", "one_hot", "either", "each", "any"]
 _SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
-_SMALL = 1e-3  # by which the probabilities of a label may miss 1
+_SMALL = 1e-3  # by which probabilities may miss 1
 
 
 def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExample, Predictions]:
@@ -40,6 +41,11 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
 def logits_of(probabilities: Predictions) -> Predictions:
     """Logits whose softmax is the probabilities: their logarithms, kept finite."""
     return tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
+
+
+def look_like_probabilities(predictions: np.ndarray) -> bool:
+    """Whether all of some predictions, `[batch, classes]`, could be probabilities."""
+    return bool(np.all(predictions >= 0) and np.allclose(predictions.sum(axis=1), 1, atol=_SMALL))
 
 
 def other_class(labels: Labels, predictions: Predictions, rank: int) -> Labels:
@@ -72,12 +78,17 @@ def is_correct(labels: Labels, predictions: Predictions) -> tf.Tensor:
       ValueError: if there are fewer than two classes.
     """
     expect_classes(predictions)
-    return tf.argmax(predictions, axis=1) == _classes(labels)
+    return tf.argmax(predictions, axis=1) == indices_of(labels)
 
 
 def are_one_hot(labels: Labels) -> bool:
     """Whether labels are one-hot, `[batch, classes]`, and not class indices, `[batch]` or `[batch, 1]`."""
     return labels.shape.rank == 2 and labels.shape[1] != 1
+
+
+def indices_of(labels: Labels) -> tf.Tensor:
+    """Class indices, int64 `[batch]`, of labels that may be one-hot."""
+    return tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.cast(tf.reshape(labels, [-1]), tf.int64)
 
 
 def expect_labels(
@@ -198,11 +209,6 @@ def _expect_width(labels, predictions):
         )
 
 
-def _classes(labels):
-    """Class indices, int64 `[batch]`, of labels that may be one-hot."""
-    return tf.argmax(labels, axis=1) if are_one_hot(labels) else tf.cast(tf.reshape(labels, [-1]), tf.int64)
-
-
 def _one_hot(labels, predictions):
     """bool `[batch, classes]`."""
-    return tf.one_hot(_classes(labels), tf.shape(predictions)[1], True, False, dtype=tf.bool)
+    return tf.one_hot(indices_of(labels), tf.shape(predictions)[1], True, False, dtype=tf.bool)
