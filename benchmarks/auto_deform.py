@@ -126,7 +126,7 @@ def table_row(path, epsilon, row, examples):
 
 def main():
     args = flags.FLAGS
-    dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir, validation_size=0)
+    dataset = datasets.load(args.dataset, batch_size=args.batch_size, data_dir=args.data_dir)
     batches = Batches(dataset.test, "dataset", examples=args.examples)
     images, labels = (np.concatenate(part) for part in zip(*batches))
     print(

@@ -6,6 +6,7 @@ writes a folder for each network of the study, with a program for each attack at
 data-cifar10-validation and data-cifar10-test. The weights come later, from train_program.py: see attack_programs.py.
 """
 
+import dataclasses
 import json
 import os
 
@@ -16,10 +17,11 @@ from benchmarks.xla import exporting
 from flowreg_examples import presets, study
 from keras_flowreg import compat
 from keras_flowreg.commands import training
+from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.ops.losses import resolve_loss
 
-# The arrays of an `evaluation.record.AttackRecord`.
-_FIELDS = ("success", "clean_success", "loss", "queries", "median", "largest", "roughness")
+# The arrays of a record.
+_FIELDS = [field.name for field in dataclasses.fields(AttackRecord) if field.name != "seconds"]
 
 _PRESET = flags.DEFINE_enum("preset", "paper", list(presets.PRESETS), "whose attacks")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "of how many seeds the trainings are", lower_bound=1)

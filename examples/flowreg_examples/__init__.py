@@ -1,1 +1,1 @@
-"""What the example scripts share: data sets, networks, recipes, studies and flags."""
+"""What the example scripts are made of: studies and their reports, the leaderboard, tutorials."""

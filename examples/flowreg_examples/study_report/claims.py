@@ -3,7 +3,7 @@
 import numpy as np
 
 from flowreg_examples.study_report.differences import EXPLANATION, clean_difference, robust_difference
-from flowreg_examples.study_report.variants import AUTHORS, STRONGEST
+from flowreg_examples.study_report.variants import AUTHORS, ONE_STEP, STRONGEST
 from keras_flowreg.evaluation import Run
 
 _AUTHORS = "authors' K=100"
@@ -54,14 +54,13 @@ def _claims(form, flow, deformation, both):
     ]
 
 
-_ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
 _CLAIMS = (
     *_claims("", "flow_gradient", "deformation_training", "flow_gradient+deformation_training"),
     *_claims(
         "one step",
         "flow_gradient",
-        f"deformation_training-{_ONE_STEP}",
-        f"flow_gradient+deformation_training-{_ONE_STEP}",
+        f"deformation_training-{ONE_STEP}",
+        f"flow_gradient+deformation_training-{ONE_STEP}",
     ),
     *_claims("the authors' form", AUTHORS, "deformation_training", None),
     ("flow gradient with swish over ReLU", "flow_gradient-activation=swish", ("flow_gradient",), _seen),
@@ -70,8 +69,8 @@ _CLAIMS = (
     *_claims(
         "swish, one step",
         "flow_gradient-activation=swish",
-        f"deformation_training-activation=swish-{_ONE_STEP}",
-        f"flow_gradient+deformation_training-activation=swish-{_ONE_STEP}",
+        f"deformation_training-activation=swish-{ONE_STEP}",
+        f"flow_gradient+deformation_training-activation=swish-{ONE_STEP}",
     ),
 )
 

@@ -18,7 +18,8 @@ CLEAN_COST = 0.05
 # How the authors take the flow gradient, as a variant's name has it, and as the report calls it.
 _AUTHORS_FORM = "-random_start=0.155-gradient_at=identity-lattice=forward"
 AUTHORS = "flow_gradient-authors"
-_ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
+# Training on one step to the worst flow of the linearized model, as a variant's name has it.
+ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
 # Variants that differ in their weight only. In these a weight is chosen.
 FAMILIES = (
     "plain",
@@ -27,13 +28,13 @@ FAMILIES = (
     "flow_gradient-activation=swish",
     "input_gradient",
     "deformation_training",
-    f"deformation_training-{_ONE_STEP}",
+    f"deformation_training-{ONE_STEP}",
     "deformation_training-activation=swish",
-    f"deformation_training-activation=swish-{_ONE_STEP}",
+    f"deformation_training-activation=swish-{ONE_STEP}",
     "intensity_training",
     "flow_gradient+deformation_training",
-    f"flow_gradient+deformation_training-{_ONE_STEP}",
-    f"flow_gradient+deformation_training-activation=swish-{_ONE_STEP}",
+    f"flow_gradient+deformation_training-{ONE_STEP}",
+    f"flow_gradient+deformation_training-activation=swish-{ONE_STEP}",
 )
 
 _PARTS = {"variant", "setting", "recipe", "seed", "history", "bounds", "validation", "test"}  # of a result
