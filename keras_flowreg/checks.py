@@ -51,8 +51,8 @@ def second_derivative(model: KerasModel, images: Images, *, training: bool = Tru
 
     The model runs as it does under a penalty, with the closed forms of `exact_second_derivatives`. Layers that draw at
     random, as Dropout does, are left out: in what they do to a batch they are linear; so are those in half precision, whose
-    differences say nothing. Of several layers that are alike but
-    for their size, the first is tried. Weights and statistics stay what they are.
+    differences say nothing. Of several layers that are alike but for their size, the first is tried. Weights and statistics
+    stay what they are.
 
     ```python
     print(fr.checks.second_derivative(model, images))  # []: all are exact

@@ -38,8 +38,8 @@ def first_order_bounds(
     """Estimates by how much a flow raises each example's loss, from the gradient at the clean image alone.
 
     These numbers prove nothing. They bound the loss's linear part; the loss itself is not linear, and a flow within
-    the ball can raise it by more. `certify` proves. They compare gradients: how steep the loss is for flows, and how much of that the
-    input gradient sees.
+    the ball can raise it by more. `certify` proves. They compare gradients: how steep the loss is for flows, and how much
+    of that the input gradient sees.
 
     By the flow gradient g, with the dual norm of the ball,
 

@@ -138,7 +138,7 @@ def perturbation_gradients(
 
     Raises:
       ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
-      TypeError: if the images are not numbers.
+      TypeError: if `model` is not a Keras model, `perturbation` no `Perturbation`, or images or labels are not numbers.
     """
     expect_instance("model", model, keras.Model)
     expect_instance("perturbation", perturbation, Perturbation)
@@ -189,7 +189,7 @@ def flow_gradients(
 
     Raises:
       ValueError: if a shape or an option is not as above, or there is no loss, or the loss has no gradient.
-      TypeError: if the images are not numbers.
+      TypeError: if `model` is not a Keras model, or images or labels are not numbers.
     """
     expect_one_of("gradient", gradient, GRADIENTS)
     perturbation = Flow(lattice) if gradient == "analytic" else TapeLinearized(Flow(lattice))
@@ -218,6 +218,6 @@ def input_gradients(
 
     Raises:
       ValueError: if a shape is not as above, or there is no loss, or the loss has no gradient.
-      TypeError: if the images are not numbers.
+      TypeError: if `model` is not a Keras model, or images or labels are not numbers.
     """
     return perturbation_gradients(model, Additive(), images, labels, loss, training=training)

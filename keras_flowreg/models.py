@@ -51,8 +51,8 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
     regularized.fit(images, labels, epochs=2, verbose=0, callbacks=[fr.callbacks.PenaltyWarmup(epochs=1)])
     ```
 
-    The logs are `loss`, `task_loss`, `gradient_penalty` (without its weight) and the metrics. In validation, the penalty is
-    taken at the identity, without a random start.
+    The logs are `loss`, `task_loss`, the penalty without its weight (`gradient_penalty`, or whatever `penalty_name` the
+    regularizer has) and the metrics. In validation, a gradient penalty is taken at the identity, without a random start.
 
     Args:
       base_model: a Keras model (Sequential, functional or subclassed), from images `[batch, height, width, channels]` to

@@ -26,7 +26,7 @@ def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExam
       `(label, others)`: `[batch]`, and `[batch, classes]` with the least number of the dtype in the label's place.
 
     Raises:
-      ValueError: if there are fewer than two classes.
+      ValueError: if there are fewer than two classes, or the labels are not those of such predictions.
     """
     expect_classes(predictions)
     labels = tf.convert_to_tensor(labels)
