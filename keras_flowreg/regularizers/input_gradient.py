@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_flowreg.perturbations import Additive
-from keras_flowreg.regularizers.base import GradientRegularizer
+from keras_flowreg.regularizers.gradient import GradientRegularizer
 from keras_flowreg.types import Config
 
 

@@ -30,8 +30,8 @@ from keras_flowreg.ops.validation import (
     expect_positive,
     expect_positive_integer,
 )
+from keras_flowreg.regularizers.base import Regularizer, expect_arguments, mean_penalty
 from keras_flowreg.regularizers.bound_penalties import balance_penalty, tightness_penalty
-from keras_flowreg.regularizers.regularizer import Regularizer, expect_arguments, mean_penalty
 from keras_flowreg.regularizers.small_box import small_box
 from keras_flowreg.regularizers.worst_logits import expect_monotone, worst_logits
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
