@@ -79,9 +79,4 @@ def _start(attack, objective, examples, seed, restart):
     identity = objective.perturbation.identity(examples.images)
     if attack.start == "zero":
         return identity
-    seed = random.fold_in(seed, restart)
-
-    def sample(batch):
-        return tf.cast(attack.ball.sample(tf.concat([[batch], tf.shape(identity)[1:]], 0), seed), identity.dtype)
-
-    return tf.ensure_shape(examples.draw(sample), identity.shape)
+    return examples.draw_like(identity, lambda shape: attack.ball.sample(shape, random.fold_in(seed, restart)))

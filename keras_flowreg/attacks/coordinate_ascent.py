@@ -127,11 +127,7 @@ class FlowCoordinateAscent(FlowFrankWolfe):
         Of colours the ends lie along a random direction. Of the two the one is taken that is farther from where it is.
         """
         images = examples.images
-
-        def sample(batch):
-            return random.uniform(tf.concat([[batch], tf.shape(images)[1:]], 0), seed)
-
-        direction = 2 * tf.ensure_shape(tf.cast(examples.draw(sample), images.dtype), images.shape) - 1
+        direction = 2 * examples.draw_like(images, lambda shape: random.uniform(shape, seed)) - 1
         ends, values = [], []
         for sign in (1, -1):
             end, can_change = maximizing_flow(images, sign * direction, self._displacements, self.epsilon)

@@ -3,7 +3,6 @@
 from typing import Optional
 
 import keras
-import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.base import Attack
@@ -67,13 +66,8 @@ class RandomFlow(Attack):
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def step(count, examples, state):
-            return objective.query(examples, _draw(self.ball, examples, random.fold_in(seed, count))), state
+            identity = objective.perturbation.identity(examples.images)
+            flow = examples.draw_like(identity, lambda shape: self.ball.sample(shape, random.fold_in(seed, count)))
+            return objective.query(examples, flow), state
 
         return iterate(step, self.draws, examples, clean, ())[0]
-
-
-def _draw(ball, examples, seed):
-    """A uniform draw of a flow for each example."""
-    shape = tf.shape(examples.images)
-    flow = examples.draw(lambda batch: ball.sample(tf.stack([batch, shape[1], shape[2], 2]), seed))
-    return tf.ensure_shape(tf.cast(flow, examples.images.dtype), [*examples.images.shape[:3], 2])

@@ -47,6 +47,11 @@ class Examples(NamedTuple):
         """
         return tf.gather(sample(self.whole_batch), self.positions)
 
+    def draw_like(self, tensor: tf.Tensor, sample: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """The same, of the shape and dtype of a tensor; `sample` takes the shape for the whole batch."""
+        drawn = self.draw(lambda batch: sample(tf.concat([[batch], tf.shape(tensor)[1:]], 0)))
+        return tf.ensure_shape(tf.cast(drawn, tensor.dtype), tensor.shape)
+
     def are_open(self, best: Candidate) -> PerExample:
         """Which examples are still searched: bool `[batch]`."""
         return tf.logical_not(best.success) if self.stop_when_fooled else tf.ones_like(best.success)

@@ -113,7 +113,8 @@ class FlowSPSA(Attack):
 
     def _estimate_gradient(self, objective, examples, flow, seed):
         def add_sample(sample, total):
-            signs = self._signs(examples, flow, random.fold_in(seed, sample))
+            draw_seed = random.fold_in(seed, sample)
+            signs = tf.sign(examples.draw_like(flow, lambda shape: random.uniform(shape, draw_seed, -1.0, 1.0)))
             above = objective.query(examples, flow + self.delta * signs).loss
             below = objective.query(examples, flow - self.delta * signs).loss
             slope = tf.cast(above - below, flow.dtype) / (2 * self.delta)
@@ -121,9 +122,3 @@ class FlowSPSA(Attack):
 
         total = loop(lambda sample, total: sample < self.samples, add_sample, (0, tf.zeros_like(flow)))[1]
         return total / self.samples
-
-    def _signs(self, examples, flow, seed):
-        def sample(batch):
-            return tf.sign(random.uniform(tf.concat([[batch], tf.shape(flow)[1:]], 0), seed, -1.0, 1.0))
-
-        return tf.ensure_shape(tf.cast(examples.draw(sample), flow.dtype), flow.shape)
