@@ -209,20 +209,6 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
         gc.collect()
         self.assertEqual([reference() for reference in gone], [None, None])
 
-    @parameterized.parameters(True, False)
-    def test_with_and_without_xla(self, jit_compile):
-        model = Preprocessed()
-        labels = np.argmax(model(self.images), axis=1)
-        attack = fr.attacks.FlowFrankWolfe(EPSILON, steps=3)
-        expected = attack.run(self.images, labels, model=model)
-        result = attack.replace(jit_compile=jit_compile).run(self.images, labels, model=model)
-        # Flows differ where several are as good.
-        self.assertAllClose(result.loss, expected.loss, atol=1e-4)
-        with self.assertRaisesRegex(ValueError, "Expected labels from 0 to 3"):
-            attack.replace(jit_compile=jit_compile)(self.images, labels + 10, model=model)
-        with self.assertRaisesRegex(ValueError, "Expected finite images"):
-            attack.replace(jit_compile=jit_compile)(self.images * np.nan, labels, model=model)
-
     def test_the_weights_of_now(self):
         model = Preprocessed()
         attack = fr.attacks.FlowPGD(EPSILON, steps=2)
