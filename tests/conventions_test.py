@@ -10,6 +10,8 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import balls
+from keras_flowreg.ops.losses import SmoothedSparseCategoricalCrossentropy
+from keras_flowreg.perturbations import TapeLinearized
 from tests import testing
 
 PACKAGE = pathlib.Path(fr.__file__).parent
@@ -129,7 +131,10 @@ def configurables():
         fr.layers.DenseImageWarp(),
         *attacks(),
         fr.ops.MarginLoss(),
+        fr.ops.LogOddsLoss(),
+        SmoothedSparseCategoricalCrossentropy(0.1),
         fr.perturbations.SmoothFlow(),
+        TapeLinearized(fr.perturbations.Flow()),
         fr.FlowRegularizedModel(model),
         *(balls.get(name, 1.0) for name in balls.NORMS),
     ]

@@ -27,6 +27,7 @@ from keras_flowreg.certification.leads import lead_forms
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
 from keras_flowreg.commands import datasets
+from keras_flowreg.wrapped import classifier_of
 
 _MODEL = flags.DEFINE_string("model", None, "a saved Keras model with logits, a chain of layers", required=True)
 _DATASET = flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "the data set")
@@ -38,7 +39,7 @@ _METHODS = {"ibp": "IBP", "crown_ibp": "CROWN-IBP", "crown": "CROWN"}  # ours, a
 
 
 def our_bounds(model, box, forms, method):
-    network = Network(getattr(model, "base_model", model))
+    network = Network(classifier_of(model))
     bounds = Bounds(network, Reach(box), rounding=0.0)  # auto_LiRPA leaves no slack
     if method == "crown":
         bounds.tighten()

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from keras_flowreg.wrapped import classifier_of
+
 _ACTIVATIONS = {
     "linear": nn.Identity,
     "relu": nn.ReLU,
@@ -70,7 +72,7 @@ def from_keras(model):
     Raises:
       ValueError: if the layers branch, or there is one that has no counterpart here.
     """
-    model = getattr(model, "base_model", model)
+    model = classifier_of(model)
     chain = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for earlier, later in zip(chain, chain[1:]):
         if later.input is not earlier.output:

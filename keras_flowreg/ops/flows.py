@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_flowreg.ops.matching import expect_displacements
+from keras_flowreg.ops.validation import expect_flow
 from keras_flowreg.types import FlowField, PerExample
 
 
@@ -36,7 +36,8 @@ def displacement_statistics(flow: FlowField) -> DisplacementStatistics:
     Returns:
       `DisplacementStatistics`. A roughness of 0 is a translation of the whole image.
     """
-    expect_displacements(flow)
+    flow = tf.convert_to_tensor(flow)
+    expect_flow(flow)
     lengths = tf.sort(_flat(tf.norm(flow, axis=-1)), axis=1)
     count = tf.shape(lengths)[1]
     median = (lengths[:, (count - 1) // 2] + lengths[:, count // 2]) / 2
@@ -66,7 +67,8 @@ def flow_smoothness_loss(flow: FlowField) -> PerExample:
     Reference: Xiao et al., "Spatially transformed adversarial examples", 2018. As there, each pair of neighbours counts
     twice.
     """
-    expect_displacements(flow)
+    flow = tf.convert_to_tensor(flow)
+    expect_flow(flow)
     return 2 * tf.add_n([tf.reduce_sum(_safe_length(d), axis=[1, 2]) for d in _differences(flow)])
 
 

@@ -5,7 +5,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from keras_flowreg.types import FlowField, KerasModel, Parameters
+from keras_flowreg.types import KerasModel, Parameters
 from keras_flowreg.wrapped import classifier_of
 
 
@@ -49,12 +49,6 @@ def expect_parameters(parameters: Parameters, shape: Sequence[Optional[int]]) ->
             f"Expected the perturbation's parameters to have the shape {tf.TensorShape(shape)}. "
             f"Received {parameters.shape}."
         )
-
-
-def expect_displacements(flow: FlowField) -> None:
-    """Checks that a flow is `[batch, height, width, 2]`."""
-    if len(flow.shape) != 4 or flow.shape[-1] not in (2, None):
-        raise ValueError(f"Expected `flow` to have the shape [batch, height, width, 2]. Received shape {flow.shape}.")
 
 
 def expect_within_images(name: str, pixels: Optional[float], images: tf.Tensor) -> None:

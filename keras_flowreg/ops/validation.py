@@ -90,17 +90,17 @@ def expect_images(images: tf.Tensor) -> None:
             )
 
 
-def expect_flow(flow: FlowField, images: Images) -> None:
-    """Checks that a flow is floating `[batch, height, width, 2]`, and fits its images."""
+def expect_flow(flow: FlowField, images: Optional[Images] = None) -> None:
+    """Checks that a flow is floating `[batch, height, width, 2]`, and fits its images, if there are some."""
     if not flow.dtype.is_floating:
         raise TypeError(f"Expected `flow` to be floating-point numbers. Received dtype {flow.dtype.name}.")
-    expected = tf.TensorShape([None, None, None, 2])
-    if images.shape.rank is not None:
-        expected = images.shape[:3].concatenate(2)
-    if not flow.shape.is_compatible_with(expected):
+    sizes = tf.TensorShape([None, None, None])
+    if images is not None and images.shape.rank is not None:
+        sizes = images.shape[:3]
+    if not flow.shape.is_compatible_with(sizes.concatenate(2)):
         raise ValueError(
-            "Expected `flow` to have the shape [batch, height, width, 2] of its images, "
-            f"{expected}. Received shape {flow.shape}."
+            f"Expected `flow` to have the shape [batch, height, width, 2]{'' if images is None else ' of its images'}, "
+            f"{sizes.concatenate(2)}. Received shape {flow.shape}."
         )
 
 

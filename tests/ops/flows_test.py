@@ -40,6 +40,19 @@ class FlowsTest(tf.test.TestCase):
             loss = fr.ops.flow_smoothness_loss(flow)
         self.assertAllEqual(tape.gradient(loss, flow), tf.zeros_like(flow))
 
+    def test_flows_of_no_known_shape_are_measured_all_the_same(self):
+        measured = tf.function(fr.ops.displacement_statistics, input_signature=[tf.TensorSpec(None)])
+        flow = tf.random.stateless_normal([2, 4, 5, 2], seed=[0, 1])
+        for known, unknown in zip(fr.ops.displacement_statistics(flow), measured(flow)):
+            self.assertAllClose(known, unknown)
+
+    def test_what_is_no_flow(self):
+        for function in (fr.ops.displacement_statistics, fr.ops.flow_smoothness_loss):
+            with self.assertRaisesRegex(ValueError, r"Expected `flow` to have the shape \[batch, height, width, 2\], "):
+                function(tf.zeros([2, 4, 5, 3]))
+            with self.assertRaisesRegex(TypeError, "Expected `flow` to be floating-point"):
+                function(tf.zeros([2, 4, 5, 2], tf.int32))
+
 
 if __name__ == "__main__":
     tf.test.main()
