@@ -1,7 +1,7 @@
 """pytest --share=1/2 runs one half of the cases, and --share=2/2 the other: for scripts/test all, on two stacks.
 
-Every test has a case in either half if it has two, and runs in both if it has one. But scripts take long, and are the
-same on both stacks: each of their tests is in one half.
+Every test has a case in either half if it has two, and runs in both if it has one. But what takes long, and hardly knows
+its Keras, is dealt out: each test there is in one half.
 """
 
 import inspect
@@ -9,7 +9,13 @@ import itertools
 
 import pytest
 
-SCRIPTS = ("tests/examples/", "tests/pages_test.py", "tests/docstrings_test.py")
+# Scripts and pages, and what asks no more of a model than its predictions.
+DEALT_OUT = (
+    *(f"tests/{folder}/" for folder in ("attacks", "certification", "evaluation", "examples")),
+    "tests/pages_test.py",
+    "tests/docstrings_test.py",
+)
+SKIPPED_ON_ONE = "tests/examples/train_distributed_test.py"  # of the stacks: its tests run, or are skipped, on both
 
 
 def pytest_addoption(parser):
@@ -39,7 +45,7 @@ def shared(items, number, count):
     chosen = set()
     for turn, (_, cases) in enumerate(itertools.groupby(sorted(items, key=test_of), key=test_of)):
         cases = list(cases)
-        alone = len(cases) == 1 and not is_script(cases[0])
+        alone = len(cases) == 1 and not is_dealt_out(cases[0])
         chosen.update(cases if alone else cases[(number - 1 + turn) % count :: count])
     return [item for item in items if item in chosen]
 
@@ -47,11 +53,11 @@ def shared(items, number, count):
 def test_of(item):
     """What the cases of one test have in common."""
     path = item.nodeid.split("::")[0]
-    if is_script(item):
+    if is_dealt_out(item):
         return path, "", ""
     function = inspect.unwrap(item.function)
     return path, getattr(item.cls, "__qualname__", ""), function.__qualname__
 
 
-def is_script(item):
-    return item.nodeid.startswith(SCRIPTS)
+def is_dealt_out(item):
+    return item.nodeid.startswith(DEALT_OUT) and not item.nodeid.startswith(SKIPPED_ON_ONE)

@@ -58,8 +58,9 @@ class SharesTest(parameterized.TestCase, tf.test.TestCase):
             )
         self.assertEqual(sorted(map(len, halves)), [3, 4])
 
-    def test_scripts_are_in_one_half(self):
-        all_items = items("tests/examples/some_test.py")
+    @parameterized.parameters("tests/examples/some_test.py", "tests/attacks/some_test.py")
+    def test_what_is_dealt_out_is_in_one_half(self, path):
+        all_items = items(path)
         halves = [names(conftest.shared(all_items, number, 2)) for number in (1, 2)]
         self.assertCountEqual(halves[0] + halves[1], names(all_items))
         self.assertLen(halves[0], 3)
