@@ -2,7 +2,7 @@ r"""Runs a tutorial, and writes it as a page, with what its code prints and draw
 
     python examples/tutorial.py --script=docs/tutorials/fooled.py
 
-writes docs/tutorials/fooled.md and its figures, fooled-1.png and on.
+writes docs/tutorials/fooled.md and its figures, fooled-1.png and on, in the place of those that it wrote before.
 """
 
 import os
@@ -29,6 +29,7 @@ def save_figures(drawn, stem):
     for output in drawn:
         named = {f"{stem.name}-{next(numbers)}.png": figure for figure in (output.figures if output else ())}
         for name, figure in named.items():
+            outputs.expect_picture_path(str(stem.with_name(name)), "script")
             outputs.save_picture(figure, str(stem.with_name(name)), dpi=72)
         names.append(list(named))
     return names
@@ -40,6 +41,7 @@ def main():
     cells = tutorial.cells(path.read_text(encoding="utf-8"))
     page = path.with_suffix(".md")
     files.expect_writable("--script", os.fspath(page))
+    tutorial.expect_page(page)
     drawn, _ = tutorial.run(cells)
     files.write_text(page, tutorial.page(path.name, cells, drawn, save_figures(drawn, path.with_suffix(""))))
     return Result(f"Wrote {page}", {"page": os.fspath(page)})

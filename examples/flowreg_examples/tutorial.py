@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from matplotlib import pyplot
 
+_MADE_OF = "This page is made from [a script of cells]"
 _MARK = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 
 
@@ -90,5 +91,11 @@ def page(script_path, tutorial, outputs, picture_paths):
         if output and output.words:
             parts.append(f"```text\n{output.words}\n```")
         parts.extend(f"![{cell.text.splitlines()[0].lstrip('# ')}]({path})" for path in paths)
-    parts.append(f"This page is made from [a script of cells]({script_path}), which Jupyter and editors open.")
+    parts.append(f"{_MADE_OF}({script_path}), which Jupyter and editors open.")
     return "\n\n".join(parts) + "\n"
+
+
+def expect_page(path):
+    """Checks that there is nothing at a path, or a page of a tutorial, which is replaced."""
+    if path.exists() and _MADE_OF not in path.read_text(encoding="utf-8"):
+        raise ValueError(f"Expected {path} to be new, or the page of a tutorial. Received another file.")

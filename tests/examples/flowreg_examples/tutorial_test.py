@@ -58,6 +58,15 @@ class TutorialTest(tf.test.TestCase):
         self.assertIn("```python\nprint(size + 1)\n```\n\n```text\n2\n```\n\n![print(size + 1)](a.png)\n\n", page)
         self.assertIn("(a.py)", page)
 
+    def test_a_page_of_others_is_left_alone(self):
+        path = pathlib.Path(self.get_temp_dir(), "notes.md")
+        tutorial.expect_page(path)
+        path.write_text(tutorial.page("a.py", [], [], []))
+        tutorial.expect_page(path)
+        path.write_text("# Notes")
+        with self.assertRaisesRegex(ValueError, "Expected .*notes.md to be new, or the page of a tutorial"):
+            tutorial.expect_page(path)
+
 
 if __name__ == "__main__":
     tf.test.main()
