@@ -13,6 +13,7 @@ from keras_flowreg.evaluation import RobustnessReport
 from keras_flowreg.evaluation.identity import identify
 from keras_flowreg.ops import random
 from keras_flowreg.ops.labels import expect_classes, look_like_probabilities
+from keras_flowreg.ops.matching import image_shape_of
 from keras_flowreg.ops.validation import expect_boolean, expect_instance, expect_positive_integer, expect_value_range
 from keras_flowreg.types import Images, KerasModel, Predictions, ValueRange
 from keras_flowreg.wrapped import classifier_of
@@ -203,15 +204,16 @@ def expect_exportable(
 
 def _image_shape(classifier, image_shape):
     """The shape of an image, if it is given; otherwise the one that the classifier knows."""
-    known = tuple(classifier.inputs[0].shape[1:]) if getattr(classifier, "inputs", None) else None
-    shape = image_shape if isinstance(image_shape, (tuple, list)) else known if image_shape is None else None
-    if shape is None or len(shape) != 3:
+    known = image_shape_of(classifier)
+    if image_shape is None and known.rank is not None:
+        image_shape = tuple(known)
+    if not isinstance(image_shape, (tuple, list)) or len(image_shape) != 3:
         raise ValueError(
             "Expected `image_shape` to be (height, width, channels), for a model that does not know the shape of its "
             f"images. Received {image_shape!r}."
         )
-    shape = tuple(size if size is None else expect_positive_integer("image_shape", size) for size in shape)
-    if known is not None and not tf.TensorShape(shape).is_compatible_with(known):
+    shape = tuple(size if size is None else expect_positive_integer("image_shape", size) for size in image_shape)
+    if not known.is_compatible_with(shape):
         raise ValueError(f"Expected `image_shape` to be that of the model's images, {known}. Received {image_shape!r}.")
     return shape
 

@@ -1,5 +1,6 @@
 """Classifiers as they were saved, of any origin, as Keras models to attack and to evaluate."""
 
+import functools
 import json
 import os
 import re
@@ -15,13 +16,13 @@ from google.protobuf.message import DecodeError
 from keras_flowreg import files, untrusted
 from keras_flowreg.ops.validation import expect_boolean
 from keras_flowreg.types import Images, KerasModel, Predictions
-from keras_flowreg.wrapped import classifier_of
+from keras_flowreg.wrapped import OfImages, classifier_of
 
 _SIGNATURE = "serving_default"
 _OWN_CLASS = " A class of your own must be imported, and registered by `keras.saving.register_keras_serializable`."
 
 
-class SavedClassifier(keras.Model):
+class SavedClassifier(OfImages, keras.Model):
     """A SavedModel as a Keras model, from images to predictions.
 
     It calls the SavedModel if that can be called, else its signature `serving_default`. Its weights cannot be
@@ -33,7 +34,7 @@ class SavedClassifier(keras.Model):
 
     Attributes:
       gives_probabilities: whether its signature names its output so.
-      image_shape: `(height, width, channels)` of its signature's input, with `None` for what is not known.
+      image_shape: `(height, width, channels)` of the images that it takes, with `None` for what is not known.
 
     Raises:
       ValueError: if the SavedModel cannot be called, and has no such signature of one input and one output, or is refused.
@@ -205,8 +206,14 @@ def _predictor(loaded, handle):
 
 
 def _image_shape_of(loaded):
-    spec = _only_input(_signature_of(loaded))
-    return tuple(spec.shape[1:]) if spec is not None and spec.shape.rank == 4 else (None, None, None)
+    """What the inputs of its signature and of all that can be called have in common."""
+    specs = [_only_input(_signature_of(loaded))]
+    for function in getattr(loaded.__call__, "concrete_functions", ()) if callable(loaded) else ():
+        arguments = tf.nest.flatten(function.structured_input_signature)
+        specs.append(next((spec for spec in arguments if isinstance(spec, tf.TensorSpec)), None))
+    shapes = [spec.shape for spec in specs if spec is not None]
+    shape = functools.reduce(tf.TensorShape.most_specific_compatible_shape, shapes, shapes[0]) if shapes else None
+    return tuple(shape[1:]) if shape is not None and shape.rank == 4 else (None, None, None)
 
 
 def _only_input(signature):

@@ -1,4 +1,6 @@
-"""The classifier in a model that trains it."""
+"""What a model tells of the classifier in it."""
+
+from typing import Optional
 
 from keras_flowreg.types import KerasModel
 
@@ -7,6 +9,12 @@ class Wrapper:
     """What a model is that trains another one, its `base_model`."""
 
     base_model: KerasModel
+
+
+class OfImages:
+    """What a model without Keras's inputs is that says which images it takes."""
+
+    image_shape: tuple[Optional[int], ...]  # (height, width, channels), with `None` for any
 
 
 def classifier_of(model: KerasModel) -> KerasModel:

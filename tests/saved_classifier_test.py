@@ -88,6 +88,9 @@ class LoadClassifierTest(tf.test.TestCase):
         fr.export(self.model, self.path)
         loaded = fr.load_classifier(self.path)
         self.assertEqual(loaded.image_shape, testing.SHAPE)
+        images, labels = testing.data(2)
+        with self.assertRaisesRegex(ValueError, "Expected `images` of the shape .*, which the model takes"):
+            fr.attacks.FlowFGSM(0.1)(images[:, :-1], labels, model=loaded)
         self.expect_the_same(loaded)
         self.assertEqual(digest(loaded.get_weights()), digest(self.model.get_weights()))
 
@@ -147,6 +150,19 @@ class LoadClassifierTest(tf.test.TestCase):
         loaded = fr.load_classifier(self.path)
         self.expect_the_same(loaded)
         self.assertCountEqual(map(np.shape, loaded.get_weights()), map(np.shape, self.model.get_weights()))
+
+    def test_images_of_two_sizes(self):
+        class Mean(tf.Module):
+            @tf.function
+            def __call__(self, images):
+                return tf.reduce_mean(images, [1, 2])
+
+        module = Mean()
+        functions = [module.__call__.get_concrete_function(tf.TensorSpec([None, size, 10, 2])) for size in (8, 6)]
+        tf.saved_model.save(module, self.path, signatures={"serving_default": functions[0]})
+        loaded = fr.load_classifier(self.path)
+        self.assertEqual(loaded.image_shape, (None, 10, 2))
+        self.assertAllEqual(loaded(tf.ones([1, 6, 10, 2])), [[1, 1]])
 
     def test_of_integers(self):
         class OfIntegers(tf.Module):

@@ -17,8 +17,8 @@ import keras_flowreg as fr
 from keras_flowreg.commands import datasets, images, models, outputs
 from keras_flowreg.commands.command_line import Result
 from keras_flowreg.commands.flags import attack_names, build_attack, define_dataset_flags, define_search_flags
+from keras_flowreg.ops.matching import image_shape_of
 from keras_flowreg.types import KerasModel, ValueRange
-from keras_flowreg.wrapped import classifier_of
 
 # Images, their labels, and the names of the classes where they are known.
 _Examples = tuple[tf.Tensor, np.ndarray, Optional[tuple[str, ...]]]
@@ -61,9 +61,8 @@ def main() -> Result:
 def _read_image(model: KerasModel, values: ValueRange) -> _Examples:
     """The image of --image with its label, as a batch of one, and no names of classes."""
     args = flags.FLAGS
-    inputs = getattr(classifier_of(model), "inputs", None)
-    shape = inputs[0].shape[1:] if inputs else getattr(model, "image_shape", (None, None, None))
-    originals = models.scaled(images.read(args.image, shape)[np.newaxis], values)
+    shape = image_shape_of(model).with_rank(3)
+    originals = models.scaled(images.read(args.image, tuple(shape))[np.newaxis], values)
     labels = models.predict(model, originals)[0] if args.label is None else np.array([args.label])
     return originals, labels, None
 

@@ -6,7 +6,7 @@ from typing import Optional
 import tensorflow as tf
 
 from keras_flowreg.types import KerasModel, Parameters
-from keras_flowreg.wrapped import classifier_of
+from keras_flowreg.wrapped import OfImages, classifier_of
 
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
@@ -14,7 +14,7 @@ def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
     inputs = getattr(classifier_of(model), "inputs", None) or ()
     if len(inputs) > 1:
         raise ValueError(f"Expected a model with one input, of images. Received one with {len(inputs)}.")
-    known = _shape_of_images(model)
+    known = tf.TensorShape([None]).concatenate(image_shape_of(model))
     if not images.shape.is_compatible_with(known):
         raise ValueError(f"Expected `images` of the shape {known}, which the model takes. Received {images.shape}.")
 
@@ -25,7 +25,7 @@ def with_known_sizes(model: KerasModel, images: tf.Tensor) -> tf.Tensor:
     Raises:
       ValueError: if a size stays unknown.
     """
-    images = tf.ensure_shape(images, _shape_of_images(model))
+    images = tf.ensure_shape(images, tf.TensorShape([None]).concatenate(image_shape_of(model)))
     if images.shape.rank is None or None in images.shape[1:]:
         raise ValueError(
             "Expected images of a known height, width and number of channels, or a model with an input of such a shape. "
@@ -34,12 +34,14 @@ def with_known_sizes(model: KerasModel, images: tf.Tensor) -> tf.Tensor:
     return images
 
 
-def _shape_of_images(model):
-    """The shape of the images that a model takes, as far as it is known."""
-    inputs = getattr(classifier_of(model), "inputs", None)
-    if not inputs or inputs[0].shape is None:
-        return tf.TensorShape(None)
-    return tf.TensorShape([None, *inputs[0].shape[1:]])  # Keras 2 keeps the batch that a subclassed model met first.
+def image_shape_of(model: KerasModel) -> tf.TensorShape:
+    """`[height, width, channels]` of the images that a model takes, as far as it says so."""
+    classifier = classifier_of(model)
+    if isinstance(classifier, OfImages):
+        return tf.TensorShape(classifier.image_shape)
+    inputs = getattr(classifier, "inputs", None)
+    # Keras 2 keeps the batch that a subclassed model met first: its size says nothing.
+    return tf.TensorShape(inputs[0].shape[1:] if inputs and inputs[0].shape is not None else None)
 
 
 def expect_parameters(parameters: Parameters, shape: Sequence[Optional[int]]) -> None:
