@@ -26,16 +26,9 @@ _ADVICE = {
 }
 # What each does outside of training, if the class exists in this Keras.
 _IDENTITIES = (
-    *(
-        "Identity",
-        "Dropout",
-        "SpatialDropout2D",
-        "GaussianDropout",
-        "AlphaDropout",
-        "GaussianNoise",
-        "ActivityRegularization",
-    ),
-    *("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomContrast", "RandomBrightness"),
+    *("Identity", "Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise"),
+    *("ActivityRegularization", "AugMix", "CutMix", "MixUp", "RandAugment"),
+    *(name for name in dir(layers) if name.startswith("Random") and name != "RandomCrop"),  # which takes the middle
 )
 
 

@@ -77,6 +77,26 @@ class RulesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertLess(np.mean(least - by_tight_lines), 0.35 * np.mean(clean - least) + 2e-3)
 
 
+class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(
+        ("RandomFlip", {}),
+        ("RandomContrast", {"factor": 0.2}),
+        ("RandomHue", {"factor": 0.2}),
+        ("RandomErasing", {}),
+        ("RandAugment", {}),
+    )
+    def test_random_layers_change_nothing(self, name, options):
+        if not hasattr(layers, name):
+            self.skipTest(f"This Keras has no {name}.")
+        head = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+        images, labels = np.random.RandomState(0).rand(2, 6, 6, 3).astype("float32"), np.array([0, 1])
+        margins = [
+            fr.certify(keras.Sequential([keras.Input((6, 6, 3)), *first, head]), images, labels, epsilon=0.1).margin
+            for first in ([], [getattr(layers, name)(**options)])
+        ]
+        self.assertAllClose(*margins)
+
+
 class BackwardTest(tf.test.TestCase):
     def test_rescaling_of_one_channel_to_three(self):
         (step,) = steps_of(layers.Rescaling([1.0, -2.0, 3.0], offset=5.0))
