@@ -16,13 +16,13 @@ from google.protobuf.message import DecodeError
 from keras_flowreg import files, untrusted
 from keras_flowreg.ops.validation import expect_boolean
 from keras_flowreg.types import Images, KerasModel, Predictions
-from keras_flowreg.wrapped import OfImages, classifier_of
+from keras_flowreg.wrapped import Restored, classifier_of
 
 _SIGNATURE = "serving_default"
 _OWN_CLASS = " A class of your own must be imported, and registered by `keras.saving.register_keras_serializable`."
 
 
-class SavedClassifier(OfImages, keras.Model):
+class SavedClassifier(Restored, keras.Model):
     """A SavedModel as a Keras model, from images to predictions.
 
     It calls the SavedModel if that can be called, else its signature `serving_default`. Its weights cannot be
@@ -52,13 +52,16 @@ class SavedClassifier(OfImages, keras.Model):
         self.gives_probabilities = _names_probabilities(loaded)
         self.image_shape = _image_shape_of(loaded)
         # A function, because Keras would track what is loaded, and does not know what it is. It also keeps it alive.
-        self._variables_of_loaded = lambda: _variables_of(loaded)
+        self._variables_of_loaded = lambda: list(_variables_of(loaded))
 
     def call(self, images: Images) -> Predictions:
         return self._predict(images)
 
+    def restored_variables(self) -> list[tf.Variable]:
+        return self._variables_of_loaded()
+
     def get_weights(self) -> list[np.ndarray]:
-        return [variable.numpy() for variable in self._variables_of_loaded()]
+        return [variable.numpy() for variable in self.restored_variables()]
 
 
 def load_classifier(handle: Union[str, os.PathLike], *, safe_mode: bool = True) -> KerasModel:

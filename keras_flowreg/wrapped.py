@@ -2,6 +2,8 @@
 
 from typing import Optional
 
+import tensorflow as tf
+
 from keras_flowreg.types import KerasModel
 
 
@@ -11,10 +13,14 @@ class Wrapper:
     base_model: KerasModel
 
 
-class OfImages:
-    """What a model without Keras's inputs is that says which images it takes."""
+class Restored:
+    """What a model is that calls one of which Keras knows neither inputs nor weights."""
 
     image_shape: tuple[Optional[int], ...]  # (height, width, channels), with `None` for any
+
+    def restored_variables(self) -> list[tf.Variable]:
+        """The weights, in the order of `get_weights`."""
+        raise NotImplementedError
 
 
 def classifier_of(model: KerasModel) -> KerasModel:

@@ -105,6 +105,9 @@ class TracedClassifier(Classifier):
     Its forward pass, and the gradient of each loss, are functions of their own. TensorFlow compiles them once, and does not
     copy them into the functions that call them.
 
+    Attributes:
+      forward: the forward pass, a TensorFlow function of images.
+
     Args:
       model: a Keras model. It is not kept alive.
       images: `tf.TensorSpec` `[None, height, width, channels]`.
@@ -117,8 +120,8 @@ class TracedClassifier(Classifier):
         self._jit_compile = jit_compile
         self._functions: collections.OrderedDict = collections.OrderedDict()
         self._lock = threading.RLock()
-        self._forward = self._compile(self._call, [images])
-        _expect_one_output(self._forward.structured_outputs)
+        self.forward = self._compile(self._call, [images])
+        _expect_one_output(self.forward.structured_outputs)
         self.has_gradient = False
 
     @property
@@ -129,11 +132,7 @@ class TracedClassifier(Classifier):
     @property
     def predictions(self) -> tf.TensorSpec:
         """The shape and dtype of the predictions."""
-        return tf.TensorSpec.from_tensor(self._forward.structured_outputs)
-
-    def graph_def(self) -> Any:
-        """The graph of the forward pass, as TensorFlow writes it down."""
-        return self._forward.graph.as_graph_def()
+        return tf.TensorSpec.from_tensor(self.forward.structured_outputs)
 
     def probe_gradient(self, images: Images, labels: Labels, raised: RaisedLoss) -> bool:
         """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too.
@@ -153,7 +152,7 @@ class TracedClassifier(Classifier):
         return self.has_gradient
 
     def predict(self, images: Images) -> Predictions:
-        return self._forward(images)
+        return self.forward(images)
 
     def differentiate_loss(
         self, images: Images, labels: Labels, raised: RaisedLoss, scale: Number = 1.0

@@ -6,7 +6,7 @@ from typing import Optional
 import tensorflow as tf
 
 from keras_flowreg.types import KerasModel, Parameters
-from keras_flowreg.wrapped import OfImages, classifier_of
+from keras_flowreg.wrapped import Restored, classifier_of
 
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
@@ -37,7 +37,7 @@ def with_known_sizes(model: KerasModel, images: tf.Tensor) -> tf.Tensor:
 def image_shape_of(model: KerasModel) -> tf.TensorShape:
     """`[height, width, channels]` of the images that a model takes, as far as it says so."""
     classifier = classifier_of(model)
-    if isinstance(classifier, OfImages):
+    if isinstance(classifier, Restored):
         return tf.TensorShape(classifier.image_shape)
     inputs = getattr(classifier, "inputs", None)
     # Keras 2 keeps the batch that a subclassed model met first: its size says nothing.
