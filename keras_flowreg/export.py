@@ -116,7 +116,7 @@ class ReusableClassifier(tf.train.Checkpoint):
       probabilities: whether to end in a softmax.
 
     Attributes:
-      variables: all variables, a list of `tf.Variable`.
+      variables: all weights, a list of `tf.Variable`.
       trainable_variables: those that are trained.
       regularization_losses: a function of no arguments for each weight that is regularized.
 
@@ -140,10 +140,10 @@ class ReusableClassifier(tf.train.Checkpoint):
         self._predict = _predictor(classifier, value_range, uint8_images, probabilities)
         images = tf.TensorSpec([None, *image_shape], tf.uint8 if uint8_images else tf.float32, name="images")
         modes = [self.__call__.get_concrete_function(images, training=training) for training in (False, True)]
-        # Keras 2 does not count the state of what draws at random, such as RandomTranslation, among a model's variables.
+        # The state of what draws at random, such as RandomTranslation, is none of a model's weights.
         self._used_variables = [variable for mode in modes for variable in mode.graph.variables]
         # What Keras's layers hold, and not the layers, which need their code to be loaded.
-        self.variables = compat.tf_variables(classifier.variables)
+        self.variables = compat.tf_variables(classifier.weights)
         self.trainable_variables = compat.tf_variables(classifier.trainable_variables)
         self.regularization_losses = [
             tf.function(loss, input_signature=[]) for loss in compat.weight_losses(classifier)

@@ -22,6 +22,7 @@ def network(skipped=0, name="hidden", turned=False, slope=0.1):
         values.append(layers.LeakyReLU(slope)(dense(values[-1])))
     ends = [values[3], values[1 + skipped]]
     total = layers.BatchNormalization()(layers.Concatenate()(ends[::-1] if turned else ends))
+    total = layers.Dropout(0.1)(total)
     return keras.Model(inputs, layers.Dense(testing.CLASSES)(total))
 
 
