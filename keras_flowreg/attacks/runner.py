@@ -143,17 +143,23 @@ class _Traces:
 
     def __init__(self, model: KerasModel):
         self.kinds: collections.OrderedDict[tuple, TracedClassifier] = collections.OrderedDict()
+        self.keep(model)
+
+    def keep(self, model: KerasModel) -> None:
+        """Keeps in mind what the model is made of. One without weights has them when it is traced."""
         self._parts = [weakref.ref(part) for part in _parts(model)]
 
     def are_of(self, model: KerasModel) -> bool:
-        """Whether the model has the same layers still, and was not compiled again."""
+        """Whether the model has the same layers and variables still, and was not compiled again."""
         parts = _parts(model)
         return len(parts) == len(self._parts) and all(kept() is part for kept, part in zip(self._parts, parts))
 
 
 def _parts(model):
     compiled = compat.compiled(model)
-    return [*compat.all_layers(model), *([] if compiled is None else [compiled])]
+    # Quantization gives a layer other variables.
+    weights = model.weights if model.built else []
+    return [*compat.all_layers(model), *weights, *([] if compiled is None else [compiled])]
 
 
 _KEPT_KINDS = 8  # of images of a model, the latest ones: a model may take images of any size
@@ -176,6 +182,7 @@ def traced_classifier(model: KerasModel, images: tf.Tensor, jit_compile: JitComp
         kinds, kind = _traces[model].kinds, (spec, jit_compile)
         if kind not in kinds:
             kinds[kind] = TracedClassifier(model, spec, jit_compile)
+            _traces[model].keep(model)
         kinds.move_to_end(kind)
         while len(kinds) > _KEPT_KINDS:
             kinds.popitem(last=False)

@@ -242,6 +242,18 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(clean_loss(model), of_probabilities, atol=1e-5)
         self.assertNotAllClose(expected, of_probabilities, atol=1e-3)
 
+    def test_a_model_whose_layer_has_other_variables_is_traced_anew(self):
+        attack, model = fr.attacks.FlowFGSM(EPSILON, loss=testing.cross_entropy()), testing.network()
+        attack(self.images, self.labels, model=model)
+        dense = model.layers[-1]
+        if hasattr(dense, "quantize"):
+            dense.quantize("int8")
+        else:  # Keras 2 quantizes nothing.
+            dense.kernel = tf.Variable(2 * dense.kernel)
+        result = attack.run(self.images, self.labels, model=model)
+        expected = testing.cross_entropy().call(self.labels, model(self.images))
+        self.assertAllClose(result.clean_loss, expected, atol=1e-5)
+
     def test_the_loss_of_a_call_needs_no_compiled_model(self):
         model = testing.network()
         self.assertIsNone(losses.compiled_loss(model))
