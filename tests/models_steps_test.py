@@ -38,6 +38,19 @@ class OneStepCountsOnceTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(ours[0], mean, atol=1e-6)
         self.assertAllClose(ours[1], variance, atol=1e-6 if options.get("fraction", 1) == 1 else 0.005)
 
+    def test_losses_of_activations(self):
+        def network():
+            return testing.network(keras.layers.Activation("relu", activity_regularizer=keras.regularizers.L2(1.0)))
+
+        plain = network()
+        plain.compile(loss=testing.cross_entropy())
+        expected = plain.evaluate(*testing.data(16), verbose=0)
+        model = testing.regularized(network(), method="finite_difference", step=0.5)
+        for history in (testing.fit(model, size=16), model.evaluate(*testing.data(16), verbose=0, return_dict=True)):
+            self.assertAllClose(np.ravel(history["task_loss"])[0], expected, rtol=1e-5)
+            plain.set_weights(model.base_model.get_weights())
+            expected = plain.evaluate(*testing.data(16), verbose=0)
+
     @parameterized.named_parameters(
         ("dropout", lambda: keras.layers.Dropout(0.5)),
         ("spatial_dropout", lambda: keras.layers.SpatialDropout2D(0.5)),

@@ -170,7 +170,7 @@ class GradientRegularizer(Regularizer):
         predictions, penalty = self._of_all(
             model, images[:count], labels[:count], loss, weights, training, seed, start_scale
         )
-        if len(model.losses) > len(compat.weight_losses(model)):
+        if _has_losses_of_activations(model):
             raise ValueError(
                 "Expected `fraction` to be 1 for a model with losses of its activations (`activity_regularizer`, `add_loss`), "
                 f"which are those of one pass over the whole batch. Received {self.fraction:g}."
@@ -202,6 +202,9 @@ class GradientRegularizer(Regularizer):
                     return per_example_loss(penalized, known, model(moved, training=mode))
 
             penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
+            if self.method != "exact" and _has_losses_of_activations(model):
+                with passes.another():  # A model's losses are those of its last pass.
+                    model(perturbed, training=mode)
         if mode != training:
             predictions = model(perturbed, training=training)
         return predictions, mean_penalty(tf.add_n(penalties) / len(pullbacks), labels, loss, sample_weight)
@@ -257,6 +260,11 @@ class GradientRegularizer(Regularizer):
 def whole_examples(fraction: float, images: Images) -> Scalar:
     """How many examples a fraction of a batch has, rounded to a whole number."""
     return tf.cast(tf.round(fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
+
+
+def _has_losses_of_activations(model):
+    """Whether a model that has run has losses beside those of its weights."""
+    return len(model.losses) > len(compat.weight_losses(model))
 
 
 def _seed(seed):
