@@ -194,7 +194,9 @@ def _length(vectors):
 
 
 def _directions(vectors):
-    """Unit vectors on the last axis; zero stays zero."""
+    """Unit vectors on the last axis; zero stays zero. Gradients may be so small that their squares are zero."""
+    largest = tf.stop_gradient(tf.reduce_max(tf.abs(vectors), axis=-1, keepdims=True))
+    vectors = tf.math.divide_no_nan(vectors, largest)
     return tf.math.divide_no_nan(vectors, _length(vectors))
 
 

@@ -45,6 +45,12 @@ class BallContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(inner(self.theta, step), EPSILON * ball.dual_norm(self.theta), rtol=1e-5)
 
     @parameterized.parameters(*balls.NORMS)
+    def test_steepest_ascent_of_a_gradient_whose_square_is_zero(self, name):
+        ball = balls.get(name, EPSILON)
+        tiny = tf.constant(self.theta) * 1e-28  # what a cross-entropy leaves of it where a model is sure
+        self.assertAllClose(ball.steepest_ascent(tiny), ball.steepest_ascent(tf.constant(self.theta)), atol=1e-6)
+
+    @parameterized.parameters(*balls.NORMS)
     def test_no_point_of_the_ball_beats_steepest_ascent(self, name):
         ball = balls.get(name, EPSILON)
         best = inner(self.theta, ball.steepest_ascent(tf.constant(self.theta)))
