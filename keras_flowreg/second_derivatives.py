@@ -195,7 +195,8 @@ def _is_depthwise(layer, inputs):
     plain = layer.data_format == "channels_last" and layer.padding in ("same", "valid")
     vertical, horizontal = layer.strides
     steps = vertical == horizontal and (vertical == 1 or tuple(layer.dilation_rate) == (1, 1))
-    return one_channel and plain and steps
+    is_kerass = type(layer).convolution_op is keras.layers.Conv2D.convolution_op  # and not one of a subclass
+    return one_channel and plain and steps and is_kerass
 
 
 def _layer_normalization(original, layer, inputs):

@@ -39,6 +39,13 @@ class OwnNormalization(layers.BatchNormalization):
         return 2 * super().call(inputs, training=training, mask=mask)
 
 
+class OwnConvolution(layers.Conv2D):
+    """A user's subclass of Keras's layer, with another convolution in it."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - tf.reduce_mean(kernel, axis=[0, 1]))
+
+
 class Attended(layers.Layer):
     """Attention of an image's pixels to each other."""
 
@@ -258,6 +265,13 @@ class ScopeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(inside, theirs(images, training=training), atol=1e-5)
         for our, their in zip(ours.get_weights(), theirs.get_weights()):
             self.assertAllClose(our, their, rtol=1e-5)
+
+    def test_a_convolution_of_the_users_own_is_kept(self):
+        model = keras.Sequential([layers.Input(SHAPE), OwnConvolution(3, 3, groups=3)])
+        images = np.random.RandomState(0).rand(2, *SHAPE).astype("float32")
+        with fr.exact_second_derivatives():
+            output = model(images)
+        self.assertAllClose(output, model(images))
 
     def test_closed_forms_are_taken_in_the_scope_alone(self):
         layer = layers.BatchNormalization(axis=-1, dtype="float32")
