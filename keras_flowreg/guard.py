@@ -16,7 +16,7 @@ from keras_flowreg.ops.requirements import Requirement
 from keras_flowreg.ops.validation import as_images, expect_finite
 from keras_flowreg.types import KerasModel, LossFunction
 
-_MOST = 16  # different requirements of a model's steps
+_MOST = 16  # different requirements of a model's steps that are told apart
 
 
 class _Counts(keras.metrics.Metric):
@@ -58,7 +58,7 @@ class GuardedModel(keras.Model):
         """
         errors = [f"{requirement.expected} {requirement.received}" for requirement in requirements]
         self._errors += [error for error in errors if error not in self._errors]
-        positions = [self._errors.index(error) for error in errors]
+        positions = [min(self._errors.index(error), _MOST - 1) for error in errors]
         unmet = 1 - tf.cast([requirement.is_met for requirement in requirements], tf.float32)
         unmet = tf.reduce_sum(unmet[:, tf.newaxis] * tf.one_hot(positions, _MOST), axis=0)
         if tf.distribute.has_strategy():

@@ -149,10 +149,19 @@ def _gives_probabilities(model):
     """Whether a model is known to give probabilities: by its last layer, or as `fr.export` names its outputs."""
     if isinstance(model, SavedClassifier):
         return model.gives_probabilities
-    last = classifier_of(model)
-    while getattr(last, "layers", None):
-        last = last.layers[-1]
+    last = _last_layer(classifier_of(model))
     return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+
+
+def _last_layer(model):
+    """The last layer that computes anything: in mixed precision a linear one may follow, for its dtype."""
+    while getattr(model, "layers", None):
+        model = next((layer for layer in reversed(model.layers) if not _is_linear(layer)), None)
+    return model
+
+
+def _is_linear(layer):
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
 
 
 def _is_address(handle):

@@ -9,6 +9,7 @@ from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg import compat
+from keras_flowreg.ops.requirements import Requirement
 from tests import testing
 
 BATCH = 8
@@ -203,6 +204,11 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         resume(resumed, (images, labels))
         for ours, theirs in zip(resumed.base_model.get_weights(), undisturbed.base_model.get_weights()):
             self.assertAllClose(ours, theirs, atol=1e-6)
+
+    def test_of_many_requirements_none_is_lost(self):
+        met = [Requirement(f"Expected {number}.", "Received none", tf.constant(number < 19)) for number in range(20)]
+        self.assertTrue(build().are_met(met[:19]))
+        self.assertFalse(build().are_met(met))
 
 
 if __name__ == "__main__":

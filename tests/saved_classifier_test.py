@@ -56,6 +56,12 @@ class LoadClassifierTest(tf.test.TestCase):
             expected = testing.cross_entropy()(self.labels, self.model(self.images))
             self.assertAllClose(loaded.loss(self.labels, loaded(self.images)), expected, rtol=1e-4)
 
+    def test_probabilities_before_a_linear_layer(self):
+        path = self.path + ".keras"
+        ends = [keras.layers.Softmax(), keras.layers.Activation("linear", dtype="float32")]
+        keras.Sequential([keras.Input(testing.SHAPE), self.model, *ends]).save(path)
+        self.assertFalse(fr.load_classifier(path).loss.get_config()["from_logits"])
+
     def test_probabilities_of_a_model_that_trains_on_attacks(self):
         path = os.path.join(self.get_temp_dir(), "attacked.keras")
         model = fr.FlowRegularizedModel(
