@@ -111,7 +111,7 @@ class ResumeTest(tf.test.TestCase):
             if is_same:
                 fr.evaluate_robustness(model, data, attack, [0.4], resume_from=path, check=False)
             else:
-                with self.assertRaisesRegex(ValueError, "of the same model, attacks and settings"):
+                with self.assertRaisesRegex(ValueError, "of the same model, attacks, settings and version"):
                     fr.evaluate_robustness(model, data, attack, [0.4], resume_from=path, check=False)
 
 
