@@ -44,12 +44,12 @@ def identify(model: KerasModel, image_shape: tuple[int, ...]) -> dict[str, str]:
     forward = traced_classifier(classifier, tf.zeros([1, *image_shape])).forward
     names = _names_of_weights(classifier)
     captured = [names[id(each)] if id(each) in names else _of_captured(each) for each in forward.captured_inputs]
-    functions = Functions(forward.graph.as_graph_def().library.function)
+    functions = _Functions(forward.graph.as_graph_def().library.function)
     predictions = functions.results(forward.function_def, ["images", *captured])
     return {"weights": digest(classifier.get_weights()), "computation": _checksum(predictions)[:8]}
 
 
-class Functions:
+class _Functions:
     """The functions of a graph, of whose results it gives the checksums."""
 
     def __init__(self, library: Sequence[Any]):

@@ -69,8 +69,8 @@ def merge_partial_results(paths: Sequence[Path], output: Path) -> None:
       output: where to write. What is there already has to be partial results of the same evaluation, and is kept.
 
     Raises:
-      ValueError: if there is no file, one holds anything else, they are of different evaluations or versions, or another process
-        writes to `output`.
+      ValueError: if there is no file, one holds anything else, they are of different evaluations or versions, or another
+        process writes to `output`.
       OSError: if one cannot be read, or `output` not be written.
     """
     sources = [os.fspath(path) for path in paths]

@@ -14,7 +14,7 @@ def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:
     inputs = getattr(classifier_of(model), "inputs", None) or ()
     if len(inputs) > 1:
         raise ValueError(f"Expected a model with one input, of images. Received one with {len(inputs)}.")
-    known = tf.TensorShape([None]).concatenate(image_shape_of(model))
+    known = _batches_of(model)
     if not images.shape.is_compatible_with(known):
         raise ValueError(f"Expected `images` of the shape {known}, which the model takes. Received {images.shape}.")
 
@@ -25,13 +25,18 @@ def with_known_sizes(model: KerasModel, images: tf.Tensor) -> tf.Tensor:
     Raises:
       ValueError: if a size stays unknown.
     """
-    images = tf.ensure_shape(images, tf.TensorShape([None]).concatenate(image_shape_of(model)))
+    images = tf.ensure_shape(images, _batches_of(model))
     if images.shape.rank is None or None in images.shape[1:]:
         raise ValueError(
             "Expected images of a known height, width and number of channels, or a model with an input of such a shape. "
             f"Received images of the shape {images.shape}."
         )
     return images
+
+
+def _batches_of(model):
+    """The shape of the batches of images that a model takes, as far as it is known."""
+    return tf.TensorShape([None]).concatenate(image_shape_of(model))
 
 
 def image_shape_of(model: KerasModel) -> tf.TensorShape:
