@@ -207,12 +207,17 @@ def _authors_gradient(weight):
     )
 
 
+# A rate ten times as high, that falls along a cosine: half of the authors' epochs.
+_FAST = {"epochs": 40, "learning_rate": 0.1, "milestones": (), "clip_norm": 1.0}
+
+
 def _authors_schedule(width):
     """The authors' setting, with our methods beside theirs, attacked in every way."""
     methods = [
         ("plain", {}),
         *(_authors_gradient(weight) for weight in (100, 200, 300)),
         *_smooth(1.0, 3.0, 4.0, 6.0),
+        ("flow_gradient", {"weight": 4.0, "activation": "swish", **_FAST}),
         *(("input_gradient", {"weight": weight}) for weight in (0.01, 0.03)),
         ("intensity_training", {}),
         *_DEFORMATIONS,

@@ -285,4 +285,6 @@ def _bounds(model, dataset, setting):
 
 
 def _short(value):
+    if isinstance(value, tuple):
+        return ",".join(map(_short, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
