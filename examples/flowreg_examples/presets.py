@@ -217,7 +217,7 @@ def _authors_schedule(width):
         ("plain", {}),
         *(_authors_gradient(weight) for weight in (100, 200, 300)),
         *_smooth(1.0, 3.0, 4.0, 6.0),
-        ("flow_gradient", {"weight": 4.0, "activation": "swish", **_FAST}),
+        *(("flow_gradient", {"weight": weight, "activation": "swish", **_FAST}) for weight in (2.0, 3.0, 4.0)),
         *(("input_gradient", {"weight": weight}) for weight in (0.01, 0.03)),
         ("intensity_training", {}),
         *_DEFORMATIONS,
