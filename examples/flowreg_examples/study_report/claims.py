@@ -3,7 +3,7 @@
 import numpy as np
 
 from flowreg_examples.study_report.differences import EXPLANATION, clean_difference, robust_difference
-from flowreg_examples.study_report.variants import AUTHORS, ONE_STEP, STRONGEST
+from flowreg_examples.study_report.variants import AUTHORS, COSINE, ONE_STEP, STRONGEST
 from keras_flowreg.evaluation import Run
 
 _AUTHORS = "authors' K=100"
@@ -21,6 +21,10 @@ def _of_another_kind(variant):
     epsilon = variant.setting["epsilon"]
     wanted = ("RotationTranslation", "StAdv", "FlowSquare")
     return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
+
+
+def _every_attack(variant):
+    return [*_seen(variant), *_of_another_kind(variant)]
 
 
 def _unseen_in_training_on_flow_pgd(variant):
@@ -65,6 +69,12 @@ _CLAIMS = (
     *_claims("the authors' form", AUTHORS, "deformation_training", None),
     ("flow gradient with swish over ReLU", "flow_gradient-activation=swish", ("flow_gradient",), _seen),
     ("flow gradient with swish over the authors' form", "flow_gradient-activation=swish", (AUTHORS,), _seen),
+    (
+        "flow gradient with swish, 40 epochs along a cosine over the authors' schedule",
+        COSINE,
+        ("flow_gradient-activation=swish",),
+        _every_attack,
+    ),
     *_claims("swish", "flow_gradient-activation=swish", "deformation_training-activation=swish", None),
     *_claims(
         "swish, one step",

@@ -15,6 +15,7 @@ _COLORS = {
     "flow_gradient": "tab:blue",
     "flow_gradient-authors": "navy",
     "flow_gradient-activation=swish": "tab:cyan",
+    "flow_gradient-activation=swish-cosine": "tab:pink",
     "input_gradient": "tab:orange",
     "deformation_training": "tab:green",
     "deformation_training-deformation=FlowFrankWolfe-steps=1": "limegreen",
@@ -31,6 +32,7 @@ _OTHER_COLORS = [*plt.get_cmap("tab20b").colors[::2], *plt.get_cmap("tab20b").co
 _WORDS = {
     "-authors": ", authors' form",
     "-activation=swish": ", swish",
+    "-cosine": ", 40 epochs along a cosine",
     "-deformation=FlowFrankWolfe-steps=1": ", one step",
     "-weight=": ", weight ",
     "_": " ",

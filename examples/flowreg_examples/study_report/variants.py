@@ -15,9 +15,13 @@ from keras_flowreg.evaluation import Run
 STRONGEST = "FlowFrankWolfe"
 # A weight is chosen among those that cost no more clean accuracy than this, on validation images.
 CLEAN_COST = 0.05
-# How the authors take the flow gradient, as a variant's name has it, and as the report calls it.
-_AUTHORS_FORM = "-random_start=0.155-gradient_at=identity-lattice=forward"
+# What a variant's name has, and what the report calls it: how the authors take the flow gradient, and a shorter training.
+_SHORT_NAMES = {
+    "-random_start=0.155-gradient_at=identity-lattice=forward": "-authors",
+    "-epochs=40-learning_rate=0.1-milestones=none-clip_norm=1": "-cosine",
+}
 AUTHORS = "flow_gradient-authors"
+COSINE = "flow_gradient-activation=swish-cosine"
 # Training on one step to the worst flow of the linearized model, as a variant's name has it.
 ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
 # Variants that differ in their weight only. In these a weight is chosen.
@@ -26,6 +30,7 @@ FAMILIES = (
     "flow_gradient",
     AUTHORS,
     "flow_gradient-activation=swish",
+    COSINE,
     "input_gradient",
     "deformation_training",
     f"deformation_training-{ONE_STEP}",
@@ -50,7 +55,7 @@ class Variant:
     def __init__(self, results):
         self.results = {result["seed"]: result for result in results}
         first = results[0]
-        self.name, self.setting = first["variant"].replace(_AUTHORS_FORM, "-authors"), first["setting"]
+        self.name, self.setting = _short(first["variant"]), first["setting"]
         self.method, self.weight = first["recipe"]["method"], first["recipe"]["weight"]
         self.reports = {seed: _report(result, "test") for seed, result in self.results.items()}
 
@@ -118,6 +123,12 @@ def choose(variants):
             families[variant.family].append(variant)
     least = families["plain"][0].validation()[0] - CLEAN_COST if families["plain"] else 0.0
     return {family: _most_robust(candidates, least) for family, candidates in families.items() if candidates}
+
+
+def _short(name):
+    for long, short in _SHORT_NAMES.items():
+        name = name.replace(long, short)
+    return name
 
 
 def _order(variant):

@@ -114,6 +114,20 @@ class StudyReportTest(tf.test.TestCase):
         self.assertStartsWith(rows[1], "| flow gradient over plain training, the authors' form | digits-net")
         self.assertIn("| -5.0 | -8.0 to -2.0 | +30.0 |", rows[1])
 
+    def test_a_shorter_training_is_a_family_of_its_own(self):
+        swish = "flow_gradient-weight=4-activation=swish"
+        cosine = f"{swish}-epochs=40-learning_rate=0.1-milestones=none-clip_norm=1"
+        text = self.written(
+            [
+                result("plain", 0, (190, 20), (190, 20)),
+                {**result("flow_gradient", 4, (180, 60), (180, 60)), "name": "digits-swish", "variant": swish},
+                {**result("flow_gradient", 4, (190, 80), (190, 80)), "name": "digits-cosine", "variant": cosine},
+            ]
+        )
+        self.assertIn(f"**{swish}-cosine**", text)
+        rows = [line for line in text.splitlines() if line.startswith("| flow gradient with swish, 40 epochs")]
+        self.assertIn("| digits-net | FlowFrankWolfe 0.4 px | +5.0 | +2.0 to +8.0 | +10.0 |", rows[0])
+
     def test_which_epoch_was_kept(self):
         chosen, last = result("plain", 0, (190, 20), (190, 20)), result("plain", 0, (190, 20), (190, 20), seed=1)
         last["history"] = [{"accuracy": 0.9}]
