@@ -207,8 +207,8 @@ def _authors_gradient(weight):
     )
 
 
-# A rate ten times as high, that falls along a cosine: half of the authors' epochs.
-_COSINE = {"epochs": 40, "learning_rate": 0.1, "milestones": (), "clip_norm": 1.0}
+# A rate ten times as high, that falls along a cosine: half of the authors' epochs. The smooth activation with it.
+_COSINE = {"activation": "swish", "epochs": 40, "learning_rate": 0.1, "milestones": (), "clip_norm": 1.0}
 
 
 def _authors_schedule(width):
@@ -217,13 +217,21 @@ def _authors_schedule(width):
         ("plain", {}),
         *(_authors_gradient(weight) for weight in (100, 200, 300)),
         *_smooth(1.0, 3.0, 4.0, 6.0),
-        *(("flow_gradient", {"weight": weight, "activation": "swish", **_COSINE}) for weight in (2.0, 3.0, 4.0)),
         *(("input_gradient", {"weight": weight}) for weight in (0.01, 0.03)),
         ("intensity_training", {}),
         *_DEFORMATIONS,
         ("deformation_training", {"activation": "swish", **_ONE_STEP}),
         *(
             ("flow_gradient+deformation_training", {"weight": weight, "activation": "swish", **_ONE_STEP})
+            for weight in (0.3, 1.0, 3.0)
+        ),
+        ("plain", _COSINE),
+        *(("flow_gradient", {"weight": weight, **_COSINE}) for weight in (2.0, 3.0, 4.0)),
+        *(("input_gradient", {"weight": weight, **_COSINE}) for weight in (0.01, 0.03)),
+        ("intensity_training", _COSINE),
+        ("deformation_training", {**_COSINE, **_ONE_STEP}),
+        *(
+            ("flow_gradient+deformation_training", {"weight": weight, **_COSINE, **_ONE_STEP})
             for weight in (0.3, 1.0, 3.0)
         ),
     ]

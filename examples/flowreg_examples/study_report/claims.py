@@ -38,19 +38,23 @@ def _without_steps_along_the_gradient(variant):
     return [run for run in variant.runs() if run.attack in wanted and run.epsilon in (None, epsilon)]
 
 
-def _claims(form, flow, deformation, both):
-    """Each claim, the family that it puts above others, those, and the attacks that decide."""
+def _claims(form, flow, deformation, both, *, rivals=""):
+    """Each claim, the family that it puts above others, those, and the attacks that decide.
+
+    `rivals` is what the names of the other methods have beside the method.
+    """
     ending = f", {form}" if form else ""
+    plain, input_gradient, noise = (f"{method}{rivals}" for method in ("plain", "input_gradient", "intensity_training"))
     unseen = _of_another_kind if STRONGEST in deformation else _unseen_in_training_on_flow_pgd
     return [
-        (f"flow gradient over plain training{ending}", flow, ("plain",), _seen),
-        (f"1. flow gradient over input gradient{ending}", flow, ("input_gradient",), _seen),
-        (f"2. flow gradient over adversarial training{ending}", flow, ("intensity_training",), _seen),
+        (f"flow gradient over plain training{ending}", flow, (plain,), _seen),
+        (f"1. flow gradient over input gradient{ending}", flow, (input_gradient,), _seen),
+        (f"2. flow gradient over adversarial training{ending}", flow, (noise,), _seen),
         (f"2. flow gradient over deformation training{ending}", flow, (deformation,), _seen),
         (
             f"3. flow gradient over adversarial training, other kinds of attack{ending}",
             flow,
-            ("intensity_training",),
+            (noise,),
             _without_steps_along_the_gradient,
         ),
         (f"3. flow gradient over deformation training, unseen attacks{ending}", flow, (deformation,), unseen),
@@ -71,7 +75,7 @@ _CLAIMS = (
     ("flow gradient with swish over the authors' form", "flow_gradient-activation=swish", (AUTHORS,), _seen),
     (
         "flow gradient with swish, 40 epochs along a cosine over the authors' schedule",
-        COSINE,
+        f"flow_gradient-{COSINE}",
         ("flow_gradient-activation=swish",),
         _every_attack,
     ),
@@ -81,6 +85,13 @@ _CLAIMS = (
         "flow_gradient-activation=swish",
         f"deformation_training-activation=swish-{ONE_STEP}",
         f"flow_gradient+deformation_training-activation=swish-{ONE_STEP}",
+    ),
+    *_claims(
+        "swish along a cosine, one step",
+        f"flow_gradient-{COSINE}",
+        f"deformation_training-{COSINE}-{ONE_STEP}",
+        f"flow_gradient+deformation_training-{COSINE}-{ONE_STEP}",
+        rivals=f"-{COSINE}",
     ),
 )
 

@@ -21,25 +21,31 @@ _SHORT_NAMES = {
     "-epochs=40-learning_rate=0.1-milestones=none-clip_norm=1": "-cosine",
 }
 AUTHORS = "flow_gradient-authors"
-COSINE = "flow_gradient-activation=swish-cosine"
+# What a variant's name has of the shorter training, which is always with swish.
+COSINE = "activation=swish-cosine"
 # Training on one step to the worst flow of the linearized model, as a variant's name has it.
 ONE_STEP = "deformation=FlowFrankWolfe-steps=1"
 # Variants that differ in their weight only. In these a weight is chosen.
 FAMILIES = (
     "plain",
+    f"plain-{COSINE}",
     "flow_gradient",
     AUTHORS,
     "flow_gradient-activation=swish",
-    COSINE,
+    f"flow_gradient-{COSINE}",
     "input_gradient",
+    f"input_gradient-{COSINE}",
     "deformation_training",
     f"deformation_training-{ONE_STEP}",
     "deformation_training-activation=swish",
     f"deformation_training-activation=swish-{ONE_STEP}",
+    f"deformation_training-{COSINE}-{ONE_STEP}",
     "intensity_training",
+    f"intensity_training-{COSINE}",
     "flow_gradient+deformation_training",
     f"flow_gradient+deformation_training-{ONE_STEP}",
     f"flow_gradient+deformation_training-activation=swish-{ONE_STEP}",
+    f"flow_gradient+deformation_training-{COSINE}-{ONE_STEP}",
 )
 
 _PARTS = {"variant", "setting", "recipe", "seed", "history", "bounds", "validation", "test"}  # of a result

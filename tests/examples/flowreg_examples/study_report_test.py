@@ -128,6 +128,28 @@ class StudyReportTest(tf.test.TestCase):
         rows = [line for line in text.splitlines() if line.startswith("| flow gradient with swish, 40 epochs")]
         self.assertIn("| digits-net | FlowFrankWolfe 0.4 px | +5.0 | +2.0 to +8.0 | +10.0 |", rows[0])
 
+    def test_a_shorter_training_is_compared_with_shorter_ones(self):
+        ending = "-activation=swish-epochs=40-learning_rate=0.1-milestones=none-clip_norm=1"
+        variants = {
+            "plain": ("plain", 0, (190, 20)),
+            f"plain{ending}": ("plain", 0, (195, 30)),
+            f"flow_gradient-weight=4{ending}": ("flow_gradient", 4, (180, 80)),
+            f"intensity_training{ending}": ("intensity_training", 0, (180, 60)),
+            f"deformation_training{ending}-deformation=FlowFrankWolfe-steps=1": ("deformation_training", 0, (170, 90)),
+        }
+        text = self.written(
+            [
+                {**result(method, weight, counts, counts), "name": f"digits-{variant}", "variant": variant}
+                for variant, (method, weight, counts) in variants.items()
+            ]
+        )
+        rows = [line.split(" | ") for line in text.splitlines() if "swish along a cosine, one step" in line]
+        differences = {row[0]: (row[3], row[5]) for row in rows if row[2] == "FlowFrankWolfe 0.4 px"}
+        form = ", swish along a cosine, one step"
+        self.assertEqual(differences[f"| flow gradient over plain training{form}"], ("-7.5", "+25.0"))
+        self.assertEqual(differences[f"| 2. flow gradient over adversarial training{form}"], ("+0.0", "+10.0"))
+        self.assertEqual(differences[f"| 2. flow gradient over deformation training{form}"], ("+5.0", "-5.0"))
+
     def test_which_epoch_was_kept(self):
         chosen, last = result("plain", 0, (190, 20), (190, 20)), result("plain", 0, (190, 20), (190, 20), seed=1)
         last["history"] = [{"accuracy": 0.9}]
