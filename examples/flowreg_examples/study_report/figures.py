@@ -10,21 +10,26 @@ import numpy as np
 import keras_flowreg as fr
 from flowreg_examples.study_report.variants import STRONGEST
 
-_COLORS = {
+COLORS = {
     "plain": "black",
+    "plain-activation=swish-cosine": "gray",
     "flow_gradient": "tab:blue",
     "flow_gradient-authors": "navy",
     "flow_gradient-activation=swish": "tab:cyan",
     "flow_gradient-activation=swish-cosine": "tab:pink",
     "input_gradient": "tab:orange",
+    "input_gradient-activation=swish-cosine": "gold",
     "deformation_training": "tab:green",
     "deformation_training-deformation=FlowFrankWolfe-steps=1": "limegreen",
     "deformation_training-activation=swish": "tab:olive",
     "deformation_training-activation=swish-deformation=FlowFrankWolfe-steps=1": "darkgoldenrod",
+    "deformation_training-activation=swish-cosine-deformation=FlowFrankWolfe-steps=1": "saddlebrown",
     "intensity_training": "tab:red",
+    "intensity_training-activation=swish-cosine": "darkred",
     "flow_gradient+deformation_training": "tab:purple",
     "flow_gradient+deformation_training-deformation=FlowFrankWolfe-steps=1": "mediumpurple",
     "flow_gradient+deformation_training-activation=swish-deformation=FlowFrankWolfe-steps=1": "violet",
+    "flow_gradient+deformation_training-activation=swish-cosine-deformation=FlowFrankWolfe-steps=1": "indigo",
 }
 # Of other changes to a method: none of those above.
 _OTHER_COLORS = [*plt.get_cmap("tab20b").colors[::2], *plt.get_cmap("tab20b").colors[1::2]]
@@ -50,7 +55,7 @@ def draw_clean_against_robust(settings, path):
             others = itertools.cycle(_OTHER_COLORS)
             for family in dict.fromkeys(variant.family for variant in variants):
                 points = [(np.mean(v.clean()), np.mean(v.worst())) for v in variants if v.family == family]
-                color = _COLORS.get(family) or next(others)
+                color = COLORS.get(family) or next(others)
                 axes.plot(*zip(*points), marker="o", color=color, label=_label(family))
             epsilon = variants[0].setting["epsilon"]
             axes.set(xlabel="clean accuracy", ylabel=f"worst case up to {epsilon:g} px")
@@ -61,7 +66,7 @@ def draw_radii(chosen, path):
     with _panels(chosen, path) as panels:
         for axes, variants in panels:
             curves = {_label(variant.name): _accuracy_by_radius(variant) for variant in variants.values()}
-            styles = {_label(variant.name): {"color": _COLORS[family]} for family, variant in variants.items()}
+            styles = {_label(variant.name): {"color": COLORS[family]} for family, variant in variants.items()}
             fr.pictures.plot_accuracy(axes, curves, styles=styles, ylabel=f"accuracy under {STRONGEST}")
 
 
@@ -86,7 +91,7 @@ def _draw_ratios(axes, family, bounds):
     for gradient, style in (("flow", "-"), ("input", ":")):
         ratios = np.sort(bounds["rise"] / np.maximum(bounds[gradient], 1e-9))
         parts = np.arange(1, len(ratios) + 1) / len(ratios)
-        axes.semilogx(ratios, parts, style, color=_COLORS[family], label=f"{_label(family)}: {gradient} bound")
+        axes.semilogx(ratios, parts, style, color=COLORS[family], label=f"{_label(family)}: {gradient} bound")
 
 
 def _label(name):

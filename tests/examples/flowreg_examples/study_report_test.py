@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_flowreg as fr
 from flowreg_examples import study_report
+from flowreg_examples.study_report import figures, variants
 from keras_flowreg.evaluation import Run
 
 EXAMPLES = 200
@@ -128,9 +129,13 @@ class StudyReportTest(tf.test.TestCase):
         rows = [line for line in text.splitlines() if line.startswith("| flow gradient with swish, 40 epochs")]
         self.assertIn("| digits-net | FlowFrankWolfe 0.4 px | +5.0 | +2.0 to +8.0 | +10.0 |", rows[0])
 
+    def test_each_family_has_a_color_of_its_own(self):
+        self.assertEqual(set(figures.COLORS), set(variants.FAMILIES))
+        self.assertLen(set(figures.COLORS.values()), len(variants.FAMILIES))
+
     def test_a_shorter_training_is_compared_with_shorter_ones(self):
         ending = "-activation=swish-epochs=40-learning_rate=0.1-milestones=none-clip_norm=1"
-        variants = {
+        cells = {
             "plain": ("plain", 0, (190, 20)),
             f"plain{ending}": ("plain", 0, (195, 30)),
             f"flow_gradient-weight=4{ending}": ("flow_gradient", 4, (180, 80)),
@@ -140,7 +145,7 @@ class StudyReportTest(tf.test.TestCase):
         text = self.written(
             [
                 {**result(method, weight, counts, counts), "name": f"digits-{variant}", "variant": variant}
-                for variant, (method, weight, counts) in variants.items()
+                for variant, (method, weight, counts) in cells.items()
             ]
         )
         rows = [line.split(" | ") for line in text.splitlines() if "swish along a cosine, one step" in line]
