@@ -96,7 +96,7 @@ def contradictions(report: RobustnessReport, attacks: Mapping[Run, Attack]) -> l
             radius = _radius(attack)
             broken = 0 if radius is None or radius > epsilon else int(np.sum(certified & ~report.robust[run]))
             if broken:
-                message = f"{run} fools {broken} of the examples that are certified at {epsilon:g} px. One of the two is wrong."
+                message = f"{run} px fools {broken} of the examples that are certified at {epsilon:g} px. One of the two is wrong."
                 findings.append(Finding("no attack fools what is certified", message))
     return findings
 

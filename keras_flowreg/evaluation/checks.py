@@ -149,8 +149,8 @@ def _larger_radius(report):
             if is_larger and np.mean(larger) - np.mean(robust) > 0 and gained > TOLERANCE:
                 return Finding(
                     "a larger radius does not help the model",
-                    f"{run_.attack} leaves {np.mean(larger):.3f} robust at {other.epsilon:g} px and only "
-                    f"{np.mean(robust):.3f} at {run_.epsilon:g} px: it does not search well.",
+                    f"{other} leaves {np.mean(larger):.3f} robust, and {run_} only "
+                    f"{np.mean(robust):.3f}: it does not search well.",
                 )
 
 

@@ -101,7 +101,7 @@ class RobustnessReport:
 
         Args:
           attack: its name.
-          epsilon: the radius in pixels; `None` for an attack without one.
+          epsilon: the radius, in pixels for flows; `None` for an attack without one.
 
         Raises:
           ValueError: if there is no such run.

@@ -13,15 +13,15 @@ class Run(NamedTuple):
 
     ```python
     run = fr.evaluation.Run("FlowPGD", 0.4)
-    print(run)  # FlowPGD 0.4 px
+    print(run)  # FlowPGD 0.4
     ```
     """
 
     attack: str  # its name
-    epsilon: Optional[float]  # in pixels; None for an attack without a radius
+    epsilon: Optional[float]  # the radius, in pixels for flows; None for an attack without one
 
     def __str__(self):
-        return self.attack if self.epsilon is None else f"{self.attack} {self.epsilon:g} px"
+        return self.attack if self.epsilon is None else f"{self.attack} {self.epsilon:g}"
 
 
 def title(attack: str, in_pixels: bool) -> str:

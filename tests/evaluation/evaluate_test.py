@@ -168,7 +168,7 @@ class EvaluateTest(tf.test.TestCase):
         self.assertEqual(progress.call_args.args, (3 * 4,))
         self.assertEqual(progress.return_value.add.call_count, 3 * 4)
         ((name, left),) = progress.return_value.add.call_args.args[1]
-        self.assertEqual(name, "RandomFlow 0.6 px")
+        self.assertEqual(name, "RandomFlow 0.6")
         self.assertAllClose(left, report.robust_accuracy("RandomFlow", 0.6).value)
 
     def test_bad_input(self):

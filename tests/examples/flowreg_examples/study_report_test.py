@@ -127,7 +127,7 @@ class StudyReportTest(tf.test.TestCase):
         )
         self.assertIn(f"**{swish}-cosine**", text)
         rows = [line for line in text.splitlines() if line.startswith("| flow gradient with swish, 40 epochs")]
-        self.assertIn("| digits-net | FlowFrankWolfe 0.4 px | +5.0 | +2.0 to +8.0 | +10.0 |", rows[0])
+        self.assertIn("| digits-net | FlowFrankWolfe 0.4 | +5.0 | +2.0 to +8.0 | +10.0 |", rows[0])
 
     def test_each_family_has_a_color_of_its_own(self):
         self.assertEqual(set(figures.COLORS), set(variants.FAMILIES))
@@ -149,7 +149,7 @@ class StudyReportTest(tf.test.TestCase):
             ]
         )
         rows = [line.split(" | ") for line in text.splitlines() if "swish along a cosine, one step" in line]
-        differences = {row[0]: (row[3], row[5]) for row in rows if row[2] == "FlowFrankWolfe 0.4 px"}
+        differences = {row[0]: (row[3], row[5]) for row in rows if row[2] == "FlowFrankWolfe 0.4"}
         form = ", swish along a cosine, one step"
         self.assertEqual(differences[f"| flow gradient over plain training{form}"], ("-7.5", "+25.0"))
         self.assertEqual(differences[f"| 2. flow gradient over adversarial training{form}"], ("+0.0", "+10.0"))
@@ -194,9 +194,7 @@ class StudyReportTest(tf.test.TestCase):
             for method, counts in robust.items()
             for seed, count in enumerate(counts)
         ]
-        lines = [
-            line for line in self.written(results).splitlines() if "FrankWolfe 0.4 px | +0.0 (+0.0 to +0.0)" in line
-        ]
+        lines = [line for line in self.written(results).splitlines() if "FrankWolfe 0.4 | +0.0 (+0.0 to +0.0)" in line]
         # 80 and 100 of 200 more; the third seed has no partner.
         self.assertIn("| +45.0 (+40.0 to +50.0) |", lines[0])
         self.assertEndsWith(lines[0], "| holds |")
