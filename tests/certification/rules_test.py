@@ -137,6 +137,13 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         ):
             self.expect_error(networks.chain(layer), message)
 
+    def test_quantized_weights(self):
+        dense = layers.Dense(3, name="small")
+        model = networks.chain(dense)
+        if hasattr(dense, "quantize"):  # Keras 2 quantizes nothing.
+            dense.quantize("int8")
+            self.expect_error(model, r"weights are float32. Received small \(Dense\), quantized to int8")
+
     def test_subclassed_model(self):
         class Own(keras.Model):
             def __init__(self):

@@ -124,6 +124,30 @@ class CommandsTest(tf.test.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("at most 28", errors)
 
+    def test_a_report_of_two_shards(self):
+        folder = self.get_temp_dir()
+        model = os.path.join(folder, "small.keras")
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+        keras.Sequential(layers).save(model)
+        evaluate = ["evaluate", f"--model={model}", "--attacks=RandomFlow", "--epsilons=1", "--examples=50"]
+        evaluate += ["--batch_size=10", "--nocheck", "--json"]
+        parts = [os.path.join(folder, part) for part in ("first", "second")]
+        for number, part in enumerate(parts, 1):
+            words = self.assert_succeeds(*evaluate, f"--shard={number}/2", f"--output={part}")
+            self.assertEqual(json.loads(words)["examples"], {1: 30, 2: 20}[number])
+        merge = [f"--merge={part}.jsonl" for part in parts]
+        code, _, errors = run(*evaluate, *merge)
+        self.assertEqual(code, 1)
+        self.assertIn("Expected --output, for what is merged", errors)
+        whole = json.loads(self.assert_succeeds(*evaluate))
+        with mock.patch.object(fr.attacks.RandomFlow, "search", side_effect=AssertionError("All is attacked.")):
+            merged = json.loads(self.assert_succeeds(*evaluate, *merge, f"--output={folder}/whole"))
+        for report in (whole, merged):
+            self.assertEqual(report["examples"], 50)
+        self.assertEqual(merged["clean_accuracy"], whole["clean_accuracy"])
+        self.assertEqual(merged["worst_case"], whole["worst_case"])
+
     def test_from_training_to_export(self):
         folder = self.get_temp_dir()
         model, logs = os.path.join(folder, "model.keras"), os.path.join(folder, "logs")
