@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.base import Attack
 from keras_flowreg.attacks.chunks import search_in_chunks
 from keras_flowreg.attacks.coordinate_ascent import FlowCoordinateAscent
@@ -75,7 +76,7 @@ _MEMBERS = (
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class AutoDeform(Attack):
+class AutoDeform(BallAttack):
     """The worst case over flows of a ball, by a fixed choice of attacks, with nothing to tune.
 
     The members are random flows, one gradient step, and Frank-Wolfe ascent: of the loss, towards each of the likeliest nine
@@ -104,7 +105,6 @@ class AutoDeform(Attack):
     parameter-free attacks", 2020, for the idea.
     """
 
-    epsilon: float
     needs_gradient = False
     is_compiled = False
 
@@ -129,10 +129,6 @@ class AutoDeform(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return Flow()
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     def members(self) -> list[Attack]:
         """The attacks, in their order. A member without a loss of its own raises the loss of this attack."""

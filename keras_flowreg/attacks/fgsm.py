@@ -5,7 +5,7 @@ from typing import Optional
 import keras
 
 from keras_flowreg import balls
-from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
 from keras_flowreg.ops.validation import expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
@@ -14,7 +14,7 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowFGSM(Attack):
+class FlowFGSM(BallAttack):
     """One gradient step to the border of the ball: f = ε · steepest(∂loss/∂f at 0).
 
     That is the flow along which the loss of the clean image rises most.
@@ -37,7 +37,6 @@ class FlowFGSM(Attack):
     Reference: Goodfellow et al., "Explaining and harnessing adversarial examples", 2015.
     """
 
-    epsilon: float
     number_options = ("epsilon",)
 
     def __init__(
@@ -63,10 +62,6 @@ class FlowFGSM(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return Flow(self.lattice)
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def step(count, examples, flow):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import add_momentum, best_of_restarts, expect_ascent, step_scale
-from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
 from keras_flowreg.ops.linear_maximization import extreme_displacements, maximizing_flow
 from keras_flowreg.ops.validation import as_scalar, expect_one_of
@@ -16,7 +16,7 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowFrankWolfe(Attack):
+class FlowFrankWolfe(BallAttack):
     """Ascent towards the flow that is worst for the linearized *model*, with the warp as it is.
 
         v  ← momentum · v + ∂loss/∂z / mean |∂loss/∂z|,    z = T(x; f)
@@ -52,7 +52,6 @@ class FlowFrankWolfe(Attack):
     linearization. To linearize only the model, and not the warp, is this library's idea.
     """
 
-    epsilon: float
     number_options = ("epsilon", "step_size")
 
     def __init__(
@@ -92,10 +91,6 @@ class FlowFrankWolfe(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return Flow()
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     def search_key(self) -> Any:
         return super().search_key(), self._displacements

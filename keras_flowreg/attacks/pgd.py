@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import add_momentum, best_of_restarts, expect_ascent, step_scale
-from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, query_once
 from keras_flowreg.ops.validation import expect_instance
 from keras_flowreg.perturbations import Perturbation
@@ -15,7 +15,7 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class PGD(Attack):
+class PGD(BallAttack):
     """Projected gradient ascent of the loss over the parameters θ of a perturbation.
 
         v ← momentum · v + ∂loss/∂θ / mean |∂loss/∂θ|
@@ -50,7 +50,6 @@ class PGD(Attack):
     method; Dong et al., "Boosting adversarial attacks with momentum", 2018, for the momentum.
     """
 
-    epsilon: float
     number_options = ("epsilon", "step_size")
 
     def __init__(
@@ -91,10 +90,6 @@ class PGD(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return self._perturbation
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         return best_of_restarts(self, self._ascend, objective, examples, clean, seed)

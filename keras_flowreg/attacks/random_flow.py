@@ -5,7 +5,7 @@ from typing import Optional
 import keras
 
 from keras_flowreg import balls
-from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_positive_integer
@@ -14,7 +14,7 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class RandomFlow(Attack):
+class RandomFlow(BallAttack):
     """The worst of several uniform draws from the ball, for each example on its own: a floor for every search.
 
     ```python
@@ -32,7 +32,6 @@ class RandomFlow(Attack):
       TypeError: if an option is unknown.
     """
 
-    epsilon: float
     number_options = ("epsilon",)
     needs_gradient = False
 
@@ -59,10 +58,6 @@ class RandomFlow(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return Flow()
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         def step(count, examples, state):

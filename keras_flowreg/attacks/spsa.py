@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_flowreg import balls
 from keras_flowreg.attacks.ascent import STEP_DECAYS, step_scale
-from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, loop, query_once
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_one_of, expect_positive, expect_positive_integer
@@ -16,7 +16,7 @@ from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowSPSA(Attack):
+class FlowSPSA(BallAttack):
     """Projected ascent of the loss over a flow, along a gradient estimated from pairs of losses.
 
         g = mean over samples of (loss(f + δ s) - loss(f - δ s)) / (2 δ) · s,    s = ±1 in every component
@@ -48,7 +48,6 @@ class FlowSPSA(Attack):
     with Adam; Spall, 1992, for the estimate.
     """
 
-    epsilon: float
     number_options = ("epsilon", "step_size")
     needs_gradient = False
 
@@ -88,10 +87,6 @@ class FlowSPSA(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return Flow()
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     @property
     def _steps(self):

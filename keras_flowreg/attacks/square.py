@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import balls
-from keras_flowreg.attacks.base import Attack
+from keras_flowreg.attacks.ball_attack import BallAttack
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, select
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import expect_fraction, expect_one_of, expect_positive, expect_positive_integer
@@ -18,7 +18,7 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
-class FlowSquare(Attack):
+class FlowSquare(BallAttack):
     """Random search: each query moves one square patch of the image as far as allowed, and keeps what helps.
 
     The flow starts as columns of random displacements on the ball's edge. A query draws the place of a square, and one
@@ -44,7 +44,6 @@ class FlowSquare(Attack):
     search", 2020, for additive noise; here a patch is displaced instead.
     """
 
-    epsilon: float
     number_options = ("epsilon",)
     needs_gradient = False
 
@@ -73,10 +72,6 @@ class FlowSquare(Attack):
     @property
     def perturbation(self) -> Perturbation:
         return Flow()
-
-    @property
-    def ball(self) -> balls.Ball:
-        return balls.get(self.norm, self.epsilon)
 
     def search(self, objective: Objective, examples: Examples, clean: Candidate, seed: Seed) -> Candidate:
         shape = tf.shape(examples.images)
