@@ -54,15 +54,18 @@ def _saver_functions(meta_graph):
     """The functions that TensorFlow's saver calls, and nothing else does."""
     graph, saver = meta_graph.graph_def, meta_graph.saver_def
     named = {name.split(":")[0] for name in (saver.save_tensor_name, saver.restore_op_name)}
-    of_saver = {_called(node) for node in graph.node if node.name in named}
-    inside = [node for function in graph.library.function for node in function.node_def]
-    others = [node for node in graph.node if node.name not in named]
-    called = {_called(node) for node in (*inside, *others)} | set(meta_graph.object_graph_def.concrete_functions)
-    return of_saver - called
+    of_saver = _called(node for node in graph.node if node.name in named)
+    inside = _called(node for function in graph.library.function for node in function.node_def)
+    others = _called(node for node in graph.node if node.name not in named)
+    # TensorFlow may run one of those in the place of another one.
+    alternatives = {each.signature.name for each in graph.library.function if "api_implements" in each.attr}
+    return of_saver - inside - others - alternatives - set(meta_graph.object_graph_def.concrete_functions)
 
 
-def _called(node):
-    return node.attr["f"].func.name if "f" in node.attr else None
+def _called(nodes):
+    """The functions that nodes call: a branch or a body, too."""
+    attributes = [attribute for node in nodes for attribute in node.attr.values()]
+    return {function.name for each in attributes for function in (each.func, *each.list.func)}
 
 
 def _reaches_out(node):

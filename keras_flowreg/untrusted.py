@@ -3,6 +3,7 @@
 import builtins
 import json
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from keras_flowreg.reaching_out import reaching_operations
 # Keras's classes that hold a program, load one from elsewhere, or call what is named in their configuration.
 _PROGRAMS = {
     *("Lambda", "__lambda__", "TFSMLayer", "KerasLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
-    *("ClassMethod", "InstanceMethod", "InstanceProperty", "TensorFlowOpLayer"),
+    *("ClassMethod", "InstanceMethod", "InstanceProperty", "TensorFlowOpLayer", "SavedClassifier"),
 }
 _CALLS = {"TFOpLambda", "SlicingOpLambda"}  # of TensorFlow's functions, by name
 # Those functions that a functional model's operations may be.
@@ -109,9 +110,10 @@ def _programs(config: Any) -> Iterator[str]:
 def _program(name, module, config):
     """The same for one object of it, or `None`."""
     inner = config.get("config")
-    if name in _PROGRAMS:
-        return f"a {name}"
-    if name in _CALLS:
+    names = _names(name, config.get("registered_name"))
+    for program in names & _PROGRAMS:
+        return f"a {program}"
+    if names & _CALLS:
         function = str(inner.get("function")) if isinstance(inner, dict) else str(inner)
         return None if _is_arithmetic(function) else f"a call of tf.{function}"
     is_function = name == "function"
@@ -125,6 +127,11 @@ def _program(name, module, config):
     if not is_function and _is_imported_class(module, name):
         return None
     return f"{module}.{inner if is_function else name}"
+
+
+def _names(*names):
+    """The names that Keras may find a class by: Keras 2 looks for either in the module, and behind a package or a dot."""
+    return {re.split("[.>]", str(name))[-1] for name in names}
 
 
 def _only_computes(module, is_function):

@@ -1175,6 +1175,34 @@ UNTRUSTED = [  # kind 11
                 "a TensorFlowOpLayer",
             ),
             (
+                "disguised_call",
+                lambda text: with_layer(
+                    text,
+                    "keras_flowreg>MarginLoss",
+                    module="keras.src.layers.core.tf_op_layer",
+                    registered_name="TFOpLambda",
+                    function="io.write_file",
+                ),
+                "a call of tf.io.write_file",
+            ),
+            (
+                "disguised_lambda",
+                lambda text: with_layer(text, "core.Lambda", module="keras.layers", function="math.exp"),
+                "a Lambda",
+            ),
+            (
+                "lambda_beside_a_call",
+                lambda text: with_layer(text, "TFOpLambda", registered_name="Lambda", function="math.exp"),
+                "a Lambda",
+            ),
+            (
+                "saved_classifier",
+                lambda text: with_layer(
+                    text, "SavedClassifier", module="keras_flowreg.saved_classifier", handle="evil", safe_mode=False
+                ),
+                "a SavedClassifier",
+            ),
+            (
                 "our_function",
                 lambda text: with_function(text, "keras_flowreg.files", "write_text"),
                 "keras_flowreg.files.write_text",
@@ -1205,11 +1233,12 @@ def with_call(text):
     return with_layer(text, "TFOpLambda", function="io.write_file")
 
 
-def with_layer(text, class_name, module="keras.layers", **options):
+def with_layer(text, class_name, module="keras.layers", registered_name=None, **options):
     """Another class for the first layer."""
     config = json.loads(text)
     layer = config["config"]["layers"][1]
-    layer.update(class_name=class_name, module=module, config={"name": "call", **options})
+    layer.update(class_name=class_name, module=module, registered_name=registered_name)
+    layer["config"] = {"name": "call", **options}
     return json.dumps(config)
 
 

@@ -5,10 +5,15 @@ import os
 import keras
 import tensorflow as tf
 from absl.testing import parameterized
+from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_flowreg as fr
 from keras_flowreg.reaching_out import reaching_operations
 from tests import testing
+
+
+def _ops_of(function):
+    return {node.op for node in function.node_def}
 
 
 class Module(tf.Module):
@@ -55,6 +60,14 @@ def calls_python(module, x):
     return tf.ensure_shape(tf.py_function(lambda x: x, [x], tf.float32), x.shape)
 
 
+def saves_in_a_branch(module, x):
+    def save():
+        saves(module, x)
+        return x
+
+    return tf.cond(tf.reduce_sum(x) > 0, save, lambda: x)
+
+
 class ReachingOutTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(
         (computes, None),
@@ -72,6 +85,34 @@ class ReachingOutTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEmpty(found)
         else:
             self.assertIn(f"the operation {operation}", found)
+
+    @parameterized.parameters(True, False)
+    def test_what_only_seems_to_be_the_saver(self, is_called):
+        """A branch that saves, which a node of the saver's calls; or another function that may stand in for it."""
+        folder = self.get_temp_dir()
+        tf.saved_model.save(Module(saves_in_a_branch), folder)
+        path = os.path.join(folder, "saved_model.pb")
+        saved = saved_model_pb2.SavedModel()
+        with open(path, "rb") as file:
+            saved.ParseFromString(file.read())
+        graph, saver = saved.meta_graphs[0].graph_def, saved.meta_graphs[0].saver_def
+        functions = graph.library.function
+        branch = next(each for each in functions if "cond" in each.signature.name and _ops_of(each) & {"SaveV2"})
+        for function in [each for each in functions if "traced_" in each.signature.name]:
+            functions.remove(function)
+        graph.node.add(name="saver", op="StatefulPartitionedCall").attr["f"].func.name = branch.signature.name
+        saver.save_tensor_name, saver.restore_op_name = "saver:0", "saver"
+        if not is_called:
+            for node in (node for each in functions for node in each.node_def):
+                if node.op in ("If", "StatelessIf"):
+                    node.attr["then_branch"].func.name = node.attr["else_branch"].func.name
+            with open(path, "wb") as file:
+                file.write(saved.SerializeToString())
+            self.assertNotIn("the operation SaveV2", set(reaching_operations(folder)))
+            branch.attr["api_implements"].s = b"network"
+        with open(path, "wb") as file:
+            file.write(saved.SerializeToString())
+        self.assertIn("the operation SaveV2", set(reaching_operations(folder)))
 
     def test_what_keras_makes(self):
         layers = keras.layers
