@@ -19,6 +19,7 @@ from absl import flags
 import keras_flowreg as fr
 from keras_flowreg.batches import Batches
 from keras_flowreg.commands import command_line, datasets, evaluate, models, outputs
+from keras_flowreg.commands.flags import shard
 
 
 class Evaluation(NamedTuple):
@@ -85,6 +86,8 @@ def _absolute(option):
 
 def main():
     args = flags.FLAGS
+    if args.merge or shard() != (1, 1):
+        raise ValueError("Expected neither --merge nor --shard: the parts are those of --parts. Received one of them.")
     outputs.expect_report_path(args.output, "output")
     data = evaluate.data_options()
     if data["dataset"] not in datasets.NAMES:

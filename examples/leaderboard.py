@@ -97,11 +97,14 @@ def main():
     if args.check:
         return check()
     files.expect_writable("--page", args.page)
+    leaderboard.expect_page(args.page)
     if args.again:
         renew()
     if args.model:
         enter()
     entries = leaderboard.read_all(args.folder)
+    if not entries:
+        raise ValueError(f"Expected `--folder` to hold entries. Received {args.folder}, which holds none.")
     text = leaderboard.page(entries)
     files.write_text(args.page, text)
     return Result(text, {"page": args.page, "entries": [f"{entry.dataset}/{entry.name}" for entry in entries]})

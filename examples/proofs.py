@@ -34,6 +34,13 @@ def read(path):
     return report
 
 
+def expect_same_radii(reports):
+    """Checks that all reports have the same radii."""
+    radii = {name: sorted(report.certified) for name, report in reports.items()}
+    if len(set(map(tuple, radii.values()))) > 1:
+        raise ValueError(f"Expected reports of the same radii. Received {radii}.")
+
+
 def ends(report):
     """`{ε: (certified, attacked)}`, from a radius of 0, where both are the clean accuracy."""
     worst, clean = report.worst_case(), report.clean_accuracy.value
@@ -82,6 +89,7 @@ def main():
     if len(set(names)) < len(names):
         raise ValueError(f"Expected reports of different names. Received {', '.join(names)}.")
     reports = {name: read(path) for name, path in zip(names, args.reports)}
+    expect_same_radii(reports)
     outputs.save_picture(draw(reports), args.picture)
     values = {
         name: [

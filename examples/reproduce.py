@@ -60,12 +60,20 @@ def result_path(cell):
     return os.path.join(flags.FLAGS.output, f"{cell.name}.json")
 
 
+def expect_to_run(chosen):
+    """Checks, at the start, that the results which are there are of these cells, and that their data sets are there."""
+    for cell in chosen:
+        if os.path.exists(result_path(cell)):
+            study.expect_result_of(cell, result_path(cell))
+    for setting in {cell.setting.dataset: cell.setting for cell in chosen}.values():
+        setting.load(batch_size=1)
+
+
 def run_cells(chosen):
     """Runs the cells that have no result yet."""
     scratch = flags.FLAGS.scratch or os.path.join(flags.FLAGS.output, "scratch")
     for number, cell in enumerate(chosen):
         if os.path.exists(result_path(cell)):
-            study.expect_result_of(cell, result_path(cell))
             continue
         print(f"\n[{number + 1}/{len(chosen)}] {cell.name}", flush=True)
         result = study.run(cell, PRESETS[flags.FLAGS.preset], os.path.join(scratch, cell.name))
@@ -73,11 +81,11 @@ def run_cells(chosen):
 
 
 def main():
-    files.expect_writable("--output", os.path.join(flags.FLAGS.output, "report.md"))
+    study_report.expect_writable(flags.FLAGS.output)
     if not flags.FLAGS.report:
-        for setting in {cell.setting.dataset: cell.setting for cell in cells()}.values():
-            setting.load(batch_size=1)  # A data set that is not there is an error at the start.
-        run_cells(cells())
+        chosen = cells()
+        expect_to_run(chosen)
+        run_cells(chosen)
     path = study_report.write(flags.FLAGS.output)
     return Result(f"\nThe report is {path}", {"report": path})
 

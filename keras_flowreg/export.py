@@ -75,10 +75,11 @@ def export(
     ```
     """
     expect_instance("model", model, keras.Model)
-    path = os.path.abspath(files.as_path("path", path))
+    path = files.as_path("path", path)
     for name, option in (("uint8_images", uint8_images), ("probabilities", probabilities), ("overwrite", overwrite)):
         expect_boolean(name, option)
     files.expect_writable("path", path, folder=True)
+    path = os.path.abspath(path)
     image_shape = expect_exportable(model, path, image_shape, overwrite)
     classifier = classifier_of(model)
     if report is not None:

@@ -86,6 +86,8 @@ def expect_writable(name: str, path: Union[str, os.PathLike], folder: bool = Fal
       OSError: if it cannot.
     """
     text = os.fspath(path)
+    if "://" in text:
+        raise OSError(f"Expected `{name}` to be a path on this machine. Received {text}.")
     is_other = os.path.exists(text) and os.path.isdir(text) != folder
     if not text or is_other or (not folder and text.endswith(os.sep)):
         raise OSError(f"Expected `{name}` to be the path of a {'folder' if folder else 'file'}. Received {text!r}.")

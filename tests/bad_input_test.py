@@ -4,6 +4,7 @@ A row says what is called, which error comes, and what its one line says. `for_b
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import json
@@ -835,6 +836,7 @@ FILES = [  # kind 7
     ("report_over_text", lambda: report_over("notes.md"), Ended, "another file"),
     ("report_over_json", lambda: report_over("notes.json"), Ended, "another file"),
     ("report_over_text_beside_a_report", lambda: beside_a_report("kept.md"), Ended, "kept.md, which is another"),
+    ("report_that_was_changed", lambda: changed_report(), Ended, "changed.md, which is another"),
     ("report_over_picture_beside_a_report", lambda: beside_a_report("own.png"), Ended, "own.png, which is another"),
     ("picture_over_picture", lambda: picture_over(picture("own.png")), Ended, "another file"),
     ("picture_over_text", lambda: picture_over(written("own_text.png", TEXT)), Ended, "another file"),
@@ -844,7 +846,7 @@ FILES = [  # kind 7
         Ended,
         "empty, or logs of this",
     ),
-    ("study_result", lambda: study_over(b"{}"), Ended, "result of this cell"),
+    ("study_result", lambda: study_over(b"{}"), Ended, "a result of reproduce.py"),
     ("study_result_cut_off", lambda: study_over(b'{"name": "dig'), Ended, "a file of JSON"),
     ("study_foreign_json", lambda: study_report(b'{"name": 3}'), Ended, "a result of reproduce.py"),
     ("logs_twice_at_once", lambda: claimed_twice(), ValueError, "one process"),
@@ -886,6 +888,19 @@ def beside_a_report(name):
     written(f"{stem}.json", report_text().encode())
     path = written(name, TEXT)
     kept(path, "evaluate.py", f"--model={saved('digits.keras')}", f"--output={FOLDER / stem}", "--examples=1")
+
+
+def changed_report():
+    """A report's text with a note; without one it is replaced, though a stop has left it beside another report's JSON."""
+    report = fr.RobustnessReport.from_json(report_text())
+    outputs.write_report(report, FOLDER / "changed")
+    files.write_text(
+        FOLDER / "changed.json", dataclasses.replace(report, settings={}, robust={}, measures={}).to_json()
+    )
+    outputs.expect_report_path(str(FOLDER / "changed"), "output")
+    path = FOLDER / "changed.md"
+    path.write_text(f"A note.\n{path.read_text()}")
+    leaving(path, lambda: evaluate_digits(f"--output={FOLDER}/changed"))
 
 
 def picture_over(path):
@@ -933,6 +948,7 @@ def failing_check():
         evaluate(check=True)
 
 
+THIS_MACHINE = "a path on this machine. Received .*(gs|s3)://bucket"
 FOLDER_ERROR = "in a folder that can be written to"
 BEFORE = [  # kind 8
     ("report_folder", lambda: evaluate_digits(f"--output={FOLDER}"), Ended, "which is a folder"),
@@ -942,6 +958,10 @@ BEFORE = [  # kind 8
     ("report_json_folder", lambda: evaluate_digits(f"--output={made_folder('r.json')[:-5]}"), Ended, "path of a file"),
     ("report_full_disk", lambda: on_full_disk(lambda: evaluate_digits(f"--output={FOLDER}/r2")), Ended, FOLDER_ERROR),
     ("resume_nowhere", lambda: evaluate(resume_from=f"{NO_FOLDER}/a"), OSError, FOLDER_ERROR),
+    ("report_in_a_bucket", lambda: evaluate_digits("--output=gs://bucket/report"), Ended, THIS_MACHINE),
+    ("resume_in_a_bucket", lambda: evaluate(resume_from="gs://bucket/a.jsonl"), OSError, THIS_MACHINE),
+    ("export_into_a_bucket", lambda: fr.export(model(), "gs://bucket/a"), OSError, THIS_MACHINE),
+    ("train_into_a_bucket", lambda: train_nothing("--output=s3://bucket/a.keras"), Ended, THIS_MACHINE),
     ("picture_folder", lambda: attack_digits(f"--picture={made_folder('p.png')}"), Ended, "path of a file"),
     ("picture_nowhere", lambda: attack_digits(f"--picture={NO_FOLDER}/a.png"), Ended, FOLDER_ERROR),
     ("picture_kind", lambda: attack_digits(f"--picture={FOLDER}/a.docx"), Ended, "to end in one of"),

@@ -221,6 +221,13 @@ def _rank(entry):
     return -attacked, -entry.report.clean_accuracy.value, entry.name
 
 
+def expect_page(path):
+    """Checks that there is nothing at a path, or a leaderboard's page, which is replaced."""
+    path = pathlib.Path(path)
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(PAGE_HEAD.splitlines()[0]):
+        raise ValueError(f"Expected `--page` to be new, or a leaderboard's. Received {path}, which is another file.")
+
+
 def page(entries):
     """The leaderboard as a page: a table for each data set."""
     present = dict.fromkeys(entry.dataset for entry in entries)

@@ -43,15 +43,19 @@ def read(path: str) -> tuple[_Arrays, _Arrays, tuple[str, ...]]:
 
 
 def _files_of_classes(folder):
-    """`{class: its files}`, sorted; hidden files are left out."""
+    """`{class: its files}`."""
     if not folder.is_dir():
         raise ValueError(f"Expected the folder {folder}, with a folder of pictures for each class. Received none.")
-    classes = {each.name: sorted(each.iterdir()) for each in folder.iterdir() if each.is_dir()}
-    found = {name: [file for file in files if not file.name.startswith(".")] for name, files in classes.items()}
+    found = {each.name: _visible(each) for each in _visible(folder) if each.is_dir()}
     for name, files in found.items():
         if not files:
             raise ValueError(f"Expected pictures in {folder / name}. Received none.")
     return found
+
+
+def _visible(folder):
+    """What is in a folder, sorted, but for what is hidden."""
+    return sorted(each for each in folder.iterdir() if not each.name.startswith("."))
 
 
 def _of_one_shape(pictures):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SETTINGS = "settings.json"  # in a folder of logs: what they are of
 _REPORT_ENDINGS = ("json", "md", "png")
 _SOFTWARE = "keras_flowreg"  # in a picture of ours
+_SIGNATURE = f"\n<!-- {_SOFTWARE} "  # in a text of ours
 
 
 def expect_model_path(path: str, flag: str) -> None:
@@ -49,14 +51,14 @@ def expect_report_path(prefix: str, flag: str) -> None:
     for path in paths:
         files.expect_writable(f"--{flag}", path)
     for path in paths:
-        if os.path.lexists(path) and not _is_of_report(path, paths[0]):
+        if os.path.lexists(path) and not _is_of_report(path):
             raise ValueError(f"Expected `--{flag}` to be new, or a report's. Received {path}, which is another file.")
 
 
 def write_report(report: fr.RobustnessReport, prefix: str) -> None:
     """Writes a report in three forms."""
-    for ending, text in (("json", report.to_json()), ("md", report.to_markdown())):
-        files.write_text(f"{prefix}.{ending}", text)
+    files.write_text(f"{prefix}.json", report.to_json())
+    files.write_text(f"{prefix}.md", _signed(report.to_markdown()))
     save_picture(report.plot().figure, f"{prefix}.png")
 
 
@@ -105,7 +107,7 @@ def claimed_folder(folder: str, settings: Mapping[str, Any], flag: str) -> Itera
     os.makedirs(folder, exist_ok=True)
     path, settings = os.path.join(folder, SETTINGS), plain(settings)
     if not os.path.exists(path):
-        if os.listdir(folder):
+        if any(not name.startswith(".") for name in os.listdir(folder)):
             raise ValueError(f"Expected `--{flag}` to be empty, or logs of this training. Received {folder}: others.")
         files.write_text(path, json.dumps(settings, indent=2, allow_nan=False))
     written = read_json(path)
@@ -142,15 +144,22 @@ def _is_our_model(path):
     return config.get("registered_name") == keras.saving.get_registered_name(fr.FlowRegularizedModel)
 
 
-def _is_of_report(path, json_path):
-    """Whether it is a report's JSON file, its picture, or the text of the JSON file beside it."""
+def _is_of_report(path):
+    """Whether it is a report's JSON file, its picture, or its text as it was written."""
     if path.endswith(".png"):
         return _is_our_picture(path)
     try:
-        report = read_report(json_path)
-        return path == json_path or pathlib.Path(path).read_text(encoding="utf-8") == report.to_markdown()
+        if path.endswith(".json"):
+            return bool(read_report(path))
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        return text == _signed(text[: text.rfind(_SIGNATURE)])
     except (OSError, ValueError):
         return False
+
+
+def _signed(text):
+    """A text with a checksum, which tells one that somebody has changed."""
+    return f"{text}{_SIGNATURE}{zlib.crc32(text.encode()):08x} -->\n"
 
 
 def _is_our_picture(path):

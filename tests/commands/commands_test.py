@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import zipfile
@@ -107,6 +108,13 @@ class CommandsTest(tf.test.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("box_part", errors)
         self.assertFalse(os.path.exists(logs))
+
+    def test_a_folder_with_hidden_files_is_empty(self):
+        folder = self.create_tempdir().full_path
+        pathlib.Path(folder, ".settings.json.writing-x").mkdir()
+        with outputs.claimed_folder(folder, {"seed": 1}, "logs"):
+            pass
+        self.assertEqual(outputs.read_json(os.path.join(folder, outputs.SETTINGS)), {"seed": 1})
 
     def test_a_model_of_another_program_is_left_alone(self):
         path = os.path.join(self.get_temp_dir(), "theirs.keras")

@@ -45,6 +45,11 @@ class FoldersTest(tf.test.TestCase):
         self.assertEqual((dataset.image_shape, dataset.num_classes, dataset.train_examples), ((5, 7, 1), 2, 10))
         self.assertAllEqual(next(iter(dataset.test))[1], folders.read(self.folder)[1][1][:4])
 
+    def test_hidden_folders_are_no_classes(self):
+        write(os.path.join(self.folder, "train", ".checkpoints", "1.png"), np.zeros([5, 7, 1]))
+        os.makedirs(os.path.join(self.folder, "test", ".empty"))
+        self.assertEqual(folders.read(self.folder)[2], ("ant", "bee"))
+
     def test_one_in_colour_makes_all_so(self):
         write(os.path.join(self.folder, "test", "bee", "9.png"), np.full([5, 7, 3], [0, 255, 0]))
         (train, _), (test, _), _ = folders.read(self.folder)

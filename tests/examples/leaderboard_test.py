@@ -13,6 +13,7 @@ from keras_flowreg import model_card
 from keras_flowreg.commands import architectures
 from keras_flowreg.evaluation import RobustnessReport, Run
 from keras_flowreg.evaluation.results import Finding
+from tests import command_line
 from tests.evaluation import records
 
 COMMITTED = pathlib.Path(__file__).resolve().parents[2] / "leaderboard"
@@ -121,6 +122,19 @@ class LeaderboardTest(tf.test.TestCase):
         unknown.report.settings["attacks"] = [{"class": "AutoDeform"}]
         self.assertIn("which may find more today: `before`, `unknown`.", leaderboard.page([today, before, unknown]))
         self.assertNotIn("may find more", leaderboard.page([today]))
+
+    def test_pages_of_others_and_folders_without_entries(self):
+        folder = self.get_temp_dir()
+        page = os.path.join(folder, "page.md")
+        for content, options, message in (
+            ("my notes", [f"--folder={COMMITTED}"], "`--page` to be new, or a leaderboard's"),
+            ("# Leaderboard\n", [f"--folder={folder}/leaderbord"], "`--folder` to hold entries"),
+        ):
+            pathlib.Path(page).write_text(content, encoding="utf-8")
+            code, _, errors = command_line.run("examples/leaderboard.py", f"--page={page}", *options)
+            self.assertEqual(code, 1)
+            self.assertIn(message, errors.splitlines()[-1])
+            self.assertEqual(pathlib.Path(page).read_text(encoding="utf-8"), content)
 
     def test_the_committed_entries(self):
         entries = leaderboard.read_all(COMMITTED)

@@ -1,10 +1,12 @@
 """Tests that run the example scripts as a user does, with little work."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +20,16 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
 def run(script, *arguments):
     return command_line.run(f"examples/{script}", *arguments)
+
+
+@contextlib.contextmanager
+def replaced(path, content):
+    """Another content of a file, as long as the context lasts."""
+    file = pathlib.Path(path)
+    before = file.read_bytes() if file.exists() else None
+    file.write_text(content, encoding="utf-8")
+    yield
+    file.unlink() if before is None else file.write_bytes(before)
 
 
 class ScriptsTest(tf.test.TestCase):
@@ -41,6 +53,24 @@ class ScriptsTest(tf.test.TestCase):
         os.remove(os.path.join(folder, "report.md"))
         self.assert_succeeds(run(*study, "--report"))
         self.assertIn("report.md", os.listdir(folder))
+        # All that is there is looked at before a cell is run.
+        os.remove(os.path.join(folder, self.RESULTS[0]))
+        for path, content, message in (
+            (self.RESULTS[1], "{}", "a result of reproduce.py"),
+            ("package.json", '{"name": "theirs"}', "a result of reproduce.py"),
+            ("report.md", "notes", "which is another file"),
+            ("radii.png", "notes", "which is another file"),
+        ):
+            with replaced(os.path.join(folder, path), content), mock.patch("flowreg_examples.study.run") as cell:
+                code, _, errors = run(*study)
+                self.assertEqual((code, cell.call_count), (1, 0), errors)
+                self.assertIn(message, errors.splitlines()[-1])
+                with open(os.path.join(folder, path), encoding="utf-8") as file:
+                    self.assertEqual(file.read(), content)
+        with mock.patch("flowreg_examples.study.run") as cell:
+            code, _, errors = run(*study, "--examples=7")
+        self.assertEqual((code, cell.call_count), (1, 0), errors)
+        self.assertIn("the result of this cell", errors.splitlines()[-1])
 
     def test_demo_gallery_and_figures(self):
         folder = self.get_temp_dir()
@@ -65,7 +95,8 @@ class ScriptsTest(tf.test.TestCase):
         folder = self.get_temp_dir()
         clean = np.arange(10) < 1
         record = records.record(np.arange(10) <= 2, clean_success=clean)
-        for name, certified in (("without", {}), ("plain", {0.2: np.arange(10) > 5})):
+        proven = np.arange(10) > 5
+        for name, certified in (("without", {}), ("plain", {0.2: proven}), ("more", {0.1: proven, 0.2: proven})):
             report = RobustnessReport.from_records({}, {}, {Run("FlowPGD", 0.2): record}, certified)
             with open(os.path.join(folder, f"{name}.json"), "w", encoding="utf-8") as file:
                 file.write(report.to_json())
@@ -75,15 +106,22 @@ class ScriptsTest(tf.test.TestCase):
         self.assertGreater(os.path.getsize(os.path.join(folder, "proofs.png")), 10_000)
         _, _, errors = run("proofs.py", f"--reports={folder}/without.json", picture)
         self.assertIn("Expected a report of an evaluation with --certify", errors)
+        _, _, errors = run("proofs.py", f"--reports={folder}/plain.json", f"--reports={folder}/more.json", picture)
+        self.assertIn("Expected reports of the same radii. Received {'plain': [0.2], 'more': [0.1, 0.2]}", errors)
 
     def test_bad_flags(self):
         for arguments, code, message in (
             (["reproduce.py", "--output=a", "--shard=5/4"], 2, "Expected a part such as 2/4"),
+            (
+                ["evaluate_on_cluster.py", "--model=a.keras", "--output=a", "--shard=1/2"],
+                1,
+                "neither --merge nor --shard|No module named 'distributed'",
+            ),
             (["evaluate.py", "--model=missing.keras"], 1, "missing.keras, which does not exist"),
         ):
             ended_with, _, errors = run(*arguments)
             self.assertEqual(ended_with, code)
-            self.assertIn(message, errors)
+            self.assertRegex(errors, message)
 
     def test_in_a_process_of_its_own(self):
         command = [sys.executable, str(EXAMPLES / "reproduce.py"), "--output=a", "--cell=digits-plain"]

@@ -9,6 +9,7 @@ import numpy as np
 
 import keras_flowreg as fr
 from flowreg_examples.study_report.variants import STRONGEST
+from keras_flowreg.commands import outputs
 
 COLORS = {
     "plain": "black",
@@ -118,5 +119,5 @@ def _panels(settings, path):
     legend_lines = max(len(axes.lines) for axes in panels[: len(settings)])
     width, height = _PANEL_INCHES
     figure.set_size_inches(width * columns, (height + _LEGEND_LINE_INCHES * legend_lines) * rows)
-    figure.savefig(path, dpi=110)
+    outputs.save_picture(figure, path, dpi=110)
     plt.close(figure)

@@ -5,6 +5,7 @@ import numpy as np
 from flowreg_examples.study_report.variants import CLEAN_COST, STRONGEST
 from keras_flowreg.evaluation import accuracy
 
+TITLE = "# Results of the study\n"
 # Attacks of no fixed size: their flows' size is told.
 _MINIMAL_ATTACKS = ("ADef", "StAdv")
 
@@ -12,7 +13,7 @@ _MINIMAL_ATTACKS = ("ADef", "StAdv")
 def introduction(settings):
     """What the tables show, and the settings."""
     lines = [
-        "# Results of the study\n",
+        TITLE,
         "Written by `examples/reproduce.py --report` from the JSON files beside it, which hold every setting, seed and",
         "version. Robust accuracy: classified correctly clean, and under the attack. ε is the largest component of a",
         "pixel's displacement, in pixels. Attacks start at the first test image. The interval is Clopper–Pearson's at",
