@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import zipfile
@@ -110,8 +109,8 @@ class CommandsTest(tf.test.TestCase):
         self.assertFalse(os.path.exists(logs))
 
     def test_a_folder_with_hidden_files_is_empty(self):
-        folder = self.create_tempdir().full_path
-        pathlib.Path(folder, ".settings.json.writing-x").mkdir()
+        folder = os.path.join(self.get_temp_dir(), "hidden")
+        os.makedirs(os.path.join(folder, ".settings.json.writing-x"))
         with outputs.claimed_folder(folder, {"seed": 1}, "logs"):
             pass
         self.assertEqual(outputs.read_json(os.path.join(folder, outputs.SETTINGS)), {"seed": 1})
