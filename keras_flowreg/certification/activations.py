@@ -16,6 +16,7 @@ from keras_flowreg.certification.steps import Elementwise, Relaxation
 
 _BISECTIONS = 16
 _ROUNDING = 3e-6  # of the interval's size, and of a line's slope: what float32 rounds
+_CANCELLATION = 2e-7  # of an input, where a function takes a difference of what is nearly 1
 _NARROW = 1e-3  # a secant's slope is rounding below this width
 _TRIED = (0.0, 0.25, 0.5, 0.75, 1.0)  # parts of an interval, for slopes
 
@@ -252,12 +253,19 @@ def swish() -> Elementwise:
 
 def gelu() -> Elementwise:
     root = math.sqrt(2)
-    return Smooth(
+    return _Gelu(
         tf.nn.gelu,
         lambda x: (1 + tf.math.erf(x / root)) / 2 + x * tf.exp(-(x**2) / 2) / math.sqrt(2 * math.pi),
         inflections=(-root, root),
         extrema=(-0.7517916,),
     )
+
+
+class _Gelu(Smooth):
+    """TensorFlow 2.15 takes x (1 + erf(x / √2)), which float32 rounds by a part of x where it is nearly zero."""
+
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        return super().interval(inputs).widened(_CANCELLATION * inputs.largest)
 
 
 def _sigmoid_slope(x):

@@ -20,7 +20,7 @@ from keras_flowreg.certification.windows import Window
 from keras_flowreg.types import PerExample
 
 _ROUNDING = 4e-6  # of the sums that a bound is made of
-_CANCELLATION = 5e-7  # of the absolute terms of every sum on its way, which may cancel each other
+_CANCELLATION = 5e-7  # of the absolute terms of every sum on its way, as `Step.terms` weighs them; they may cancel
 _NUMBERS_AT_ONCE = 2**23  # in the largest value of all queries that are taken backward together
 
 
@@ -132,7 +132,7 @@ class Bounds:
         values = [interval.of(examples) for interval in self._values]
         limits = {number: limit.of(examples) for number, limit in self.limits.items()}
         chosen = Bounds(self.network, self.reach.of(examples), self._rounding, values, limits)
-        chosen._terms = self._terms
+        chosen._terms = dict(self._terms)
         return chosen
 
     @property

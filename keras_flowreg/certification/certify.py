@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.certification.activations import Softmax
+from keras_flowreg.certification.activations import Sigmoid, Softmax
 from keras_flowreg.certification.choices import Chooser
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices
 from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.prover import METHODS, Prover
 from keras_flowreg.certification.reach import reach
+from keras_flowreg.certification.saturation import keep_their_order
 from keras_flowreg.ops.labels import split_predictions
 from keras_flowreg.ops.losses import compiled_loss, takes_logits
 from keras_flowreg.ops.matching import expect_images_of
@@ -80,8 +81,9 @@ def certify(
     - `"auto"`: the five in this order, each on what is correct and not yet certified.
 
     Each method also keeps what the ones before it prove. The proof is in real arithmetic, on the weights as they are; what
-    float32 may round is allowed for: a pixel by 2e-6 of the batch's largest value, each sum by 5e-7 of its absolute terms, each bound
-    by 4e-6 of the sums that it is made of, the margin by 1e-5. No margin is above the lead of the images as they are.
+    float32 may round is allowed for: each pixel as `reach_box` says, each sum of n terms by 5e-7 + 2e-8 n of them without their
+    signs, each bound by 4e-6 of the sums that it is made of, the margin by 1e-5. No margin is above the lead of the images as
+    they are.
 
     ```python
     certificate = fr.certify(model, images, labels, epsilon=0.01)
@@ -92,7 +94,7 @@ def certify(
       model: a Sequential or functional Keras model, of layers that have a rule for bounds; see
         `certification.register_rule`. Of a `FlowRegularizedModel` the base model is taken. Its predictions are logits
         `[batch, classes]`, or one logit for two classes; of a last softmax or sigmoid, what goes into it. Where sigmoids of
-        several classes are the same to float32, nothing is certified.
+        several classes may be the same to float32 under a flow, nothing is certified.
       images: `[batch, height, width, channels]`.
       labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
       epsilon: the radius, in pixels.
@@ -185,7 +187,16 @@ class Certification:
             for batch in _batches(images, at_once):
                 prover.prove(reach(images[batch], epsilon, norm), np.arange(len(images))[batch])
             prover.finish()
-        margin = tf.constant(_without_ties(chooser.network, logits, labels, prover.margin))
+            margin = _without_ties(chooser.network, logits, labels, prover.margin)
+            if logits.shape[1] > 1 and isinstance(chooser.network.last, Sigmoid):
+                for batch in _batches(images, at_once):
+                    reachable, indices = (
+                        reach(images[batch], epsilon, norm),
+                        class_indices(labels[batch], logits[batch]),
+                    )
+                    in_order = keep_their_order(chooser.network, reachable, indices, margin[batch], logits.shape[1])
+                    margin[batch] = np.where(in_order, margin[batch], np.minimum(margin[batch], 0))
+        margin = tf.constant(margin)
         return Certificate(margin > 0, margin, np.array(METHODS)[prover.by], time.monotonic() - start)
 
     def _read_model(self, images):
@@ -205,7 +216,7 @@ class Certification:
 def _expect_logit(model, network, images):
     """Checks that one prediction for two classes is a logit, whose sign is the class, and no probability."""
     if network.logits != network.output:
-        is_probability = isinstance(network.places[-1].step, Softmax)
+        is_probability = isinstance(network.last, Softmax)
     else:
         loss = compiled_loss(model)
         any_image = Interval(*(tf.fill(images[:1].shape, end(images)) for end in (tf.reduce_min, tf.reduce_max)))

@@ -3,11 +3,13 @@
 A convolution's kernel is made plain: one with dilation, or in groups, is the plain one with zeros in it.
 """
 
+import math
+
 import tensorflow as tf
 from keras import layers
 
 from keras_flowreg.certification.rules import activation_steps, described, register_rule
-from keras_flowreg.certification.steps import Linear
+from keras_flowreg.certification.steps import Linear, weight_of
 from keras_flowreg.certification.windows import Sliding
 
 
@@ -21,7 +23,13 @@ def _dense(layer):
     def transpose(coefficients, shapes):
         return [tf.tensordot(coefficients, kernel, [[-1], [1]])]
 
-    linear = Linear(multiply(kernel), absolute=multiply(tf.abs(kernel)), offset=_bias(layer), transpose=transpose)
+    linear = Linear(
+        multiply(kernel),
+        absolute=multiply(tf.abs(kernel)),
+        offset=_bias(layer),
+        summands=kernel.shape[0],
+        transpose=transpose,
+    )
     return [linear, *activation_steps(layer)]
 
 
@@ -66,13 +74,13 @@ def _normalization(layer):
 
 @register_rule(layers.AveragePooling2D)
 def _average_pooling(layer):
-    padding = layer.padding.upper()
-    return [Linear(lambda inputs: tf.nn.avg_pool2d(inputs, layer.pool_size, layer.strides, padding))]
+    padding, summands = layer.padding.upper(), math.prod(layer.pool_size)
+    return [Linear(lambda inputs: tf.nn.avg_pool2d(inputs, layer.pool_size, layer.strides, padding), summands=summands)]
 
 
 @register_rule(layers.GlobalAveragePooling2D)
 def _global_average_pooling(layer):
-    return [Linear(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims))]
+    return [_Mean(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims))]
 
 
 def _bias(layer):
@@ -87,6 +95,13 @@ def _summed_to(parts, shape):
     """The sum over the axes along which a value of this shape was repeated."""
     repeated = [axis for axis, side in enumerate(shape, start=1) if side == 1 != parts.shape[axis]]
     return tf.reduce_sum(parts, repeated, keepdims=True) if repeated else parts
+
+
+class _Mean(Linear):
+    """A mean over all pixels."""
+
+    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
+        return weight_of(math.prod(sizes[0].shape[1:3])) * super().terms(*sizes)
 
 
 class _Scale(Linear):
@@ -151,7 +166,12 @@ def _convolve(kernel, strides, padding, bias):
         return [tf.nn.conv2d_transpose(coefficients, kernel, shape, strides, "VALID")]
 
     return Linear(
-        convolve(kernel), absolute=convolve(tf.abs(kernel)), offset=bias, sliding=sliding, transpose=transpose
+        convolve(kernel),
+        absolute=convolve(tf.abs(kernel)),
+        offset=bias,
+        summands=math.prod(kernel.shape[:3]),
+        sliding=sliding,
+        transpose=transpose,
     )
 
 
@@ -166,7 +186,12 @@ def _convolve_depthwise(layer, kernel, bias):
         return [tf.nn.depthwise_conv2d_backprop_input(shape, kernel, coefficients, strides, "VALID")]
 
     return Linear(
-        convolve(kernel), absolute=convolve(tf.abs(kernel)), offset=bias, sliding=sliding, transpose=transpose
+        convolve(kernel),
+        absolute=convolve(tf.abs(kernel)),
+        offset=bias,
+        summands=math.prod(kernel.shape[:2]),
+        sliding=sliding,
+        transpose=transpose,
     )
 
 

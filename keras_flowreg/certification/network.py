@@ -59,9 +59,13 @@ class Network:
     def __init__(self, model: KerasModel):
         self.places: list[Place] = []
         self.output = self.logits = self._add(model, (0,))
-        last = self.places[-1] if self.places else None
-        if last is not None and last.step.keeps_class:
-            (self.logits,) = last.inputs
+        if self.last is not None and self.last.keeps_class:
+            (self.logits,) = self.places[-1].inputs
+
+    @property
+    def last(self) -> Optional[Step]:
+        """The last step, if there is one."""
+        return self.places[-1].step if self.places else None
 
     @property
     def places_before_logits(self) -> list[Place]:

@@ -7,7 +7,7 @@ of displacements lie where an edge of the rectangle or a whole position is.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -22,7 +22,7 @@ from keras_flowreg.types import Images, PerExample
 _STRIPS = 8  # that cover half a disc
 _MOST_DISPLACEMENTS = 4096
 _MOST_TIED = 128  # beyond as many displacements, the channels of a pixel are bounded one by one
-_ROUNDING = 2e-6  # of the largest value, for images of up to 32 pixels: what the warp's own rounding changes
+_ROUNDING = 5e-7  # of the largest value: what the interpolation rounds
 
 
 class Reach(NamedTuple):
@@ -31,7 +31,7 @@ class Reach(NamedTuple):
     box: Interval  # [batch, height, width, channels]
     # [batch, displacements, height, width, channels]; `None` if channels are not tied
     displaced: Optional[tf.Tensor] = None
-    rounding: Union[tf.Tensor, float] = 0.0  # []
+    rounding: Optional[tf.Tensor] = None  # [batch]
 
     def minimum(self, window: Window, examples: tf.Tensor) -> PerExample:
         """The least Σ coefficients · image; exact for `"linf"`, since the channels of a pixel move together.
@@ -50,7 +50,7 @@ class Reach(NamedTuple):
         for images in tf.unstack(self.displaced, axis=1):
             sums = tf.reduce_sum(coefficients * tf.gather(window.cut(images), examples), axis=-1)
             least = sums if least is None else tf.minimum(least, sums)
-        return sum_per_example(least) - self.rounding * sum_per_example(tf.abs(coefficients))
+        return sum_per_example(least) - tf.gather(self.rounding, examples) * sum_per_example(tf.abs(coefficients))
 
     def minimizer(self, coefficients: tf.Tensor) -> Images:
         """What each image can become, where Σ coefficients · image is least. Both are `[batch, height, width, channels]`."""
@@ -63,14 +63,12 @@ class Reach(NamedTuple):
     @staticmethod
     def joined(parts: Sequence["Reach"]) -> "Reach":
         """Those of several batches as one."""
-        displaced = None if parts[0].displaced is None else tf.concat([part.displaced for part in parts], axis=0)
-        rounding = tf.reduce_max(tf.stack([part.rounding for part in parts]))
-        return Reach(Interval.joined([part.box for part in parts]), displaced, rounding)
+        box = Interval.joined([part.box for part in parts])
+        return Reach(box, *(None if each[0] is None else tf.concat(each, axis=0) for each in [*zip(*parts)][1:]))
 
     def of(self, examples: tf.Tensor) -> "Reach":
         """That of some examples, by their indices."""
-        displaced = None if self.displaced is None else tf.gather(self.displaced, examples)
-        return Reach(self.box.of(examples), displaced, self.rounding)
+        return Reach(self.box.of(examples), *(None if each is None else tf.gather(each, examples) for each in self[1:]))
 
 
 def reach_box(images: Images, epsilon: float, norm: str = "linf") -> Interval:
@@ -79,8 +77,9 @@ def reach_box(images: Images, epsilon: float, norm: str = "linf") -> Interval:
         low[b, i, j, c] = min over |d| ≤ ε of images[b, i - d_y, j - d_x, c]
 
     interpolated bilinearly, the nearest edge pixel outside of the image. For `"linf"` both ends are attained, but for a
-    widening of 2e-6 of the largest value, against rounding; for `"pixel_l2"` the disc is covered by 16 rectangles. Whatever
-    a model does on every image in the box, it does under every flow in the ball.
+    widening against rounding; for `"pixel_l2"` the disc is covered by 16 rectangles. Whatever a model does on every image in
+    the box, it does under every flow in the ball. The widening is 5e-7 of the image's largest value, and what the image can
+    change where a position is rounded to float32: of up to 32 pixels a side by 2e-6 of its range, of up to 64 by 4e-6.
 
     ```python
     box = fr.certification.reach_box(images, epsilon=0.4)
@@ -115,9 +114,20 @@ def reach(images: Images, epsilon: float, norm: str) -> Reach:
         low, high = tf.minimum(low, moved), tf.maximum(high, moved)
         if images.shape[-1] > 1 and len(displacements) <= _MOST_TIED:
             kept.append(moved)
-    size = max([32, *(side for side in images.shape[1:3] if side is not None)])
-    rounding = tf.cast(_ROUNDING * size / 32, images.dtype) * tf.maximum(tf.reduce_max(tf.abs(images)), 1)
-    return Reach(Interval(low - rounding, high + rounding), tf.stack(kept, axis=1) if kept else None, rounding)
+    rounding = _rounding(images)
+    widening = tf.reshape(rounding, [-1, 1, 1, 1])
+    return Reach(Interval(low - widening, high + widening), tf.stack(kept, axis=1) if kept else None, rounding)
+
+
+def _rounding(images):
+    """What float32 may change of each warped image, `[batch]`: its values, and their positions on both axes.
+
+    TensorFlow Addons takes the difference of a pixel's place and its displacement.
+    """
+    low, high = tf.reduce_min(images, axis=[1, 2, 3]), tf.reduce_max(images, axis=[1, 2, 3])
+    side = max([32, *(side for side in images.shape[1:3] if side is not None)])
+    position = 2.0 ** (math.ceil(math.log2(side)) - 25)  # half of the last digit
+    return 2 * position * (high - low) + _ROUNDING * tf.maximum(tf.maximum(high, -low), 1)
 
 
 def covering_displacements(norm: str, epsilon: float) -> list[Displacement]:

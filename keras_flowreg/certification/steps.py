@@ -19,6 +19,9 @@ from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.linearity import expect_linear
 from keras_flowreg.certification.windows import Sliding
 
+# So many more terms add as much rounding again. Each of n equal terms was measured to add 1.5e-8 of their sum.
+_SUMMANDS = 25
+
 Relaxation = tuple[tf.Tensor, ...]
 Backward = tuple[list[tf.Tensor], Optional[tf.Tensor]]  # parts, and terms of the constant or None: [queries, ...]
 
@@ -53,6 +56,8 @@ class Step:
 
     def terms(self, *sizes: tf.Tensor) -> Optional[tf.Tensor]:
         """The sum of the absolute terms of each output, in parts of which it is rounded, or `None` if it is not a sum.
+
+        Of sums of many terms it is more, as `weight_of` says.
 
         Args:
           *sizes: the absolute values of the inputs, at most.
@@ -109,6 +114,7 @@ class Linear(Step):
       function: the linear part, a function of one tensor for each input.
       absolute: the same function, with the absolute value of each weight; `None` if no weight is negative.
       offset: what is added: a number or a tensor.
+      summands: how many numbers an output is the sum of, at most. So many roundings may add up.
       sliding: how the function slides over images; see `Step`.
       transpose: the transposed map, a function of coefficients `[queries, ...]` and of the inputs' shapes, which returns a
         list; `None` to differentiate `function`.
@@ -122,12 +128,14 @@ class Linear(Step):
         *,
         absolute: Optional[Callable[..., tf.Tensor]] = None,
         offset: Union[tf.Tensor, float, None] = None,
+        summands: int = 1,
         sliding: Optional[Sliding] = None,
         transpose: Optional[Callable[..., list[tf.Tensor]]] = None,
     ):
         self._function = function
         self._absolute = absolute
         self._offset = offset
+        self._weight = weight_of(summands)
         self.sliding = sliding
         self._transpose = transpose or self._differentiate
 
@@ -141,7 +149,7 @@ class Linear(Step):
         return Interval(low, high) if self._offset is None else Interval(low + self._offset, high + self._offset)
 
     def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        terms = (self._absolute or self._function)(*sizes)
+        terms = self._weight * (self._absolute or self._function)(*sizes)
         return terms if self._offset is None else terms + tf.abs(self._offset)
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
@@ -161,6 +169,11 @@ class Linear(Step):
             tape.watch(inputs)
             output = self._function(*inputs)
         return tape.gradient(output, inputs, coefficients, unconnected_gradients="zero")
+
+
+def weight_of(summands: int) -> float:
+    """By how much more sums of so many terms round than those of a few."""
+    return 1 + summands / _SUMMANDS
 
 
 class Elementwise(Step):

@@ -1,5 +1,7 @@
 """Tests that no activation leaves its interval, or passes its lines, on intervals of every width."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -81,6 +83,14 @@ class ActivationsTest(tf.test.TestCase, parameterized.TestCase):
             is_straight = np.abs(center) > width / 2 if "relu" in name else center < np.inf
             steepness = max(1, np.abs(high_slope).max())
             self.assertLess(np.max(gap.numpy()[is_straight]), most * steepness, width)
+
+    def test_interval_of_gelu_where_it_is_nearly_zero(self):
+        x = np.float32(np.linspace(-6, -4.5, 3001))
+        values = [value * math.erfc(-value / math.sqrt(2)) / 2 for value in np.float64(x)]
+        low, high = activations.gelu().interval(fr.certification.Interval(tf.constant(x), tf.constant(x)))
+        for number in (values, np.float64(tf.nn.gelu(x))):
+            self.assertAllLessEqual(np.float64(low) - number, 1e-12)
+            self.assertAllLessEqual(number - np.float64(high), 1e-12)
 
     def test_relu_by_hand(self):
         interval = fr.certification.Interval(

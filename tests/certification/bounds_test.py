@@ -137,6 +137,55 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
             values = values @ weights.T + offset
         self.expect_below(model, values, images)
 
+    @parameterized.named_parameters(
+        ("dense", lambda: layers.Dense(8), (4096,), 4096),
+        ("convolution", lambda: layers.Conv2D(8, 3), (3, 3, 512), 9 * 512),
+        ("depthwise", lambda: layers.DepthwiseConv2D(7), (7, 7, 8), 49),
+        ("separable", lambda: layers.SeparableConv2D(8, 3), (3, 3, 512), 9 * 512),
+        ("mean", layers.GlobalAveragePooling2D, (96, 96, 8), 96**2),
+        ("pooling", lambda: layers.AveragePooling2D(32), (32, 32, 8), 32**2),
+    )
+    def test_equal_terms_round_as_much_as_is_allowed_for(self, make, shape, count):
+        model = keras.Sequential([keras.Input(shape), make()])
+        kernels = [np.full_like(weights, 0.37 * (weights.ndim > 1)) for weights in model.get_weights()]
+        model.set_weights(kernels)
+        sums = np.prod([np.float64(np.float32(0.37))] * sum(kernel.ndim > 1 for kernel in kernels)) * count
+        sums = 1.0 if not kernels else sums
+        values = np.random.RandomState(0).uniform(0.05, 1, 40).astype("float32")
+        for value in values:
+            images = np.full([1, *shape], value)
+            network = Network(model)
+            interval = network.intervals(Interval(tf.constant(images), tf.constant(images)), 5e-7)[network.output]
+            exact = np.float64(value) * sums
+            computed = np.float64(model(images))
+            for number in (exact, computed):
+                self.assertAllLessEqual(np.float64(interval.low) - number, 0)
+                self.assertAllLessEqual(number - np.float64(interval.high), 0)
+
+    def test_a_mean_of_many_equal_numbers(self):
+        # Two halves of the channels, whose means are rounded to opposite sides, cancel each other.
+        dense = layers.Dense(UNITS[-1])
+        model = keras.Sequential([keras.Input((64, 64, 8)), layers.GlobalAveragePooling2D(), dense])
+        values = np.float32([0.49299523, 0.59001225])
+        kernel = np.random.RandomState(0).randn(8, UNITS[-1]).astype("float32")
+        kernel[:4] = 2500 / values[0]
+        kernel[4:] = -2500 / values[1]
+        kernel[:, 1:] *= -np.arange(1, UNITS[-1])
+        dense.set_weights([kernel, np.zeros(UNITS[-1], "float32")])
+        images = np.repeat(values, 4) * np.ones([1, 64, 64, 8], "float32")
+        self.expect_below(model, np.float64(images[:, 0, 0]) @ np.float64(kernel), images)
+        self.expect_below(model, np.float64(model(images)), images)
+
+    def test_examples_do_not_change_what_is_known_of_all(self):
+        model, images = networks.table()[1]["relu"](), networks.images(4)
+        bounds, fresh = (
+            Bounds(Network(model), Reach(Interval(images - radius, images + radius)))
+            for radius in [np.reshape([0, 0, 0, 9], [4, 1, 1, 1]).astype("float32")] * 2
+        )
+        forms = tf.eye(networks.CLASSES, batch_shape=[4])
+        bounds.of([0]).minimum(forms[:1])
+        self.assertAllEqual(bounds.minimum(forms), fresh.minimum(forms))
+
     def test_no_margin_is_above_the_lead_of_the_model(self):
         model = networks.chain(layers.Conv2D(4, 3, activation="relu"))
         images = networks.images(4)

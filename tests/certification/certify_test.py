@@ -204,6 +204,27 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
             certificate = fr.certify(model, IMAGES, np.ones(6, int), EPSILON)
             self.assertAllEqual(certificate.certified, [is_certified] * 6)
 
+    @parameterized.parameters(
+        ([3.0, 4.0], [25.0, 25.0], False),  # Under the flow both sigmoids are 1.
+        ([11.0, 11.003], [1.0, 1.0], False),  # There they are the same to float32, or in another order.
+        ([3.0, 4.0], [1.0, 1.0], True),
+        ([-100.0, -95.0], [1.0, 1.0], False),  # There both are 0.
+    )
+    def test_sigmoids_that_a_flow_saturates(self, bias, weights, is_certified):
+        image = np.zeros([1, 2, 4, 1], "float32")
+        image[0, :, 2:] = 1
+        dense = layers.Dense(2, activation="sigmoid")
+        model = keras.Sequential([keras.Input((2, 4, 1)), layers.Flatten(), dense])
+        kernel = np.zeros([8, 2], "float32")
+        kernel[1] = weights
+        dense.set_weights([kernel, np.float32(bias)])
+        for method in ("ibp", "auto"):
+            self.assertAllEqual(fr.certify(model, image, [1], 1.0, method=method).certified, [is_certified])
+        flow = np.zeros([1, 2, 4, 2], "float32")
+        flow[..., 1] = -1
+        first, second = model(fr.ops.dense_image_warp(image, flow))[0]
+        self.assertTrue(second > first or not is_certified)
+
     def test_one_hot_labels_are_none_of_one_logit(self):
         model = networks.chain(layers.Conv2D(3, 3, activation="relu"), classes=1)
         for labels in (np.eye(2)[[0, 1] * 3], np.zeros([6, 1, 1])):

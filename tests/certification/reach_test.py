@@ -79,7 +79,20 @@ class ReachBoxTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_large_values_are_widened_more(self):
         box = fr.certification.reach_box(255 * IMAGES, 0.0)
-        self.assertAllClose(box.high - 255 * IMAGES, np.full(SHAPE, 255 * 2e-6), rtol=0.1)
+        largest, span = 255 * IMAGES.max(axis=(1, 2, 3)), 255 * np.ptp(IMAGES, axis=(1, 2, 3))
+        expected = np.reshape(5e-7 * largest + 2**-19 * span, [-1, 1, 1, 1])
+        self.assertAllClose(box.high - 255 * IMAGES, np.broadcast_to(expected, SHAPE), rtol=0.1)
+
+    @parameterized.product(size=[28, 32, 40, 64], least=[0.0, -1.0], implementation=["native", "auto"])
+    def test_no_implementation_of_the_warp_leaves_it(self, size, least, implementation):
+        board = np.indices([size, size]).sum(axis=0) % 2
+        images = np.float32(board * (1 - least) + least)[np.newaxis, ..., np.newaxis]
+        random = np.random.RandomState(0)
+        for epsilon in (1e-6, 1e-3, 3e-3, 0.01, *random.uniform(0, 0.02, 10)):
+            box = fr.certification.reach_box(images, float(epsilon))
+            flow = np.float32(epsilon * random.choice([-1, 1], [1, size, size, 2]))
+            attacked = fr.ops.dense_image_warp(images, flow, implementation=implementation)
+            self.assertAllLessEqual(tf.maximum(box.low - attacked, attacked - box.high), 0.0)
 
     def test_bad_input(self):
         for epsilon, norm, images, message in (
