@@ -198,5 +198,5 @@ def _run_member(member, choice, objective, examples, best, starts, seed):
 
 def _other_classes(most, objective, examples):
     """How many classes are sought."""
-    classes = objective.classifier.predict(examples.images).shape[1]
+    classes = objective.classifier.classes(examples.images)
     return most if classes is None else min(classes - 1, most)

@@ -9,7 +9,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 
@@ -24,12 +24,17 @@ _NO_GRADIENT = (
     "Expected a model whose predictions can be differentiated with respect to its images. Received one that cannot be: it "
     "may round, cast to integers, decode JPEG or call Python on the way."
 )
+_NO_GRADIENT_OF_LOSS = (
+    "Expected a loss that can be differentiated with respect to predictions. Received one that cannot be: it may round, "
+    "compare, or count errors."
+)
+_PROBED = 8  # images that tell whether a model has a gradient
 # Compiled functions that are kept for each kind of batch, the latest ones.
 _KEPT_FUNCTIONS = 48
 
 
 class _NoGradientError(ValueError):
-    """No gradient of the predictions reaches the images."""
+    """No gradient of the predictions reaches the images, or none of the loss the predictions."""
 
 
 class Classifier:
@@ -55,6 +60,10 @@ class Classifier:
         """The predictions, `[batch, classes]`."""
         return self._call(images)
 
+    def classes(self, images: Images) -> Optional[int]:
+        """The number of classes, if it is known."""
+        return self.predict(images).shape[1]
+
     def differentiate(self, images: Images, measure: Measure) -> tuple[Predictions, list[tf.Tensor]]:
         """The predictions, and the gradient of each number that is measured of them."""
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
@@ -67,7 +76,7 @@ class Classifier:
         except LookupError as error:
             raise _NoGradientError(_NO_GRADIENT) from error
         if any(gradient is None for gradient in gradients):
-            raise _NoGradientError(_NO_GRADIENT)
+            raise _NoGradientError(_NO_GRADIENT if tape.gradient(measured, wide) is not None else _NO_GRADIENT_OF_LOSS)
         return predictions, gradients
 
     def differentiate_loss(
@@ -134,8 +143,8 @@ class TracedClassifier(Classifier):
         """The shape and dtype of the predictions."""
         return tf.TensorSpec.from_tensor(self.forward.structured_outputs)
 
-    def probe_gradient(self, images: Images, labels: Labels, raised: RaisedLoss) -> bool:
-        """Finds out whether a gradient reaches the images, even if it is zero: then NaN reaches them too.
+    def probe_gradient(self, images: Images) -> bool:
+        """Finds out whether a gradient of the predictions reaches the images, even if it is zero: then NaN reaches them too.
 
         A batch without images does not tell; there every attack may go on.
         """
@@ -143,16 +152,20 @@ class TracedClassifier(Classifier):
             return True
         if not self.has_gradient:
             try:
-                # XLA's ReLUs let no NaN through where they are inactive.
-                differentiate = super().differentiate_loss if self._jit_compile else self.differentiate_loss
-                _, gradient = differentiate(images, labels, raised, math.nan)
+                # Without XLA, whose ReLUs let no NaN through where they are inactive.
+                _, (gradient,) = self.differentiate(images[:_PROBED], lambda predictions: [math.nan * predictions])
                 self.has_gradient = bool(tf.reduce_any(tf.math.is_nan(gradient)))
-            except (_NoGradientError, tf.errors.OpError):
+            except tf.errors.ResourceExhaustedError:
+                raise
+            except (_NoGradientError, NotImplementedError, tf.errors.OpError):
                 self.has_gradient = False
         return self.has_gradient
 
     def predict(self, images: Images) -> Predictions:
         return self.forward(images)
+
+    def classes(self, images: Images) -> Optional[int]:
+        return self.predictions.shape[1]
 
     def differentiate_loss(
         self, images: Images, labels: Labels, raised: RaisedLoss, scale: Number = 1.0

@@ -80,7 +80,9 @@ def run(
         return _search(attack, Classifier(model), raised, images, labels, seed, stop_when_fooled)
     classifier = traced_classifier(model, images, attack.jit_compile)
     raised.expect_labels(labels, classifier.predictions)
-    if not classifier.probe_gradient(images, labels, raised) and attack.needs_gradient:
+    # One that is made of others leaves out those that need a gradient, where there is none.
+    asks_for_gradient = attack.needs_gradient or not attack.is_compiled
+    if asks_for_gradient and not classifier.probe_gradient(images) and attack.needs_gradient:
         raise ValueError(_WITHOUT_GRADIENT.format(attack=attack.name))
     result = _search(attack, classifier, raised, images, labels, seed, stop_when_fooled)
     if tf.reduce_any(tf.math.is_nan(result.clean_loss)):
@@ -112,9 +114,7 @@ def has_gradient(model: KerasModel, images: Images) -> bool:
       images: `[batch, height, width, channels]`, images that the model takes.
     """
     images = as_images(images)
-    classifier = traced_classifier(model, images)
-    labels = tf.argmax(classifier.predict(images), axis=-1)
-    return classifier.probe_gradient(images, labels, RaisedLoss(resolve_loss("margin"), targeted=False))
+    return traced_classifier(model, images).probe_gradient(images)
 
 
 def _search(attack, classifier, raised, images, labels, seed, stop_when_fooled):

@@ -66,6 +66,31 @@ class Preprocessed(keras.Model):
         return self.network(self.function(images))
 
 
+class OneWay(keras.layers.Layer):
+    """The identity, through which no gradient goes back."""
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def forward(images):
+            def backward(upstream):
+                raise NotImplementedError("no gradient here")
+
+            return tf.identity(images), backward
+
+        return forward(inputs)
+
+
+class Counter(keras.layers.Layer):
+    """Counts the images that come along."""
+
+    def build(self, shape):
+        self.images = tf.Variable(0.0, trainable=False)
+
+    def call(self, inputs):
+        self.images.assign_add(tf.cast(tf.shape(inputs)[0], tf.float32))
+        return tf.identity(inputs)
+
+
 class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -110,6 +135,60 @@ class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "at least two classes.*two_class_classifier"):
             attack.run(self.images, labels, model=one, loss="margin")
 
+    @parameterized.parameters(
+        ("sparse_categorical_crossentropy", True),  # Clipped where the label's probability is 1 to float32.
+        ("categorical_hinge", False),
+        (keras.losses.SparseCategoricalCrossentropy(ignore_class=-1, from_logits=True), False),
+    )
+    def test_a_loss_that_is_flat_hides_no_gradient(self, loss, is_probability):
+        images = self.images[:2]
+        network = testing.network()
+        network.set_weights([1e3 * weight for weight in network.get_weights()])
+        labels = np.argmax(network(images), axis=1)
+        model = keras.Sequential([network, *[keras.layers.Softmax()] * is_probability])
+        model.compile("sgd", loss)
+        if getattr(model.loss, "ignore_class", None) == -1:
+            labels = -np.ones(2, int)
+        elif loss == "categorical_hinge":
+            labels = np.eye(testing.CLASSES, dtype="float32")[labels]
+        fr.attacks.FlowPGD(EPSILON, steps=2).run(images, labels, model=model)
+        attack = fr.attacks.AutoDeform(EPSILON)
+        fresh = keras.models.clone_model(model)
+        fresh.set_weights(model.get_weights())
+        fresh.compile("sgd", loss)
+        first = attack.run(images, labels, model=fresh)
+        self.assertTrue(runner.has_gradient(fresh, images))
+        self.assertAllEqual(attack.run(images, labels, model=fresh).queries, first.queries)
+
+    def test_a_loss_without_a_gradient(self):
+        def errors(labels, predictions):
+            return tf.cast(tf.reshape(labels, [-1]) != tf.argmax(predictions, axis=1), tf.float32)
+
+        with self.assertRaisesRegex(ValueError, "Expected a loss that can be differentiated"):
+            fr.attacks.FlowPGD(EPSILON, steps=2).run(
+                self.images, np.zeros(8, "int64"), model=testing.network(), loss=errors
+            )
+
+    def test_no_search_by_queries_goes_back_through_the_model(self):
+        model = keras.Sequential([keras.Input(testing.SHAPE), OneWay(), testing.network()])
+        labels = np.argmax(model(self.images), axis=1)
+        for attack in GRADIENT_FREE:
+            self.assert_works(attack.replace(loss="margin"), model, labels)
+        with self.assertRaisesRegex(ValueError, "differentiated.*FlowSquare"):
+            fr.attacks.FlowPGD(EPSILON, steps=2, loss="margin").run(self.images, labels, model=model)
+
+    def test_queries_are_runs_of_the_model(self):
+        images, _ = testing.data(6)
+        for attack in (fr.attacks.FlowPGD(1e-4, steps=3), fr.attacks.AutoDeform(1e-4)):  # Which fool none.
+            counter = Counter()
+            model = keras.Sequential([keras.Input(testing.SHAPE), counter, testing.network()])
+            model.compile("sgd", testing.cross_entropy())
+            labels = np.argmax(model(images), axis=1)
+            attack.run(images[:1], labels[:1], model=model)  # Which probes the model.
+            before = counter.images.numpy()
+            result = attack.run(images, labels, model=model)
+            self.assertEqual(counter.images.numpy() - before, np.sum(result.queries), attack)
+
     def test_an_empty_batch_does_not_tell(self):
         attack, model = fr.attacks.FlowPGD(0.4, steps=2), testing.network()
         model.compile("sgd", testing.cross_entropy())
@@ -137,7 +216,7 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
         attack = fr.attacks.AutoDeform(0.01)
         for size in (8, 3):
             attack(self.images[:size], self.labels[:size], model=model)
-        self.assertEqual(model.python_calls, 3)
+        self.assertEqual(model.python_calls, 4)  # And once to probe it.
 
     def test_a_model_keeps_what_is_traced_for_a_few_sizes_of_images(self):
         model = keras.Sequential([keras.Input((None, None, 1)), keras.layers.GlobalAveragePooling2D()])
@@ -152,8 +231,8 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
         for attack in (*BY_GRADIENT, *GRADIENT_FREE[:-1]):
             for size in (8, 3, 8):
                 attack(self.images[:size], self.labels[:size], model=model)
-        # Predictions, the loss's gradient, and what ADef and StAdv differentiate.
-        self.assertEqual(model.python_calls, 4)
+        # To probe it; predictions, the loss's gradient, and what ADef and StAdv differentiate.
+        self.assertEqual(model.python_calls, 5)
 
     @parameterized.parameters("margin", "log_odds", "sparse_categorical_crossentropy", None)
     def test_nothing_is_compiled_twice(self, loss):
