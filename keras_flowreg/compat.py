@@ -167,8 +167,14 @@ def all_layers(model: KerasModel) -> list[keras.layers.Layer]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
-def as_keras_casts(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-    """Labels in the dtype in which Keras hands them to a loss in training: that of the predictions; Keras 2 keeps integers."""
+def as_keras_hands_on(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    """Labels as Keras hands them to a loss in training.
+
+    They have the dtype of the predictions; Keras 2 keeps integers. Indices `[batch]` become `[batch, 1]`; of Keras 3 only
+    beside predictions `[batch, 1]`.
+    """
+    if labels.shape.rank == 1 and predictions.shape.rank == 2 and (not KERAS_3 or predictions.shape[1] == 1):
+        labels = labels[:, tf.newaxis]
     return tf.cast(labels, predictions.dtype) if KERAS_3 or labels.dtype.is_floating else labels
 
 

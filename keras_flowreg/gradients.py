@@ -6,6 +6,7 @@ from typing import Optional
 import keras
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, per_example_loss, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import (
@@ -54,19 +55,52 @@ def loss_gradient(
     Raises:
       ValueError: if the predictions cannot be differentiated with respect to the images.
     """
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
         with exact_second_derivatives():
             predictions = model(images, training=training)
+        wide = widened(predictions, images)
         labels = expect_labels_in_range(labels, predictions, loss)
-        losses = per_example_loss(loss, labels, predictions)
-    gradients = tape.gradient(losses, images)
+        losses = per_example_loss(loss, labels, wide)
+    gradients = gradient_through(model, tape, losses, wide, images)
     if gradients is None:
         raise ValueError(
             "Expected the model's loss to be differentiable with respect to its images. "
             f"Received a model without such a gradient: {model.name}{_hint(model)}."
         )
     return predictions, losses, gradients
+
+
+def widened(predictions: Predictions, images: Images) -> Predictions:
+    """Predictions in half precision as those of the images."""
+    return tf.cast(predictions, images.dtype) if predictions.dtype in (tf.float16, tf.bfloat16) else predictions
+
+
+def gradient_through(
+    model: KerasModel, tape: tf.GradientTape, values: tf.Tensor, predictions: Predictions, images: Images
+) -> Optional[tf.Tensor]:
+    """The gradient of values with respect to images, through predictions.
+
+    In half precision what goes back through the model is brought to one size first: it would become zero there.
+
+    Args:
+      model: whose predictions they are.
+      tape: a persistent tape, which has recorded all.
+      values: what is differentiated.
+      predictions: `[batch, classes]`, `widened`.
+      images: `[batch, height, width, channels]`.
+
+    Returns:
+      The gradient, of the shape of the images, or `None`.
+    """
+    if not any(getattr(layer, "compute_dtype", None) == "float16" for layer in compat.all_layers(model)):
+        return tape.gradient(values, images)
+    upstream = tape.gradient(values, predictions)
+    if upstream is None:
+        return None
+    size = tf.stop_gradient(tf.reduce_max(tf.abs(upstream), axis=-1, keepdims=True))
+    gradient = tape.gradient(predictions, images, output_gradients=tf.math.divide_no_nan(upstream, size))
+    return None if gradient is None else gradient * tf.reshape(tf.cast(size, gradient.dtype), [-1, 1, 1, 1])
 
 
 def expect_differentiable_images(model: KerasModel) -> None:
@@ -149,7 +183,14 @@ def perturbation_gradients(
         parameters = expect_finite(tf.cast(parameters, images.dtype), "parameters")
     training = training if tf.is_tensor(training) else expect_boolean("training", training)
     perturbed, pullbacks = linearize(perturbation.sides, images, parameters)
-    _, _, upstream = loss_gradient(model, perturbed, labels, resolve_loss(loss, compiled_loss(model)), training)
+    loss = resolve_loss(loss, compiled_loss(model))
+    try:
+        _, _, upstream = loss_gradient(model, perturbed, labels, loss, training)
+    except LookupError as error:
+        raise ValueError(
+            "Expected the model's loss to be differentiable with respect to its images. "
+            f"Received {model.name}, with an operation that has no derivative: {error}"
+        ) from error
     gradients = [pullback(upstream) for pullback in pullbacks]
     return gradients[0] if len(gradients) == 1 else tf.stack(gradients)
 

@@ -19,6 +19,8 @@ from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import SmoothFlow
 from keras_flowreg.types import JitCompile, Loss, Seed, ValueRange
 
+_LONGEST = 1e15  # move, in pixels: its square is a number
+
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
 class ADef(Attack):
@@ -129,9 +131,15 @@ class ADef(Attack):
 
 
 def _newton_move(lead, gradient):
-    """The least-squares solution of lead + <gradient, move> = 0; zero where the gradient is."""
-    squares = tf.reduce_sum(tf.square(gradient), axis=list(range(1, gradient.shape.rank)))
-    return -_per_example(tf.math.divide_no_nan(lead, squares), gradient) * gradient
+    """The least-squares solution of lead + <gradient, move> = 0; zero where the gradient is.
+
+    Gradients may be so small that their squares are zero.
+    """
+    axes = list(range(1, gradient.shape.rank))
+    largest = tf.reduce_max(tf.abs(gradient), axis=axes)
+    gradient = tf.math.divide_no_nan(gradient, _per_example(largest, gradient))
+    size = tf.math.divide_no_nan(lead / tf.maximum(tf.reduce_sum(tf.square(gradient), axis=axes), 1), largest)
+    return -_per_example(tf.clip_by_value(size, -_LONGEST, _LONGEST), gradient) * gradient
 
 
 def _per_example(values, like):

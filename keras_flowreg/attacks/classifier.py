@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from keras_flowreg import compat
 from keras_flowreg.attacks.raised_loss import RaisedLoss
+from keras_flowreg.gradients import gradient_through, widened
 from keras_flowreg.types import Images, KerasModel, Labels, Number, Predictions
 
 # What is measured of predictions: each a [batch].
@@ -69,10 +69,10 @@ class Classifier:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
             predictions = self._call(images)
-            wide = _widened(predictions, images)
+            wide = widened(predictions, images)
             measured = measure(wide)
         try:
-            gradients = [self._gradient(tape, values, wide, images) for values in measured]
+            gradients = [gradient_through(self._model, tape, values, wide, images) for values in measured]
         except LookupError as error:
             raise _NoGradientError(_NO_GRADIENT) from error
         if any(gradient is None for gradient in gradients):
@@ -97,15 +97,6 @@ class Classifier:
 
     def _call(self, images):
         return self._model(images, training=False)
-
-    def _gradient(self, tape, values, predictions, images):
-        """In half precision what goes back through the model is brought to one size first: it would become zero there."""
-        if not any(getattr(layer, "compute_dtype", None) == "float16" for layer in compat.all_layers(self._model)):
-            return tape.gradient(values, images)
-        upstream = tape.gradient(values, predictions)
-        size = tf.reduce_max(tf.abs(upstream), axis=-1, keepdims=True)
-        gradient = tape.gradient(predictions, images, output_gradients=tf.math.divide_no_nan(upstream, size))
-        return None if gradient is None else gradient * tf.reshape(tf.cast(size, gradient.dtype), [-1, 1, 1, 1])
 
 
 class TracedClassifier(Classifier):
@@ -208,8 +199,3 @@ def _expect_one_output(predictions):
             "Expected a model with one output, logits or probabilities [batch, classes]. "
             f"Received a model that gives {type(predictions).__name__}."
         )
-
-
-def _widened(predictions, images):
-    """Predictions in half precision as those of the images."""
-    return tf.cast(predictions, images.dtype) if predictions.dtype in (tf.float16, tf.bfloat16) else predictions

@@ -267,8 +267,8 @@ class _Gelu(Smooth):
     def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
         return super().interval(inputs).widened(_CANCELLATION * inputs.largest)
 
-    def value(self, inputs: tf.Tensor) -> tf.Tensor:  # type: ignore[override]
-        return self._function(inputs)
+    def value(self, *inputs: tf.Tensor) -> tf.Tensor:
+        return self._function(*inputs)
 
 
 def _sigmoid_slope(x):

@@ -196,7 +196,8 @@ def takes_logits(loss: LossFunction) -> Optional[bool]:
     if "from_logits" in config:
         return bool(config["from_logits"])
     # Keras's own functions take probabilities unless they are told otherwise.
-    return False if name_of(loss).endswith("crossentropy") else None
+    is_own = getattr(_own_of(loss), "__module__", "").startswith("keras.")
+    return False if is_own and name_of(loss).endswith("crossentropy") else None
 
 
 def log_odds_of(loss: Optional[LossFunction]) -> LogOddsLoss:
@@ -242,9 +243,7 @@ def per_example_loss(loss: LossFunction, labels: Labels, predictions: Prediction
     expect_same_batch(predictions, labels, of="prediction")
     if predictions.dtype in (tf.float16, tf.bfloat16):
         predictions = tf.cast(predictions, tf.float32)
-    if labels.shape.rank == 1 and predictions.shape.rank == 2:
-        labels = labels[:, tf.newaxis]
-    labels = compat.as_keras_casts(labels, predictions)
+    labels = compat.as_keras_hands_on(labels, predictions)
     unreduced = loss.call if isinstance(loss, keras.losses.Loss) else loss
     values = tf.convert_to_tensor(unreduced(labels, predictions))
     if values.shape.rank == 0:

@@ -262,6 +262,8 @@ def _tfa_warp(images, flow, lattice):
                 output = _native_warp(images, flow, lattice)
             return tape.gradient(output, [images, flow], output_gradients=upstream)
 
-        return compat.tfa_dense_image_warp()(images, flow), gradient
+        # It takes positions in the flow's dtype.
+        wide = (tf.cast(part, _compute_dtype(images, flow)) for part in (images, flow))
+        return tf.cast(compat.tfa_dense_image_warp()(*wide), images.dtype), gradient
 
     return warp(images, flow)

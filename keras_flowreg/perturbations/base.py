@@ -1,8 +1,10 @@
 """What a perturbation is: a map T(x; θ) with T(x; 0) = x, and how a loss is pulled back through it."""
 
+import hashlib
 import json
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_flowreg.ops import random
@@ -107,9 +109,14 @@ class Perturbation:
         return hash((type(self), self._key()))
 
     def _key(self):
-        """What tells two of a class apart: the configuration, or which object it is if that says nothing."""
-        has_config = type(self).get_config is not Perturbation.get_config or not vars(self)
-        return json.dumps(self.get_config(), sort_keys=True, default=repr) if has_config else id(self)
+        """What tells two of a class apart: the configuration, or which object it is if that does not say all."""
+        classes = type(self).__mro__
+        initialized, configured = (
+            next(number for number, each in enumerate(classes) if name in vars(each))
+            for name in ("__init__", "get_config")
+        )
+        says_all = not vars(self) or configured <= initialized
+        return json.dumps(self.get_config(), sort_keys=True, default=_identified) if says_all else id(self)
 
     def get_config(self) -> Config:
         """The arguments of the constructor, by name."""
@@ -118,6 +125,14 @@ class Perturbation:
     @classmethod
     def from_config(cls, config: Config) -> "Perturbation":
         return cls(**config)
+
+
+def _identified(value):
+    """What tells a value apart: an array by what is in it, anything else by which object it is."""
+    if isinstance(value, (np.ndarray, np.generic, tf.Tensor, tf.Variable)):
+        array = np.asarray(value)
+        return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
+    return [type(value).__name__, id(value)]
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")

@@ -41,6 +41,16 @@ class ADefTest(tf.test.TestCase, parameterized.TestCase):
         options = {"overshoot": 1e-3, "smoothing": 0.0, **options}
         return fr.attacks.ADef(**options).run(ramp(), np.array([0]), model=model)
 
+    def test_a_gradient_whose_square_is_zero(self):
+        reader, lead = 1e3 * random_reader(0), 70.0  # Of a softmax, whose derivative is e^-70.
+        network = reading_model([reader], [lead])
+        model = keras.Sequential([network, keras.layers.Softmax()])
+        gradient = fr.input_gradients(model, ramp(), [0], loss="margin")
+        self.assertEqual(tf.reduce_sum(tf.square(gradient)), 0.0)
+        self.assertGreater(tf.reduce_max(tf.abs(gradient)), 0.0)
+        result = self.run_attack(model, steps=20)
+        self.assertAllEqual(result.success, [True])
+
     def test_least_squares_flow(self):
         reader, lead = random_reader(0), 0.1
         result = self.run_attack(reading_model([reader], [lead]), steps=1)

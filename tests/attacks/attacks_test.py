@@ -88,8 +88,12 @@ class AttackContractTest(tf.test.TestCase, parameterized.TestCase):
             model.set_weights([kernel * 20 / np.median(margins), np.zeros(2)])
             attack = fr.attacks.FlowFrankWolfe(0.6)
             found[policy] = attack.run(images, labels, model=model, loss=testing.cross_entropy()).success.numpy()
+            found[policy, "gradient"] = fr.flow_gradients(model, images, labels, testing.cross_entropy())
         self.assertGreater(found["float32"].mean(), 0.9)
         self.assertGreaterEqual(found["mixed_float16"].mean(), 0.9)
+        sizes = [np.abs(found[policy, "gradient"]).max(axis=(1, 2, 3)) for policy in models]
+        self.assertLess(sizes[0].min(), 1e-7)
+        self.assertAllInRange(sizes[1] / sizes[0], 0.2, 5.0)  # Large logits are rounded themselves.
 
     def losses(self, images, labels=None):
         labels = self.labels if labels is None else labels

@@ -8,8 +8,9 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
+from keras_flowreg import compat
 from keras_flowreg.ops import per_example_loss
-from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, name_of, resolve_loss
+from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, name_of, resolve_loss, takes_logits
 
 LOGITS = np.array([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]], "float32")
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
@@ -48,6 +49,19 @@ class PerExampleLossTest(tf.test.TestCase, parameterized.TestCase):
     def test_reduced_function_is_an_error(self):
         with self.assertRaisesRegex(ValueError, "one value for each example.*scalar"):
             per_example_loss(lambda y, p: tf.reduce_mean(p), CLASSES, tf.constant(LOGITS))
+
+    def test_indices_come_as_in_training(self):
+        def loss(labels, predictions):
+            """Right for `[batch]` or for `[batch, 1]`, as this Keras has them; the other one would mix the examples."""
+            labels = labels if compat.KERAS_3 else labels[:, 0]
+            chosen = tf.one_hot(tf.cast(labels, tf.int32), 3) * tf.nn.log_softmax(predictions)
+            return -tf.reduce_sum(chosen, axis=-1)
+
+        model = keras.Sequential([keras.Input([3]), keras.layers.Activation("linear")])
+        model.compile("sgd", loss)
+        values = per_example_loss(compiled_loss(model), CLASSES, tf.constant(LOGITS))
+        self.assertAllClose(values, CROSS_ENTROPIES)
+        self.assertAllClose(model.evaluate(LOGITS, CLASSES, verbose=0), np.mean(CROSS_ENTROPIES))
 
     @parameterized.parameters("int32", "int64", "uint8", "float32", "float64")
     def test_labels_come_as_in_training(self, dtype):
@@ -157,6 +171,20 @@ class LogOddsLossTest(tf.test.TestCase, parameterized.TestCase):
         model.compile(loss="mse")
         with self.assertRaisesRegex(ValueError, r"Expected a cross-entropy.*Received mean_squared_error.*LogOddsLoss"):
             resolve_loss("log_odds", compiled_loss(model))
+
+    def test_a_function_of_ones_own_does_not_say_what_it_takes(self):
+        def my_crossentropy(labels, predictions):
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels[:, 0], tf.int32), predictions)
+
+        class MyCrossentropy(keras.losses.Loss):
+            call = staticmethod(my_crossentropy)
+
+        for loss in (my_crossentropy, MyCrossentropy(name="crossentropy")):
+            self.assertIsNone(takes_logits(loss))
+            with self.assertRaisesRegex(ValueError, "Expected a cross-entropy.*LogOddsLoss"):
+                resolve_loss("log_odds", loss)
+        for name in ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"):
+            self.assertIs(takes_logits(keras.losses.get(name)), False)
 
     def test_one_column_is_an_error(self):
         with self.assertRaisesRegex(ValueError, "at least two classes"):

@@ -69,10 +69,11 @@ class WarpTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(tf.cast(output, tf.float64), oracle.warp(*exact), atol=tolerance)
         self.assertAllClose(tf.cast(gradients, tf.float64), oracle.image_gradients(*exact, lattice), atol=2 * tolerance)
 
-    def test_half_precision_flow_keeps_its_fraction_on_a_large_image(self):
+    @parameterized.product(implementation=["native", "auto"], dtype=[tf.float16, tf.bfloat16])
+    def test_half_precision_flow_keeps_its_fraction_on_a_large_image(self, implementation, dtype):
         ramp = tf.tile(tf.range(2048.0)[tf.newaxis, tf.newaxis, :, tf.newaxis], [1, 2, 1, 1])
-        flow = tf.fill([1, 2, 2048, 2], tf.constant(-0.25, tf.float16))
-        moved = native_warp(ramp, flow) - ramp
+        flow = tf.fill([1, 2, 2048, 2], tf.constant(-0.25, dtype))
+        moved = dense_image_warp(ramp, flow, implementation=implementation) - ramp
         self.assertAllClose(moved[0, 0, :-1, 0], tf.fill([2047], 0.25))
 
     @parameterized.product(lattice=RULES, jit_compile=[False, True])

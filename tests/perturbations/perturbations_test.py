@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+import keras_flowreg as fr
 from keras_flowreg import perturbations
 from keras_flowreg.perturbations import TapeLinearized
 from tests import oracle
@@ -127,6 +128,51 @@ class FlowTest(tf.test.TestCase, parameterized.TestCase):
             perturbations.Flow("sideways")
         with self.assertRaisesRegex(ValueError, "Expected `implementation`"):
             perturbations.Flow("central", "fast")
+
+
+class Masked(perturbations.Flow):
+    """A flow of a part of the image, which its configuration does not say."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = tf.constant(mask, tf.float32)[tf.newaxis, ..., tf.newaxis]
+
+    def apply(self, images, parameters):
+        return super().apply(images, self.mask * parameters)
+
+    def linearize(self, images, parameters):
+        return perturbations.Perturbation.linearize(self, images, parameters)
+
+    def linearize_at_identity(self, images):
+        return self.linearize(images, self.identity(images))
+
+
+class ConfiguredMask(Masked):
+    def get_config(self):
+        return {"mask": self.mask.numpy()}
+
+
+class EqualityTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(Masked, ConfiguredMask)
+    def test_what_differs_in_a_large_array_is_searched_on_its_own(self, kind):
+        masks = [np.zeros([40, 40]), np.zeros([40, 40])]
+        masks[0][5:15, 5:15], masks[1][25:35, 25:35] = 1, 1
+        first, second = map(kind, masks)
+        self.assertNotEqual(first, second)
+        self.assertEqual(first, first)
+        images = np.random.RandomState(0).rand(1, 40, 40, 1).astype("float32")
+        model = keras.Sequential([keras.Input([40, 40, 1]), keras.layers.Flatten(), keras.layers.Dense(2)])
+        options = {"model": model, "loss": "margin", "stop_when_fooled": False}
+        for perturbation, mask in ((first, masks[0]), (second, masks[1])):
+            found = fr.attacks.PGD(perturbation, 0.5, steps=2).run(images, [0], **options).images
+            moved = np.abs(found - images)[0, ..., 0] > 0
+            self.assertGreater(np.sum(moved), 50)
+            self.assertEqual(np.sum(moved & (mask == 0)), 0)
+
+    def test_equal_arrays_are_equal(self):
+        mask = np.random.RandomState(0).rand(40, 40)
+        self.assertEqual(ConfiguredMask(mask), ConfiguredMask(mask.copy()))
+        self.assertEqual(hash(ConfiguredMask(mask)), hash(ConfiguredMask(mask.copy())))
 
 
 class AffineTest(tf.test.TestCase):
