@@ -23,7 +23,7 @@ def after_augmentation(model: KerasModel, images: Images) -> tuple[KerasModel, I
     """The part of a model behind its augmentation, and the images that it takes.
 
     Args:
-      model: a Keras model. Sequential and functional ones are divided; others stay whole.
+      model: a Keras model. Sequential and functional ones without a `call` of their own are divided; others stay whole.
       images: `[batch, height, width, channels]`.
 
     Returns:
@@ -63,6 +63,8 @@ def _divided(model: KerasModel) -> Optional[tuple[KerasModel, KerasModel]]:
     inputs: Any = getattr(model, "inputs", None)
     tensor = inputs[0] if inputs else None
     if not any(_augments(layer) for layer in getattr(model, "layers", [])) or tensor is None:
+        return None
+    if not compat.runs_its_layers(model):
         return None
     output = _augmented(model, tensor)
     while output is not None:

@@ -27,9 +27,11 @@ from keras_flowreg.augmentation import augmentation_behind_others
 from keras_flowreg.ops import random
 from keras_flowreg.ops.validation import as_images, expect_boolean, expect_instance
 from keras_flowreg.second_derivatives import exact_second_derivatives
+from keras_flowreg.states import passes_over_one_batch
 from keras_flowreg.types import Images, KerasModel
 
 _EXAMPLES = 4
+_PASSES = 8  # more, which show whether a mask is drawn anew
 _PRECISE = (tf.float32, tf.float64)
 _TOLERANCE = 0.02
 _STEP = 3e-3  # of the inputs' standard deviation
@@ -51,8 +53,8 @@ def second_derivative(model: KerasModel, images: Images, *, training: bool = Tru
 
     The model runs as it does under a penalty, with the closed forms of `exact_second_derivatives`. Layers that draw at
     random, as Dropout does, are left out: in what they do to a batch they are linear; so are those in half precision, whose
-    differences say nothing. Of several layers that are alike but for their size, the first is tried. Weights and statistics
-    stay what they are.
+    differences say nothing. Of several layers of Keras that are alike but for their size, the first is tried. A model's own
+    `call` is tried in inference mode too where training draws at random. Weights and statistics stay what they are.
 
     ```python
     print(fr.checks.second_derivative(model, images))  # []: all are exact
@@ -77,7 +79,10 @@ def second_derivative(model: KerasModel, images: Images, *, training: bool = Tru
             model(images, training=training)
         found = [_trial(call, training) for call in _one_of_each_kind(calls)]
         if not any(found) and not _is_made_of_layers(model):
-            found = [_trial(_Call(model, images, (), {}), training)]
+            is_random = training and any(map(compat.draws_at_random, compat.all_layers(model)))
+            modes = (training, False) if is_random else (training,)
+            faults = (_trial(_Call(model, images, (), {}), mode) for mode in modes)
+            found = [next((fault for fault in faults if fault is not None), None)]
     return [fault for fault in found if fault is not None]
 
 
@@ -95,6 +100,31 @@ def expect_second_derivative(model: KerasModel, image_shape: tf.TensorShape) -> 
                 f"Received {'; '.join(map(str, faults))} Construct the regularizer with method='finite_difference', or "
                 "FlowRegularizedModel with check_layers=False."
             )
+
+
+def expect_repeatable_draws(model: KerasModel, image_shape: tf.TensorShape) -> None:
+    """Checks that two passes of a model over one batch can draw the same, if it is not made of Keras's layers alone.
+
+    Raises:
+      ValueError: if they cannot, as where a layer draws by `tf.random`.
+    """
+    if all(_is_of_keras(layer) for layer in compat.all_layers(model)):
+        return
+
+    def predictions(images):
+        with _variables_restored(model), passes_over_one_batch(model) as passes:
+            yield model(images, training=True)
+            for _ in range(_PASSES):
+                with passes.another():
+                    yield model(images, training=True)
+
+    first, *others = _on_noise(lambda images: [tf.cast(each, tf.float32) for each in predictions(images)], image_shape)
+    tolerance = _TOLERANCE * np.abs(first).max()
+    if not all(np.allclose(first, other, rtol=_TOLERANCE, atol=tolerance) for other in others):
+        raise ValueError(
+            "Expected layers that draw by keras.random, or by a generator of Keras's, since both passes of a finite difference "
+            "have to draw the same noise. Received a model with others: construct the regularizer with method='exact'."
+        )
 
 
 def says_no_second_derivative(error: Exception) -> bool:
@@ -123,13 +153,15 @@ def without_second_derivative(model: KerasModel, image_shape: tf.TensorShape, er
 
 
 def faults_on_noise(model: KerasModel, image_shape: tf.TensorShape) -> list[InexactLayer]:
-    """What `second_derivative` finds with images of noise; a height or width that is not known is 32 pixels.
+    """What `second_derivative` finds with images of noise; a height or width that is not known is 32 pixels."""
+    return _on_noise(lambda images: second_derivative(model, images), image_shape)
 
-    It can be called while a step is traced: in a thread of its own nothing is.
-    """
+
+def _on_noise(function, image_shape):
+    """A function of images of noise. It can be called while a step is traced: in a thread of its own nothing is."""
     shape = [_EXAMPLES, *(32 if size is None else size for size in image_shape[1:])]
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(lambda: second_derivative(model, random.uniform(shape, [0, 3]))).result()
+        return executor.submit(lambda: function(random.uniform(shape, [0, 3]))).result()
 
 
 def _is_of_keras(layer):
@@ -188,13 +220,13 @@ def _variables_restored(model: KerasModel) -> Iterator[None]:
 
 
 def _one_of_each_kind(calls):
-    """The calls of layers that hold no others and draw nothing, one of each class and activation."""
+    """The calls of layers that hold no others and draw nothing; of Keras's, one of each class and activation."""
     kinds: dict[tuple, _Call] = {}
     for call in calls:
         layer = call.layer
         if len(compat.all_layers(layer)) == 1 and not compat.draws_at_random(layer):
-            activation = getattr(layer, "activation", None)
-            kinds.setdefault((type(layer), activation, call.inputs.shape.rank), call)
+            kind = (type(layer), getattr(layer, "activation", None)) if _is_of_keras(layer) else id(layer)
+            kinds.setdefault((kind, call.inputs.shape.rank), call)
     return kinds.values()
 
 

@@ -30,6 +30,8 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
     )
 
 
+# Those that turn or stretch images at random.
+_WITHOUT_XLA = ("RandomRotation", "RandomZoom", "RandomTranslation", "RandomHeight", "RandomWidth")
 # Keras 3 makes another iterator over a data set at the end of each epoch, and does not use it.
 ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
 
@@ -109,6 +111,21 @@ def repeatable_draws() -> Iterator[Callable[[], None]]:
         yield restart
 
 
+def shared_draws() -> list[tf.Variable]:
+    """Where Keras's own generator stands, which layers without one draw from. Keras 2 has none that can be set back."""
+    if not KERAS_3:
+        return []
+    from keras.src.random import seed_generator
+
+    with tf.init_scope():  # The first one who asks makes it.
+        return tf_variables([seed_generator.global_seed_generator().state])
+
+
+def runs_its_layers(model: KerasModel) -> bool:
+    """Whether a Sequential or functional model has no `call` of its own."""
+    return type(model).call.__module__.split(".")[0] == "keras"
+
+
 def operation_modules() -> tuple[Any, Any, Any]:
     """The modules in which TensorFlow's own Python code looks up `moments`, pooling and resizing."""
     from tensorflow.python.ops import gen_image_ops, gen_nn_ops, nn_impl
@@ -116,13 +133,27 @@ def operation_modules() -> tuple[Any, Any, Any]:
     return nn_impl, gen_nn_ops, gen_image_ops
 
 
-def jit_compile_on_this_machine() -> bool:
-    """Whether XLA is worth it here: with a GPU, and without a distribution strategy.
+def jit_compile_on_this_machine(model: Optional[KerasModel] = None) -> bool:
+    """Whether XLA is worth it here: with a GPU, and without a distribution strategy; and for a model, if there is one.
 
     XLA's convolutions are several times slower than oneDNN's on a CPU, and Keras 3 cannot compile
-    a replicated step (keras-team/keras#18145).
+    a replicated step (keras-team/keras#18145). Nor does it when TensorFlow is to be deterministic.
     """
-    return bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
+    from tensorflow.python.framework import config
+
+    is_worth_it = bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
+    if not is_worth_it or config.is_op_determinism_enabled():
+        return False
+    return model is None or all(map(_compiles_with_xla, all_layers(model)))
+
+
+def _compiles_with_xla(layer):
+    """Whether XLA has all operations of a layer of Keras, and of its gradient. Of other layers nobody knows."""
+    if type(layer).__name__ in _WITHOUT_XLA:
+        return False
+    return (
+        not isinstance(layer, (keras.layers.UpSampling2D, keras.layers.Resizing)) or layer.interpolation == "bilinear"
+    )
 
 
 def build(model: KerasModel, image_shape: Sequence[int]) -> None:

@@ -19,11 +19,12 @@ class CompiledForMachine(Wrapper, keras.Model):
           optimizer: any optimizer that Keras trains with. Under the policy `mixed_float16` it scales the loss.
           *args, **kwargs: the other arguments of `keras.Model.compile`.
           jit_compile: whether to compile the steps with XLA. `"auto"` does where there is a GPU and no distribution
-            strategy, since XLA's convolutions are slow on a CPU.
+            strategy, since XLA's convolutions are slow on a CPU, and where XLA knows all of Keras's layers in the model: it
+            knows no random rotations, for one.
         """
         self._chooses_jit_compile = jit_compile == "auto"
         if self._chooses_jit_compile:
-            jit_compile = compat.jit_compile_on_this_machine()
+            jit_compile = compat.jit_compile_on_this_machine(self.base_model)
         if kwargs.get("auto_scale_loss", True):
             optimizer = compat.with_loss_scaling(optimizer, self.base_model)
         super().compile(optimizer, *args, jit_compile=jit_compile, **kwargs)

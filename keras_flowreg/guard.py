@@ -24,7 +24,7 @@ class _Counts(keras.metrics.Metric):
 
     def __init__(self):
         super().__init__(name="unmet_requirements", dtype="float32")
-        self.counts = self.add_weight(name="counts", shape=(_MOST,), initializer="zeros")
+        self.counts = self.add_weight(name="counts", shape=(_MOST,), initializer="zeros", dtype="float32")
 
     def update_state(self, unmet: tf.Tensor) -> None:
         self.counts.assign_add(unmet)
@@ -147,7 +147,15 @@ class _Guarded:
         if not self._has_run:
             step_variables.make(self._model, batches, self._is_training)
             self._has_run = True
-        logs = self._function(batches)
+        try:
+            logs = self._function(batches)
+        except tf.errors.InvalidArgumentError as error:
+            if "unsupported operations" not in str(error):
+                raise
+            raise ValueError(
+                "Expected operations that XLA compiles. Received a model with another: compile it with jit_compile=False. "
+                f"{str(error).splitlines()[0]}"
+            ) from error
         self._model._raise_unmet()
         return logs
 

@@ -75,6 +75,10 @@ def _uniform(seed, shape, minval=0.0, maxval=None, dtype=None, nonce=None):
     return tf.random.stateless_uniform(shape, seed, minval, maxval, dtype or keras.backend.floatx())
 
 
+def _seed(seed):
+    return seed
+
+
 def _dropout(seed, inputs, rate, noise_shape=None):
     return tf.nn.experimental.stateless_dropout(inputs, rate, seed, noise_shape=noise_shape)
 
@@ -84,4 +88,5 @@ _COUNTERPARTS = {
     "random_uniform": _uniform,
     "truncated_normal": _truncated_normal,
     "dropout": _dropout,
+    "make_seed_for_stateless_op": _seed,
 }

@@ -64,8 +64,9 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         weight. The others have no random start. With `gradient_accumulation_steps` too, batches are counted.
       clean_fraction: the part of each batch, rounded to whole examples from its first on, that is not attacked.
       seed: a whole number, which decides the regularizer's random starts and the attack's draws.
-      check_layers: whether layers that Keras does not ship are tried before the first step of an exact penalty, by
-        `checks.second_derivative`. Under a distribution strategy none is.
+      check_layers: whether layers that Keras does not ship are tried before the first step of a penalty: for an exact one by
+        `checks.second_derivative`, for a finite difference whether they draw the same noise in both of its passes. Under a
+        distribution strategy none is.
       name: the name of the model.
 
     Attributes:
@@ -207,10 +208,14 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
 
     def _check_layers(self, images):
         """Tries the layers of the user's own, once."""
-        is_exact = getattr(self.regularizer, "method", None) == "exact"
-        if self.check_layers and is_exact and not (self._is_checked or tf.distribute.has_strategy()):
-            self._is_checked = True
+        method = getattr(self.regularizer, "method", None)
+        if not self.check_layers or method is None or self._is_checked or tf.distribute.has_strategy():
+            return
+        self._is_checked = True
+        if method == "exact":
             checks.expect_second_derivative(self.base_model, images.shape)
+        else:
+            checks.expect_repeatable_draws(self.base_model, images.shape)
 
     def _step(self, images, labels, sample_weight):
         """The predictions, this replica's total loss, and its derivative with respect to each weight."""

@@ -56,6 +56,8 @@ def _install():
     """Puts each counterpart beside its original, once for the whole process."""
     for owner, name, counterpart in (*_operations(), *_LAYERS):
         setattr(owner, name, _either(getattr(owner, name), counterpart))
+    with contextlib.suppress(KeyError):  # A newer TensorFlow may have it.
+        tf.RegisterGradient("SoftsignGrad")(_softsign_second_derivatives)
 
 
 def _either(original: Callable, counterpart: Callable) -> Callable:
@@ -83,6 +85,13 @@ def _operations():
         (image_operations, "resize_bicubic", _resized(resizing.bicubic)),
         (image_operations, "resize_nearest_neighbor", _resized(resizing.nearest)),
     )
+
+
+def _softsign_second_derivatives(operation, upstream):
+    """Of u / (1 + |x|)², with respect to u and x."""
+    outer, features = operation.inputs
+    size = 1 + tf.abs(features)
+    return upstream / size**2, -2 * upstream * outer * tf.sign(features) / size**3
 
 
 def _moments(original, x, axes, shift=None, name=None, keep_dims=None, keepdims=None):

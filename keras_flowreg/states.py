@@ -49,7 +49,7 @@ def statistics(model: KerasModel) -> State:
 def passes_over_one_batch(model: KerasModel) -> Iterator["Passes"]:
     """Passes in this scope draw the same masks and noise, and the first one alone counts for the statistics."""
     with compat.repeatable_draws() as restart:
-        yield Passes(_state(_untrained(model)), restart)
+        yield Passes(_state([*_untrained(model), *compat.shared_draws()]), restart)
 
 
 class Passes:
@@ -70,7 +70,9 @@ class Passes:
 
 
 def _untrained(model):
-    return compat.tf_variables(model.non_trainable_variables) if model.built else []
+    """The variables that nothing trains; those that are frozen for now stay what they are."""
+    variables = compat.tf_variables(model.non_trainable_variables) if model.built else []
+    return [variable for variable in variables if not variable.trainable]
 
 
 def _state(variables):

@@ -97,6 +97,19 @@ class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
         rest, _ = after_augmentation(model, images)
         self.assertAllEqual(rest(images), np.zeros([16, 4]))
 
+    def test_a_call_of_ones_own_is_not_left_out(self):
+        class Louder(keras.Sequential):
+            def call(self, inputs, training=None, mask=None):
+                return 1000 * super().call(inputs, training=training)
+
+        model = Louder(
+            [keras.Input(testing.SHAPE), keras.layers.RandomFlip(), keras.layers.Flatten(), keras.layers.Dense(4)]
+        )
+        images, labels = testing.data(6)
+        self.assertIs(after_augmentation(model, tf.constant(images))[0], model)
+        predictions, _ = fr.FlowGradientRegularizer(1.0)(model, images, labels, testing.cross_entropy())
+        self.assertGreater(np.abs(predictions).max(), 100)
+
     def test_nothing_is_divided_without_it(self):
         model, (images, _) = network(), data()
         self.assertIs(after_augmentation(model, images)[0], model)

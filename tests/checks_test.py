@@ -96,6 +96,28 @@ class SecondDerivativeTest(tf.test.TestCase, parameterized.TestCase):
         found = checks.second_derivative(OwnModel(faulty), self.images)
         self.assertEqual([layer.kind for layer in found], ["OwnModel"] * faulty)
 
+    def test_chance_in_a_model_of_its_own_call_hides_nothing(self):
+        model = OwnModel(True)
+        model.dropout = layers.Dropout(0.3)
+        call = model.call
+        model.call = lambda images, training=None: model.dropout(call(images), training=training)
+        self.assertLen(checks.second_derivative(model, self.images), 1)
+
+    @parameterized.parameters(True, False)
+    def test_layers_of_a_class_are_tried_one_by_one(self, as_function):
+        class Own(layers.Layer):
+            def __init__(self, function, **options):
+                super().__init__(**options)
+                self.function = function
+
+            def call(self, inputs):
+                return self.function(inputs)
+
+        kind = layers.Lambda if as_function else Own
+        model = testing.network(kind(lambda x: tf.tanh(x), name="good"), kind(Cut().call, name="bad"))
+        (found,) = checks.second_derivative(model, self.images)
+        self.assertEqual(found.name, "bad")
+
     def test_layers_of_packages_that_are_named_like_keras(self):
         class Own(HeldMean):
             pass

@@ -163,6 +163,16 @@ class GuardTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("LossScale", type(model.optimizer).__name__)
         self.assertStopsWithTheLastGoodWeights(model, good, nan_image, "Expected finite images")
 
+    def test_another_precision_of_everything(self):
+        keras.backend.set_floatx("float64")
+        try:
+            for options in ({}, {"attack": fr.attacks.FlowFGSM(0.1)}):
+                model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(1.0), **options)
+                model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
+                self.assertAllEqual(np.isfinite(testing.fit(model)["loss"]), [True])
+        finally:
+            keras.backend.set_floatx("float32")
+
     def test_a_subclassed_model(self):
         good, model = (build(base=testing.Subclassed()) for _ in range(2))
         for each in (good, model):

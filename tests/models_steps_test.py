@@ -24,6 +24,13 @@ def statistics_after_a_step(model):
     return layer.moving_mean.numpy(), layer.moving_variance.numpy()
 
 
+class SharedNoise(keras.layers.Layer):
+    """Draws from Keras's own generator, as its models' stochastic depth does."""
+
+    def call(self, inputs, training=None):
+        return inputs * (1 + 0.5 * keras.random.normal([tf.shape(inputs)[0], 1, 1, 1])) if training else inputs
+
+
 class OneStepCountsOnceTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*({"options": options} for options in ONCE))
     def test_moving_statistics(self, options):
@@ -57,9 +64,13 @@ class OneStepCountsOnceTest(tf.test.TestCase, parameterized.TestCase):
         ("gaussian_dropout", lambda: keras.layers.GaussianDropout(0.5)),
         ("gaussian_noise", lambda: keras.layers.GaussianNoise(0.5)),
         ("alpha_dropout", lambda: keras.layers.AlphaDropout(0.3)),
+        ("flip_behind", lambda: keras.Sequential([keras.layers.Rescaling(2.0), keras.layers.RandomFlip()])),
+        ("shared_generator", SharedNoise),
     )
     def test_both_passes_of_a_finite_difference_have_the_same_masks(self, layer):
         images, labels = map(tf.constant, testing.data(16))
+        if layer is SharedNoise and not compat.KERAS_3:
+            self.skipTest("Keras 2 has no generator for layers without one that can be set back.")
         linear = keras.Sequential(
             [keras.layers.Input(testing.SHAPE), layer(), keras.layers.Flatten(), keras.layers.Dense(4)]
         )
@@ -77,6 +88,17 @@ class OneStepCountsOnceTest(tf.test.TestCase, parameterized.TestCase):
         # as large as the penalty's slope.
         self.assertLess(tf.norm(first), 100 * penalty)
         self.assertNotAllClose(first, second)  # Each step draws anew.
+
+    def test_draws_that_cannot_be_repeated(self):
+        class DropPath(keras.layers.Layer):
+            def call(self, inputs, training=None):
+                return (
+                    inputs * tf.floor(0.7 + tf.random.uniform([tf.shape(inputs)[0], 1, 1, 1])) if training else inputs
+                )
+
+        with self.assertRaisesRegex(ValueError, "draw by keras.random.*Received a model with others"):
+            testing.fit(testing.regularized(testing.network(DropPath()), method="finite_difference"))
+        testing.fit(testing.regularized(testing.network(DropPath())))
 
     def test_accumulated_steps_start_at_different_flows(self):
         if not compat.KERAS_3:

@@ -75,6 +75,7 @@ def sequence(layer):
 # Each in the middle of a small network, on a [batch, 6, 6, 4].
 LAYERS = {
     "Activation": lambda: layers.Activation("gelu"),
+    "Activation softsign": lambda: layers.Activation("softsign"),
     "ActivityRegularization": layers.ActivityRegularization,
     "AlphaDropout": lambda: layers.AlphaDropout(0.1),
     "Attention": lambda: Attended(layers.Attention()),

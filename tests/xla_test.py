@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
+from tensorflow.python.framework import config
 
 import keras_flowreg as fr
 from keras_flowreg import compat
@@ -170,6 +171,29 @@ class XlaTest(tf.test.TestCase, parameterized.TestCase):
     def test_automatic_choice_where_there_is_a_gpu(self):
         with mock.patch.object(compat, "jit_compile_on_this_machine", return_value=True):
             self.assertTrue(testing.regularized(network()).jit_compile)
+
+    @parameterized.parameters(
+        (lambda: keras.layers.UpSampling2D(), False),
+        (lambda: keras.layers.UpSampling2D(interpolation="bilinear"), True),
+        (lambda: keras.Sequential([keras.layers.RandomRotation(0.1)]), False),
+        (keras.layers.RandomFlip, True),
+    )
+    def test_automatic_choice_by_what_xla_knows(self, layer, expected):
+        gpu = mock.patch.object(tf.config, "list_physical_devices", return_value=["GPU"])
+        with gpu:
+            model = testing.regularized(testing.network(layer()), compile_options={"jit_compile": "auto"})
+            self.assertEqual(bool(model.jit_compile), expected)
+            self.assertEqual(compat.jit_compile_on_this_machine(model), expected)
+            with mock.patch.object(config, "is_op_determinism_enabled", return_value=True):
+                self.assertFalse(compat.jit_compile_on_this_machine(model))
+
+    def test_what_xla_does_not_know_is_told(self):
+        if compat.KERAS_3:
+            self.skipTest("Keras 3 compiles no such layers.")
+        model = fr.FlowRegularizedModel(testing.network(keras.layers.UpSampling2D()))
+        model.compile("sgd", testing.cross_entropy(), jit_compile=True)
+        with self.assertRaisesRegex(ValueError, "compile it with jit_compile=False"):
+            testing.fit(model)
 
     @parameterized.parameters(("auto", False), (True, True), (False, False))
     def test_a_saved_choice(self, jit_compile, expected):

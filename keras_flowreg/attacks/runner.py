@@ -174,7 +174,7 @@ def traced_classifier(model: KerasModel, images: tf.Tensor, jit_compile: JitComp
     compiled again.
     """
     if jit_compile == "auto":
-        jit_compile = compat.jit_compile_on_this_machine()
+        jit_compile = compat.jit_compile_on_this_machine(model)
     spec = tf.TensorSpec([None, *images.shape[1:]], images.dtype)
     with _lock:
         if model not in _traces or not _traces[model].are_of(model):

@@ -202,4 +202,4 @@ def _expect_no_rounding_of_inputs(model):
 def _is_made_of_layers(model):
     """Whether a model does nothing but call the layers of its graph, by Keras's own code."""
     is_functional = isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
-    return is_functional and type(model).call.__module__.split(".")[0] == "keras"
+    return is_functional and compat.runs_its_layers(model)
