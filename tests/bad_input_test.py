@@ -163,6 +163,13 @@ def evaluate(data=(IMAGES, LABELS), attacks=LITTLE, epsilons=(0.1,), classifier=
     return fr.evaluate_robustness(classifier or model(), data, attacks, epsilons, **{**QUIET, **options})
 
 
+def gradients_of(function):
+    """Of a model that calls a function of images in colour."""
+    layers = [keras.layers.Lambda(lambda images: function(images, 0.1)), keras.layers.Flatten(), keras.layers.Dense(4)]
+    colours = keras.Sequential([keras.Input((8, 10, 3)), *layers])
+    return fr.flow_gradients(colours, np.zeros([8, 8, 10, 3], "float32"), LABELS, testing.cross_entropy())
+
+
 def penalize(images=IMAGES, labels=LABELS, classifier=None, **options):
     return fr.FlowGradientRegularizer(1.0, **options)(classifier or model(), images, labels, seed=[0, 1])
 
@@ -444,6 +451,12 @@ ARGUMENTS = [  # kind 2
     ("paper_batch", lambda: fr.weight_from_paper(300, 0, 32), ValueError, "`batch_size`"),
     ("epsilon_of_one", lambda: FlowPGD(np.ones(1)), ValueError, "`epsilon`"),
     ("value_range_too_wide", lambda: FlowPGD(0.1, value_range=(-1e308, 1e308)), ValueError, "`value_range`"),
+    (
+        "gradients_operation",
+        lambda: gradients_of(tf.image.adjust_hue),
+        ValueError,
+        "an operation that has no derivative",
+    ),
     ("gradients_mode", lambda: fr.flow_gradients(model(), IMAGES, LABELS, training="no"), ValueError, "`training`"),
     (
         "epsilons_of_another",
