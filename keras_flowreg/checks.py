@@ -112,6 +112,7 @@ def expect_repeatable_draws(model: KerasModel, image_shape: tf.TensorShape) -> N
         return
 
     def predictions(images):
+        model(images, training=False)  # Which makes what a model of its own `call` has not made yet.
         with _variables_restored(model), passes_over_one_batch(model) as passes:
             yield model(images, training=True)
             for _ in range(_PASSES):

@@ -31,7 +31,10 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
 
 
 # Those that turn or stretch images at random.
-_WITHOUT_XLA = ("RandomRotation", "RandomZoom", "RandomTranslation", "RandomHeight", "RandomWidth")
+_WITHOUT_XLA = (
+    *("RandomRotation", "RandomZoom", "RandomTranslation", "RandomHeight", "RandomWidth", "RandomShear"),
+    *("RandomPerspective", "RandomElasticTransform", "AugMix", "RandAugment"),
+)
 # Keras 3 makes another iterator over a data set at the end of each epoch, and does not use it.
 ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
 
@@ -112,8 +115,11 @@ def repeatable_draws() -> Iterator[Callable[[], None]]:
 
 
 def shared_draws() -> list[tf.Variable]:
-    """Where Keras's own generator stands, which layers without one draw from. Keras 2 has none that can be set back."""
-    if not KERAS_3:
+    """Where Keras's own generator stands, which layers without one draw from.
+
+    Keras 2 has none that can be set back, and replicas have one each, which nobody can ask for.
+    """
+    if not KERAS_3 or tf.distribute.has_strategy():
         return []
     from keras.src.random import seed_generator
 

@@ -62,7 +62,7 @@ def loss_gradient(
         wide = widened(predictions, images)
         labels = expect_labels_in_range(labels, predictions, loss)
         losses = per_example_loss(loss, labels, wide)
-    gradients = gradient_through(model, tape, losses, wide, images)
+    gradients = gradient_through(model, tape, losses, wide, images, mixes_examples=training is not False)
     if gradients is None:
         raise ValueError(
             "Expected the model's loss to be differentiable with respect to its images. "
@@ -77,11 +77,17 @@ def widened(predictions: Predictions, images: Images) -> Predictions:
 
 
 def gradient_through(
-    model: KerasModel, tape: tf.GradientTape, values: tf.Tensor, predictions: Predictions, images: Images
+    model: KerasModel,
+    tape: tf.GradientTape,
+    values: tf.Tensor,
+    predictions: Predictions,
+    images: Images,
+    mixes_examples: bool = False,
 ) -> Optional[tf.Tensor]:
     """The gradient of values with respect to images, through predictions.
 
-    In half precision what goes back through the model is brought to one size first: it would become zero there.
+    In half precision what goes back through the model is brought to one size first: it would become zero there. Of a model
+    that mixes the examples of a batch, as BatchNormalization does in training, only the whole batch can be.
 
     Args:
       model: whose predictions they are.
@@ -89,6 +95,7 @@ def gradient_through(
       values: what is differentiated.
       predictions: `[batch, classes]`, `widened`.
       images: `[batch, height, width, channels]`.
+      mixes_examples: whether the model may mix examples.
 
     Returns:
       The gradient, of the shape of the images, or `None`.
@@ -98,7 +105,7 @@ def gradient_through(
     upstream = tape.gradient(values, predictions)
     if upstream is None:
         return None
-    size = tf.stop_gradient(tf.reduce_max(tf.abs(upstream), axis=-1, keepdims=True))
+    size = tf.stop_gradient(tf.reduce_max(tf.abs(upstream), axis=None if mixes_examples else -1, keepdims=True))
     gradient = tape.gradient(predictions, images, output_gradients=tf.math.divide_no_nan(upstream, size))
     return None if gradient is None else gradient * tf.reshape(tf.cast(size, gradient.dtype), [-1, 1, 1, 1])
 

@@ -16,6 +16,7 @@ from keras_flowreg.ops.requirements import Requirement
 from keras_flowreg.ops.validation import as_images, expect_finite
 from keras_flowreg.types import KerasModel, LossFunction
 
+_OF_XLA = ("unsupported operations", "must be a compile-time constant")  # in its errors of what it cannot compile
 _MOST = 16  # different requirements of a model's steps that are told apart
 
 
@@ -150,7 +151,7 @@ class _Guarded:
         try:
             logs = self._function(batches)
         except tf.errors.InvalidArgumentError as error:
-            if "unsupported operations" not in str(error):
+            if not any(words in str(error) for words in _OF_XLA):
                 raise
             raise ValueError(
                 "Expected operations that XLA compiles. Received a model with another: compile it with jit_compile=False. "

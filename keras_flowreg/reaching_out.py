@@ -44,7 +44,9 @@ def reaching_operations(folder: Union[str, os.PathLike]) -> Iterator[str]:
         saved.ParseFromString(file.read())
     for meta_graph in saved.meta_graphs:
         library = meta_graph.graph_def.library.function
-        savers = _saver_functions(meta_graph)
+        # Of another kind of SavedModel anything in the graph can be run by its signatures.
+        is_saved_by_objects = len(saved.meta_graphs) == 1 and meta_graph.HasField("object_graph_def")
+        savers = _saver_functions(meta_graph) if is_saved_by_objects else ()
         for name, nodes in [("", meta_graph.graph_def.node), *((f.signature.name, f.node_def) for f in library)]:
             allowed = _OF_SAVERS if name in savers else ()
             yield from (f"the operation {node.op}" for node in nodes if node.op not in allowed and _reaches_out(node))

@@ -103,6 +103,17 @@ class SecondDerivativeTest(tf.test.TestCase, parameterized.TestCase):
         model.call = lambda images, training=None: model.dropout(call(images), training=training)
         self.assertLen(checks.second_derivative(model, self.images), 1)
 
+    def test_a_model_that_is_not_built_yet_draws_again(self):
+        class Dropped(testing.Subclassed):
+            def __init__(self):
+                super().__init__()
+                self.dropout = layers.Dropout(0.5)
+
+            def call(self, images, training=None):
+                return self.dropout(super().call(images), training=training)
+
+        checks.expect_repeatable_draws(Dropped(), tf.TensorShape([None, *testing.SHAPE]))
+
     @parameterized.parameters(True, False)
     def test_layers_of_a_class_are_tried_one_by_one(self, as_function):
         class Own(layers.Layer):

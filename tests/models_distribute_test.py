@@ -49,6 +49,12 @@ class MirroredStrategyTest(tf.test.TestCase):
         for name, value in expected.items():
             self.assertAllClose(measured[name], value, rtol=1e-5)
 
+    def test_finite_differences_behind_dropout(self):
+        network = testing.network(keras.layers.Dropout(0.3))
+        with virtual_devices.two_replicas().scope():
+            model = testing.regularized(keras.models.clone_model(network), method="finite_difference")
+        self.assertTrue(np.isfinite(testing.fit(model)["loss"]).all())
+
     def test_replicas_start_at_different_flows(self):
         strategy = virtual_devices.two_replicas()
         with strategy.scope():

@@ -200,6 +200,24 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         moved = [new - old for new, old in zip(model.base_model.get_weights(), before)]
         self.assertAllClose(np.sqrt(sum(np.sum(m**2) for m in moved)), 0.01, rtol=1e-3)
 
+    def test_half_precision_where_a_layer_mixes_the_examples(self):
+        found = {}
+        for policy in ("float32", "mixed_float16"):
+            keras.mixed_precision.set_global_policy(policy)
+            try:
+                layers = keras.layers.BatchNormalization(), keras.layers.ReLU()
+                network = testing.network(*layers)
+            finally:
+                keras.mixed_precision.set_global_policy("float32")
+            network.set_weights([4 * weights for weights in network.get_weights()])
+            images, _ = testing.data(8)
+            labels = np.array([1, *np.argmax(network(images, training=True), axis=1)[1:]])
+            found[policy] = fr.input_gradients(network, images, labels, testing.cross_entropy(), training=True).numpy()
+        sizes = np.linalg.norm(found["float32"].reshape(8, -1), axis=1)
+        errors = np.linalg.norm((found["mixed_float16"] - found["float32"]).reshape(8, -1), axis=1)
+        self.assertGreater(sizes.max(), 10 * sizes.min())
+        self.assertAllLessEqual(errors / sizes, 0.1)
+
     @parameterized.parameters("mixed_float16", "mixed_bfloat16")
     def test_mixed_precision_follows_full_precision(self, policy):
         images, labels = testing.data()

@@ -114,6 +114,19 @@ class ReachingOutTest(parameterized.TestCase, tf.test.TestCase):
             file.write(saved.SerializeToString())
         self.assertIn("the operation SaveV2", set(reaching_operations(folder)))
 
+    def test_without_objects_any_node_may_be_run(self):
+        folder = self.get_temp_dir()
+        tf.saved_model.save(Module(computes), folder)
+        self.assertEmpty(set(reaching_operations(folder)))
+        path = os.path.join(folder, "saved_model.pb")
+        saved = saved_model_pb2.SavedModel()
+        with open(path, "rb") as file:
+            saved.ParseFromString(file.read())
+        saved.meta_graphs[0].ClearField("object_graph_def")
+        with open(path, "wb") as file:
+            file.write(saved.SerializeToString())
+        self.assertIn("the operation SaveV2", set(reaching_operations(folder)))
+
     def test_what_keras_makes(self):
         layers = keras.layers
         folder, inputs = self.get_temp_dir(), keras.Input([8, 8, 2])

@@ -224,7 +224,7 @@ def _rank(entry):
 def expect_page(path):
     """Checks that there is nothing at a path, or a leaderboard's page, which is replaced."""
     path = pathlib.Path(path)
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(PAGE_HEAD.splitlines()[0]):
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(PAGE_HEAD.splitlines()[0]):
         raise ValueError(f"Expected `--page` to be new, or a leaderboard's. Received {path}, which is another file.")
 
 

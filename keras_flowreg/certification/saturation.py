@@ -34,5 +34,6 @@ def keep_their_order(
     forms = tf.concat([label, -label], axis=1)
     least, negative_greatest = np.float64(tf.maximum(bounds.minimum(forms), bounds.minimum_by_intervals(forms))).T
     with np.errstate(over="ignore", invalid="ignore"):
-        behind = np.exp(negative_greatest) * np.expm1(margin) / (1 + np.exp(margin + negative_greatest))
+        rest, lead = np.exp(negative_greatest), np.exp(-np.float64(margin))
+        behind = rest * (1 - lead) / (lead + rest)
     return (least > _LEAST_LOGIT) & (behind > _ROUNDING)

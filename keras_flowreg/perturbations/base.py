@@ -115,7 +115,8 @@ class Perturbation:
             next(number for number, each in enumerate(classes) if name in vars(each))
             for name in ("__init__", "get_config")
         )
-        says_all = not vars(self) or configured <= initialized
+        has_config = type(self).get_config is not Perturbation.get_config
+        says_all = not vars(self) or (has_config and configured <= initialized)
         return json.dumps(self.get_config(), sort_keys=True, default=_identified) if says_all else id(self)
 
     def get_config(self) -> Config:
@@ -128,11 +129,12 @@ class Perturbation:
 
 
 def _identified(value):
-    """What tells a value apart: an array by what is in it, anything else by which object it is."""
-    if isinstance(value, (np.ndarray, np.generic, tf.Tensor, tf.Variable)):
+    """What tells a value apart: an array by what is in it, a variable by which it is, anything else by how it is printed."""
+    is_constant = tf.is_tensor(value) and hasattr(value, "numpy") and not isinstance(value, tf.Variable)
+    if is_constant or isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
-    return [type(value).__name__, id(value)]
+    return [type(value).__name__, id(value) if tf.is_tensor(value) else repr(value)]
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")

@@ -162,7 +162,8 @@ class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_a_loss_without_a_gradient(self):
         def errors(labels, predictions):
-            return tf.cast(tf.reshape(labels, [-1]) != tf.argmax(predictions, axis=1), tf.float32)
+            wrong = tf.cast(tf.reshape(labels, [-1]), tf.int64) != tf.argmax(predictions, axis=1)
+            return tf.cast(wrong, tf.float32)
 
         with self.assertRaisesRegex(ValueError, "Expected a loss that can be differentiated"):
             fr.attacks.FlowPGD(EPSILON, steps=2).run(

@@ -169,6 +169,34 @@ class EqualityTest(tf.test.TestCase, parameterized.TestCase):
             self.assertGreater(np.sum(moved), 50)
             self.assertEqual(np.sum(moved & (mask == 0)), 0)
 
+    def test_what_the_configuration_does_not_say(self):
+        class Scaled(perturbations.Perturbation):
+            """Keeps what it is given without an `__init__`."""
+
+        first, second = Scaled(), Scaled()
+        first.scale, second.scale = 1, 2
+        self.assertNotEqual(first, second)
+
+    def test_values_that_are_made_anew(self):
+        class Chosen(perturbations.Additive):
+            def __init__(self, places):
+                super().__init__()
+                self.places = places
+
+            def get_config(self):
+                return {"places": frozenset(self.places)}
+
+        self.assertNotEqual(Chosen([1]), Chosen([2]))
+        self.assertEqual(Chosen([1]), Chosen([1]))
+
+        class Variable(Chosen):
+            def get_config(self):
+                return {"places": self.places}
+
+        variable = Variable(tf.Variable(1.0))
+        hashed = tf.function(lambda: hash(variable) and tf.constant(1.0))
+        self.assertEqual(hashed(), 1.0)
+
     def test_equal_arrays_are_equal(self):
         mask = np.random.RandomState(0).rand(40, 40)
         self.assertEqual(ConfiguredMask(mask), ConfiguredMask(mask.copy()))

@@ -21,7 +21,7 @@ def expect_writable(folder):
     """
     path = pathlib.Path(folder, REPORT)
     files.expect_writable("--output", path)
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(tables.TITLE):
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(tables.TITLE):
         raise ValueError(f"Expected `--output` to be the folder of a study. Received {path}, which is another file.")
     for name in _FIGURES:
         outputs.expect_picture_path(os.path.join(folder, name), "output")
