@@ -23,13 +23,7 @@ def _dense(layer):
     def transpose(coefficients, shapes):
         return [tf.tensordot(coefficients, kernel, [[-1], [1]])]
 
-    linear = Linear(
-        multiply(kernel),
-        absolute=multiply(tf.abs(kernel)),
-        offset=_bias(layer),
-        summands=kernel.shape[0],
-        transpose=transpose,
-    )
+    linear = _weighted(multiply, kernel, offset=_bias(layer), summands=kernel.shape[0], transpose=transpose)
     return [linear, *activation_steps(layer)]
 
 
@@ -81,6 +75,11 @@ def _average_pooling(layer):
 @register_rule(layers.GlobalAveragePooling2D)
 def _global_average_pooling(layer):
     return [_Mean(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims))]
+
+
+def _weighted(function_of, kernel, **options):
+    """A linear step of a kernel, by a function from weights to a function of the inputs."""
+    return Linear(function_of(kernel), absolute=function_of(tf.abs(kernel)), **options)
 
 
 def _bias(layer):
@@ -165,14 +164,8 @@ def _convolve(kernel, strides, padding, bias):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
         return [tf.nn.conv2d_transpose(coefficients, kernel, shape, strides, "VALID")]
 
-    return Linear(
-        convolve(kernel),
-        absolute=convolve(tf.abs(kernel)),
-        offset=bias,
-        summands=math.prod(kernel.shape[:3]),
-        sliding=sliding,
-        transpose=transpose,
-    )
+    summands = math.prod(kernel.shape[:3])
+    return _weighted(convolve, kernel, offset=bias, summands=summands, sliding=sliding, transpose=transpose)
 
 
 def _convolve_depthwise(layer, kernel, bias):
@@ -185,14 +178,8 @@ def _convolve_depthwise(layer, kernel, bias):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
         return [tf.nn.depthwise_conv2d_backprop_input(shape, kernel, coefficients, strides, "VALID")]
 
-    return Linear(
-        convolve(kernel),
-        absolute=convolve(tf.abs(kernel)),
-        offset=bias,
-        summands=math.prod(kernel.shape[:2]),
-        sliding=sliding,
-        transpose=transpose,
-    )
+    summands = math.prod(kernel.shape[:2])
+    return _weighted(convolve, kernel, offset=bias, summands=summands, sliding=sliding, transpose=transpose)
 
 
 def _sliding(kernel, strides, padding):
