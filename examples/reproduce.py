@@ -61,7 +61,8 @@ def result_path(cell):
 
 
 def expect_to_run(chosen):
-    """Checks, at the start, that the results which are there are of these cells, and that their data sets are there."""
+    """Checks, at the start, that what is there are results, those of these cells too, and that their data sets are there."""
+    study_report.read(flags.FLAGS.output)
     for cell in chosen:
         if os.path.exists(result_path(cell)):
             study.expect_result_of(cell, result_path(cell))

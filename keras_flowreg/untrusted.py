@@ -111,8 +111,9 @@ def _program(name, module, config):
     """The same for one object of it, or `None`."""
     inner = config.get("config")
     names = _names(name, config.get("registered_name"))
-    for program in names & _PROGRAMS:
-        return f"a {program}"
+    programs = names & _PROGRAMS
+    if programs:
+        return f"a {min(programs)}"
     if names & _CALLS:
         function = str(inner.get("function")) if isinstance(inner, dict) else str(inner)
         return None if _is_arithmetic(function) else f"a call of tf.{function}"

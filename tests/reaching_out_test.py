@@ -1,6 +1,7 @@
 """Tests that a SavedModel which only computes is told from one that reaches out of TensorFlow."""
 
 import os
+import pathlib
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 import keras_flowreg as fr
 from keras_flowreg.reaching_out import reaching_operations
 from tests import testing
+
+
+def read(folder):
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString(pathlib.Path(folder, "saved_model.pb").read_bytes())
+    return saved
+
+
+def write(saved, folder):
+    pathlib.Path(folder, "saved_model.pb").write_bytes(saved.SerializeToString())
 
 
 def _ops_of(function):
@@ -91,10 +102,7 @@ class ReachingOutTest(parameterized.TestCase, tf.test.TestCase):
         """A branch that saves, which a node of the saver's calls; or another function that may stand in for it."""
         folder = self.get_temp_dir()
         tf.saved_model.save(Module(saves_in_a_branch), folder)
-        path = os.path.join(folder, "saved_model.pb")
-        saved = saved_model_pb2.SavedModel()
-        with open(path, "rb") as file:
-            saved.ParseFromString(file.read())
+        saved = read(folder)
         graph, saver = saved.meta_graphs[0].graph_def, saved.meta_graphs[0].saver_def
         functions = graph.library.function
         branch = next(each for each in functions if "cond" in each.signature.name and _ops_of(each) & {"SaveV2"})
@@ -106,25 +114,19 @@ class ReachingOutTest(parameterized.TestCase, tf.test.TestCase):
             for node in (node for each in functions for node in each.node_def):
                 if node.op in ("If", "StatelessIf"):
                     node.attr["then_branch"].func.name = node.attr["else_branch"].func.name
-            with open(path, "wb") as file:
-                file.write(saved.SerializeToString())
+            write(saved, folder)
             self.assertNotIn("the operation SaveV2", set(reaching_operations(folder)))
             branch.attr["api_implements"].s = b"network"
-        with open(path, "wb") as file:
-            file.write(saved.SerializeToString())
+        write(saved, folder)
         self.assertIn("the operation SaveV2", set(reaching_operations(folder)))
 
     def test_without_objects_any_node_may_be_run(self):
         folder = self.get_temp_dir()
         tf.saved_model.save(Module(computes), folder)
         self.assertEmpty(set(reaching_operations(folder)))
-        path = os.path.join(folder, "saved_model.pb")
-        saved = saved_model_pb2.SavedModel()
-        with open(path, "rb") as file:
-            saved.ParseFromString(file.read())
+        saved = read(folder)
         saved.meta_graphs[0].ClearField("object_graph_def")
-        with open(path, "wb") as file:
-            file.write(saved.SerializeToString())
+        write(saved, folder)
         self.assertIn("the operation SaveV2", set(reaching_operations(folder)))
 
     def test_what_keras_makes(self):

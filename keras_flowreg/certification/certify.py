@@ -172,6 +172,7 @@ class Certification:
             logits = tf.concat(
                 [self._logits(chooser.network, images[batch]) for batch in _batches(images, batch_size)], axis=0
             )
+            indices = class_indices(labels, logits)
             if logits.shape[1] == 1:
                 _expect_logit(self._model, chooser.network, images)
             at_once = min(batch_size, max(1, _COEFFICIENTS_AT_ONCE // logits.shape[1] ** 2))
@@ -181,7 +182,7 @@ class Certification:
                 is_selective,
                 lambda: time.monotonic() - start > budget,
                 logits,
-                class_indices(labels, logits),
+                indices,
                 at_once,
             )
             for batch in _batches(images, at_once):
@@ -190,11 +191,10 @@ class Certification:
             margin = _without_ties(chooser.network, logits, labels, prover.margin)
             if logits.shape[1] > 1 and isinstance(chooser.network.last, Sigmoid):
                 for batch in _batches(images, at_once):
-                    reachable, indices = (
-                        reach(images[batch], epsilon, norm),
-                        class_indices(labels[batch], logits[batch]),
+                    reachable = reach(images[batch], epsilon, norm)
+                    in_order = keep_their_order(
+                        chooser.network, reachable, indices[batch], margin[batch], logits.shape[1]
                     )
-                    in_order = keep_their_order(chooser.network, reachable, indices, margin[batch], logits.shape[1])
                     margin[batch] = np.where(in_order, margin[batch], np.minimum(margin[batch], 0))
         margin = tf.constant(margin)
         return Certificate(margin > 0, margin, np.array(METHODS)[prover.by], time.monotonic() - start)

@@ -17,7 +17,7 @@ def expect_writable(folder):
 
     Raises:
       OSError: if the folder cannot be written to.
-      ValueError: if another file would be replaced, or a JSON file there is no result.
+      ValueError: if another file would be replaced.
     """
     path = pathlib.Path(folder, REPORT)
     files.expect_writable("--output", path)
@@ -25,7 +25,6 @@ def expect_writable(folder):
         raise ValueError(f"Expected `--output` to be the folder of a study. Received {path}, which is another file.")
     for name in _FIGURES:
         outputs.expect_picture_path(os.path.join(folder, name), "output")
-    read(folder)
 
 
 def write(folder):
