@@ -62,5 +62,6 @@ class Interval(NamedTuple):
 
 
 def sum_per_example(tensor: tf.Tensor) -> tf.Tensor:
-    """The sum over all axes but the first."""
-    return tf.reduce_sum(tf.reshape(tensor, [tf.shape(tensor)[0], -1]), axis=1)
+    """The sum over all axes but the first, in double precision on its way, so that terms that cancel round alone."""
+    terms = tf.reshape(tf.cast(tensor, tf.float64), [tf.shape(tensor)[0], -1])
+    return tf.cast(tf.reduce_sum(terms, axis=1), tensor.dtype)

@@ -23,7 +23,7 @@ def _dense(layer):
     def transpose(coefficients, shapes):
         return [tf.tensordot(coefficients, kernel, [[-1], [1]])]
 
-    linear = _weighted(multiply, kernel, offset=_bias(layer), summands=kernel.shape[0], transpose=transpose)
+    linear = _weighted(multiply, kernel, offset=_bias(layer), summands=max(kernel.shape), transpose=transpose)
     return [linear, *activation_steps(layer)]
 
 
@@ -164,7 +164,7 @@ def _convolve(kernel, strides, padding, bias):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
         return [tf.nn.conv2d_transpose(coefficients, kernel, shape, strides, "VALID")]
 
-    summands = math.prod(kernel.shape[:3])
+    summands = math.prod(kernel.shape[:2]) * max(kernel.shape[2:])
     return _weighted(convolve, kernel, offset=bias, summands=summands, sliding=sliding, transpose=transpose)
 
 
@@ -178,7 +178,7 @@ def _convolve_depthwise(layer, kernel, bias):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
         return [tf.nn.depthwise_conv2d_backprop_input(shape, kernel, coefficients, strides, "VALID")]
 
-    summands = math.prod(kernel.shape[:2])
+    summands = math.prod(kernel.shape[:2]) * kernel.shape[3]
     return _weighted(convolve, kernel, offset=bias, summands=summands, sliding=sliding, transpose=transpose)
 
 

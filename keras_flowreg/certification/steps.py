@@ -114,7 +114,7 @@ class Linear(Step):
       function: the linear part, a function of one tensor for each input.
       absolute: the same function, with the absolute value of each weight; `None` if no weight is negative.
       offset: what is added: a number or a tensor.
-      summands: how many numbers an output is the sum of, at most. So many roundings may add up.
+      summands: how many inputs an output is the sum of, or outputs an input goes into, at most. So many roundings may add up.
       sliding: how the function slides over images; see `Step`.
       transpose: the transposed map, a function of coefficients `[queries, ...]` and of the inputs' shapes, which returns a
         list; `None` to differentiate `function`.

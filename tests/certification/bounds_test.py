@@ -176,6 +176,24 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
         self.expect_below(model, np.float64(images[:, 0, 0]) @ np.float64(kernel), images)
         self.expect_below(model, np.float64(model(images)), images)
 
+    def test_an_input_that_goes_into_many_equal_outputs(self):
+        spread = layers.Conv2D(512, 3, padding="same")
+        gathered = layers.Conv2D(UNITS[-1], 1)
+        model = keras.Sequential([keras.Input((3, 3, 1)), spread, gathered, layers.GlobalAveragePooling2D()])
+        for value, weight in np.random.RandomState(0).uniform(0.1, 1, [16, 2]).astype("float32"):
+            spread.set_weights([np.full([3, 3, 1, 512], weight), np.zeros(512)])
+            kernel = np.broadcast_to(weight * np.arange(UNITS[-1], dtype="float32"), [1, 1, 512, UNITS[-1]])
+            gathered.set_weights([kernel, np.zeros(UNITS[-1])])
+            images = np.zeros([1, 3, 3, 1], "float32")
+            images[0, 1, 1] = value
+            self.expect_below(
+                model, 512 * np.float64(value) * np.float64(weight) * np.float64(kernel[0, 0, :1]), images
+            )
+
+    def test_small_terms_among_large_ones_that_cancel(self):
+        values = tf.constant([[1e8, *[1.0] * 4096, -1e8]])
+        self.assertAllEqual(Interval(values, values).minimum(tf.ones_like(values)), [4096])
+
     def test_examples_do_not_change_what_is_known_of_all(self):
         model, images = networks.table()[1]["relu"](), networks.images(4)
         bounds, fresh = (
