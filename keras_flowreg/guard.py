@@ -114,7 +114,8 @@ def expect_batch(data: Any, model: KerasModel, loss: Optional[LossFunction]) -> 
     """A batch's images, labels and weights, which are required to be fit for a model and its loss."""
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if labels is None:
-        raise ValueError("Expected images with labels: a gradient of the loss needs both. Received no labels.")
+        hint = ": `tfds.load(..., as_supervised=True)` gives pairs" if isinstance(images, dict) else ""
+        raise ValueError(f"Expected images with labels: a gradient of the loss needs both. Received no labels{hint}.")
     images = expect_finite(as_images(images))
     states.build(model, images)
     predictions = compat.symbolic_output(model)

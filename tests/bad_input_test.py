@@ -629,7 +629,7 @@ DATA = [  # kind 4
         ValueError,
         r"\(images, labels\)",
     ),
-    ("report_dictionaries", lambda: evaluate([{"image": IMAGES}]), ValueError, r"\(images, labels\)"),
+    ("report_dictionaries", lambda: evaluate([{"image": IMAGES}]), ValueError, "Received dict: .*as_supervised=True"),
     ("report_one_array", lambda: evaluate(IMAGES), ValueError, r"\(images, labels\)"),
     ("report_path", lambda: evaluate("digits"), ValueError, r"\(images, labels\)"),
     ("report_none", lambda: evaluate(None), ValueError, r"\(images, labels\)"),

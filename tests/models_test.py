@@ -318,6 +318,12 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
             rtol=1e-5,
         )
 
+    def test_batches_as_dictionaries_are_refused_with_what_gives_pairs(self):
+        images, labels = testing.data(16)
+        batches = tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}).batch(16)
+        with self.assertRaisesRegex(ValueError, "Received no labels: .*as_supervised=True"):
+            testing.regularized().fit(batches, verbose=0)
+
     def test_nothing_is_traced_again_between_steps_with_and_without_a_penalty(self):
         traces = []
 
