@@ -3,8 +3,9 @@
 intervals.py  what a value can be
 reach.py      what an image can become
 linearity.py  whether what is called linear is so
-steps.py      what an operation does to bounds; activations.py for those between lines
-rules.py      the table from layers to steps; linear_rules.py and pooling_rules.py have the most of it
+steps.py      what an operation does to bounds; activations.py for those between lines, products.py for products
+rules.py      the table from layers to steps; linear_rules.py, merging_rules.py, normalization_rules.py and pooling_rules.py
+              have the most of it
 network.py    a Keras model as a list of steps
 forms.py      linear forms on their way backward
 bounds.py     intervals forward, linear forms backward
@@ -22,24 +23,29 @@ from keras_flowreg.certification.activations import Clipped, LeakyReLU, Sigmoid,
 from keras_flowreg.certification.certify import Certificate, certify
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.products import InverseRoot, Product, Square
 from keras_flowreg.certification.prover import METHODS
 from keras_flowreg.certification.reach import reach_box
 from keras_flowreg.certification.rules import register_rule
-from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step
+from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step, Taking
 
 __all__ = [
     "Certificate",
     "Clipped",
     "Elementwise",
     "Interval",
+    "InverseRoot",
     "LeakyReLU",
     "Linear",
     "METHODS",
     "MaxPool",
+    "Product",
     "Sigmoid",
     "Smooth",
     "Softmax",
+    "Square",
     "Step",
+    "Taking",
     "certify",
     "initialize",
     "reach_box",

@@ -5,8 +5,8 @@ where f'(x) = a. Between two inflections f' is monotone, so bisection finds ever
 slope; what makes it sound is the intercept.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from typing import Union
 
 import keras
 import tensorflow as tf
@@ -16,7 +16,6 @@ from keras_flowreg.certification.steps import Elementwise, Relaxation
 
 _BISECTIONS = 16
 _ROUNDING = 3e-6  # of the interval's size, and of a line's slope: what float32 rounds
-_CANCELLATION = 2e-7  # of an input, where a function takes a difference of what is nearly 1
 _NARROW = 1e-3  # a secant's slope is rounding below this width
 _TRIED = (0.0, 0.25, 0.5, 0.75, 1.0)  # parts of an interval, for slopes
 
@@ -113,7 +112,7 @@ class Smooth(Elementwise):
 
 
 class Clipped(Smooth):
-    """min(max(x, 0), most): ReLU with a largest value, such as ReLU6. A line's intercept is decided at its two kinks.
+    """min(max(slope · x + offset, least), most), such as ReLU6. A line's intercept is decided at its two kinks.
 
     ```python
     step = fr.certification.Clipped(6.0)
@@ -121,21 +120,25 @@ class Clipped(Smooth):
     ```
 
     Args:
-      most: the largest value, more than 0.
+      most: the largest value.
+      least: the smallest value, less than `most`.
+      slope: that between the two, more than 0.
+      offset: what is added to slope · x.
     """
 
-    def __init__(self, most: float):
+    def __init__(self, most: float, least: float = 0.0, slope: float = 1.0, offset: float = 0.0):
+        self._kinks = [(end - offset) / slope for end in (least, most)]
         super().__init__(
-            lambda x: tf.clip_by_value(x, 0.0, most), lambda x: tf.where((x > 0) & (x < most), tf.ones_like(x), 0.0)
+            lambda x: tf.clip_by_value(slope * x + offset, least, most),
+            lambda x: tf.where((x > self._kinks[0]) & (x < self._kinks[1]), slope * tf.ones_like(x), 0.0),
         )
-        self._most = most
 
     def _places(self, slope, inputs):
-        return [*inputs, inputs.nearest(0.0), inputs.nearest(self._most)], 0.0
+        return [*inputs, *(inputs.nearest(kink) for kink in self._kinks)], 0.0
 
 
 class LeakyReLU(Elementwise):
-    """max(x, slope · x), for a slope from 0 to less than 1; ReLU for 0.
+    """max(x, slope · x), for slopes from 0 to less than 1; ReLU for 0.
 
     Where the sign is not known, the chord lies above it. Of the two pieces, the longer one lies below it.
 
@@ -145,10 +148,10 @@ class LeakyReLU(Elementwise):
     ```
 
     Args:
-      slope: that of the negative piece.
+      slope: that of the negative piece; a number, or a tensor with one for each channel or value.
     """
 
-    def __init__(self, slope: float = 0.0):
+    def __init__(self, slope: Union[float, tf.Tensor] = 0.0):
         self._slope = slope
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
@@ -191,7 +194,7 @@ class Sigmoid(Smooth):
     keeps_class = True
 
     def __init__(self) -> None:
-        super().__init__(tf.sigmoid, _sigmoid_slope, inflections=(0.0,))
+        super().__init__(tf.sigmoid, sigmoid_slope, inflections=(0.0,))
 
     def value(self, inputs: tf.Tensor) -> tf.Tensor:
         return keras.activations.sigmoid(inputs)  # As the layer does: Keras's losses look for its logits.
@@ -230,48 +233,8 @@ class Softmax(Elementwise):
         return tf.zeros_like(low), low, tf.zeros_like(high), high
 
 
-def tanh() -> Elementwise:
-    return Smooth(tf.tanh, lambda x: 1 - tf.tanh(x) ** 2, inflections=(0.0,))
-
-
-def softplus() -> Elementwise:
-    return Smooth(tf.math.softplus, tf.sigmoid)
-
-
-def elu() -> Elementwise:
-    return Smooth(tf.nn.elu, lambda x: tf.exp(tf.minimum(x, 0.0)))
-
-
-def swish() -> Elementwise:
-    return Smooth(
-        tf.nn.silu,
-        lambda x: tf.sigmoid(x) + x * _sigmoid_slope(x),
-        inflections=(-2.3993573, 2.3993573),
-        extrema=(-1.2784645,),
-    )
-
-
-def gelu() -> Elementwise:
-    root = math.sqrt(2)
-    return _Gelu(
-        tf.nn.gelu,
-        lambda x: (1 + tf.math.erf(x / root)) / 2 + x * tf.exp(-(x**2) / 2) / math.sqrt(2 * math.pi),
-        inflections=(-root, root),
-        extrema=(-0.7517916,),
-    )
-
-
-class _Gelu(Smooth):
-    """TensorFlow 2.15 takes x (1 + erf(x / √2)), which float32 rounds by a part of x where it is nearly zero."""
-
-    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
-        return super().interval(inputs).widened(_CANCELLATION * inputs.largest)
-
-    def value(self, *inputs: tf.Tensor) -> tf.Tensor:
-        return self._function(*inputs)
-
-
-def _sigmoid_slope(x):
+def sigmoid_slope(x: tf.Tensor) -> tf.Tensor:
+    """The derivative of the sigmoid."""
     return tf.sigmoid(x) * tf.sigmoid(-x)
 
 

@@ -65,3 +65,16 @@ def sum_per_example(tensor: tf.Tensor) -> tf.Tensor:
     """The sum over all axes but the first, in double precision on its way, so that terms that cancel round alone."""
     terms = tf.reshape(tf.cast(tensor, tf.float64), [tf.shape(tensor)[0], -1])
     return tf.cast(tf.reduce_sum(terms, axis=1), tensor.dtype)
+
+
+def of_one_rank(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Tensors with axes of size 1 behind the batch, as Keras lays them beside those of more axes."""
+    rank = max(len(tensor.shape) for tensor in tensors)
+    return [_of_rank(tensor, rank) for tensor in tensors]
+
+
+def _of_rank(tensor, rank):
+    missing = [1] * (rank - len(tensor.shape))
+    return (
+        tf.reshape(tensor, tf.concat([tf.shape(tensor)[:1], missing, tf.shape(tensor)[1:]], 0)) if missing else tensor
+    )

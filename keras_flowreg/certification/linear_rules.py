@@ -1,14 +1,17 @@
-"""Rules for layers that are linear: convolutions, dense layers, scalings and averages.
+"""Rules for layers that are linear: convolutions, dense layers, averages and changes of an image's size.
 
 A convolution's kernel is made plain: one with dilation, or in groups, is the plain one with zeros in it.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from keras import layers
 
-from keras_flowreg.certification.rules import activation_steps, described, register_rule
+from keras_flowreg.certification.activation_rules import activation_steps
+from keras_flowreg.certification.rules import described, register_rule
 from keras_flowreg.certification.steps import Linear, weight_of
 from keras_flowreg.certification.windows import Sliding
 
@@ -49,23 +52,6 @@ def _separable_convolution(layer):
     ]
 
 
-@register_rule(layers.BatchNormalization)
-def _batch_normalization(layer):
-    return [_Normalization(layer, *map(tf.convert_to_tensor, (layer.moving_mean, layer.moving_variance)))]
-
-
-@register_rule(layers.Rescaling)
-def _rescaling(layer):
-    return [_Scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
-
-
-@register_rule(layers.Normalization)
-def _normalization(layer):
-    mean, deviation = layer.mean, tf.maximum(tf.sqrt(layer.variance), 1e-7)
-    scale, offset = (deviation, mean) if getattr(layer, "invert", False) else (1 / deviation, -mean / deviation)
-    return [_Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
-
-
 @register_rule(layers.AveragePooling2D)
 def _average_pooling(layer):
     padding, summands = layer.padding.upper(), math.prod(layer.pool_size)
@@ -74,7 +60,17 @@ def _average_pooling(layer):
 
 @register_rule(layers.GlobalAveragePooling2D)
 def _global_average_pooling(layer):
-    return [_Mean(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims))]
+    return [Averaging(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims), [1, 2])]
+
+
+@register_rule(layers.UpSampling2D, layers.Resizing)
+def _resizing(layer):
+    if layer.interpolation not in ("nearest", "bilinear"):
+        raise ValueError(
+            "Expected an interpolation without negative weights, 'nearest' or 'bilinear'. "
+            f"Received {layer.interpolation!r} in {described(layer)}."
+        )
+    return [_Resized(layer)]
 
 
 def _weighted(function_of, kernel, **options):
@@ -86,72 +82,25 @@ def _bias(layer):
     return tf.convert_to_tensor(layer.bias) if layer.use_bias else None
 
 
-def _is_by_channel(values):
-    return values.shape.num_elements() == values.shape[-1:].num_elements()
+class Averaging(Linear):
+    """A linear function of means over some axes, and of the values themselves."""
 
-
-def _summed_to(parts, shape):
-    """The sum over the axes along which a value of this shape was repeated."""
-    repeated = [axis for axis, side in enumerate(shape, start=1) if side == 1 != parts.shape[axis]]
-    return tf.reduce_sum(parts, repeated, keepdims=True) if repeated else parts
-
-
-class _Mean(Linear):
-    """A mean over all pixels."""
+    def __init__(self, function: Callable[..., tf.Tensor], axes: Sequence[int], **options: Any):
+        super().__init__(function, **options)
+        self._axes = axes
 
     def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        return weight_of(math.prod(sizes[0].shape[1:3])) * super().terms(*sizes)
+        return weight_of(math.prod(sizes[0].shape[axis] for axis in self._axes)) * super().terms(*sizes)
 
 
-class _Scale(Linear):
-    """Each value times a number, plus a number."""
+class _Resized(Linear):
+    """An image of another size, each pixel of which is a mean of a few: of as many as lie between those of the smaller one."""
 
-    def __init__(self, scale: tf.Tensor, offset: tf.Tensor):
-        super().__init__(
-            lambda inputs: inputs * scale,
-            absolute=lambda inputs: inputs * tf.abs(scale),
-            offset=offset,
-            # One number for each channel is the same at each pixel.
-            sliding=Sliding() if _is_by_channel(scale) and _is_by_channel(offset) else None,
-            transpose=lambda coefficients, shapes: [_summed_to(coefficients * scale, shapes[0])],
-        )
-
-
-class _Normalization(_Scale):
-    """A batch normalization by a mean and a variance."""
-
-    has_statistics = True
-
-    def __init__(self, layer: layers.Layer, mean: tf.Tensor, variance: tf.Tensor):
-        self._layer = layer
-        axes = tf.nest.flatten(layer.axis)
-        if len(axes) != 1:
-            raise ValueError(f"Expected a normalization of one axis. Received {described(layer)} of the axes {axes}.")
-        (self._axis,) = axes
-        scale = tf.math.rsqrt(variance + layer.epsilon)
-        if layer.scale:
-            scale *= tf.convert_to_tensor(layer.gamma)
-        offset = -mean * scale
-        if layer.center:
-            offset += tf.convert_to_tensor(layer.beta)
-        super().__init__(*(_along(self._axis, layer, values) for values in (scale, offset)))
-
-    def in_training(self, inputs: tf.Tensor) -> Linear:
-        if not self._layer.trainable:
-            return self
-        if getattr(self._layer, "renorm", False):
-            raise ValueError(
-                f"Expected a batch normalization without `renorm` in training. Received {described(self._layer)}."
-            )
-        rank = inputs.shape.rank
-        others = [axis for axis in range(rank) if axis != self._axis % rank]
-        return _Normalization(self._layer, *tf.nn.moments(inputs, others))
-
-
-def _along(axis, layer, values):
-    """One number for each place on an axis, in a shape that broadcasts."""
-    places_behind = layer.input_spec.ndim - 1 - axis if axis >= 0 else -1 - axis
-    return tf.reshape(values, [-1, *[1] * places_behind])
+    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
+        terms = super().terms(*sizes)
+        sides = zip(sizes[0].shape[1:3], terms.shape[1:3])
+        ratios = [max(before / after, after / before) for before, after in sides]
+        return weight_of(math.ceil(4 * ratios[0] * ratios[1])) * terms
 
 
 def _convolve(kernel, strides, padding, bias):

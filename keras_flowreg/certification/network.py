@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
-from keras_flowreg.certification import linear_rules, pooling_rules  # noqa: F401  They fill the table.
+from keras_flowreg.certification import linear_rules, merging_rules, normalization_rules, pooling_rules  # noqa: F401  They fill the table.
 from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, steps_of
-from keras_flowreg.certification.steps import Elementwise, Step
+from keras_flowreg.certification.steps import Elementwise, Step, Taking
 from keras_flowreg.ops import random
 from keras_flowreg.types import Images, KerasModel, Predictions
 
@@ -151,14 +151,17 @@ class Network:
             _expect_no_rounding_of_inputs(layer)
             add = self._add_chain if isinstance(layer, keras.Sequential) else self._add_graph
             return add(layer, inputs, training)
-        steps = steps_of(layer)
-        if training and (compat.draws_at_random(layer) or any(step.has_statistics for step in steps)):
+        steps = [each if isinstance(each, Taking) else Taking(each, ()) for each in steps_of(layer)]
+        if training and (compat.draws_at_random(layer) or any(each.step.has_statistics for each in steps)):
             raise ValueError(
                 f"Expected layers in the mode of their model. Received {described(layer)}, called with training=True."
             )
-        for step in steps:
-            self.places.append(Place(step, tuple(inputs), len(self.places) + 1, described(layer), training))
+        numbers = [*inputs]
+        for step, values in steps:
+            taken = tuple(numbers[value] for value in values) or tuple(inputs)
+            self.places.append(Place(step, taken, len(self.places) + 1, described(layer), training))
             inputs = (self.places[-1].output,)
+            numbers += inputs
         (number,) = inputs
         return number
 

@@ -1,21 +1,19 @@
 """The table of rules: for each class of layer, the steps that it is made of.
 
 A rule is a function of a layer that returns its steps. The first step takes the layer's inputs, each further one what the
-step before gives. A rule reads the layer's weights when it is called.
+step before gives, or as `Taking` says. A rule reads the layer's weights when it is called.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, Union
 
 import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_flowreg.certification import activations
-from keras_flowreg.certification.steps import Linear, Step
-from keras_flowreg.certification.windows import Sliding
+from keras_flowreg.certification.steps import Linear, Step, Taking
 
-Rule = Callable[[Any], Sequence[Step]]
+Rule = Callable[[Any], Sequence[Union[Step, Taking]]]
 _Rule = TypeVar("_Rule", bound=Rule)
 
 _RULES: dict[type, Rule] = {}
@@ -46,8 +44,8 @@ def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
         return [fr.certification.Linear(lambda inputs: inputs / 2)]
     ```
 
-    The function takes a layer and returns a list of `Step`s: `Linear`, `Smooth`, `LeakyReLU`, `MaxPool`, or your own. It is
-    for layers of exactly these classes, since a subclass may do something else. A rule that is registered later replaces an
+    The function takes a layer and returns a list of `Step`s: `Linear`, `Smooth`, `LeakyReLU`, `MaxPool`, `Product`, or your
+    own. Each takes what the one before gives, unless it is in a `Taking`. It is for layers of exactly these classes, since a subclass may do something else. A rule that is registered later replaces an
     earlier one.
 
     Args:
@@ -70,7 +68,7 @@ def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
     return register
 
 
-def steps_of(layer: keras.layers.Layer) -> list[Step]:
+def steps_of(layer: keras.layers.Layer) -> list[Union[Step, Taking]]:
     """The steps of a layer, by its rule.
 
     Raises:
@@ -116,47 +114,6 @@ def _named(*names):
     return [getattr(layers, name) for name in names if hasattr(layers, name)]
 
 
-def activation_steps(layer: keras.layers.Layer) -> list[Step]:
-    """The steps of a layer's `activation`.
-
-    Raises:
-      ValueError: if there is no rule for it.
-    """
-    function = layer.activation
-    if function is None or function is keras.activations.linear:
-        return []
-    if not isinstance(function, Hashable) or function not in _ACTIVATIONS:
-        name = getattr(function, "__name__", function)
-        known = ", ".join(sorted({known.__name__ for known in _ACTIVATIONS}))
-        raise ValueError(
-            f"Expected an activation with a rule for bounds: {known}. Received {name} in {described(layer)}."
-        )
-    return [_ACTIVATIONS[function]()]
-
-
-_ACTIVATIONS: dict[Callable, Callable[[], Step]] = {
-    keras.activations.relu: activations.LeakyReLU,
-    tf.nn.relu6: lambda: activations.Clipped(6.0),
-    keras.activations.tanh: activations.tanh,
-    keras.activations.sigmoid: activations.Sigmoid,
-    keras.activations.softmax: activations.Softmax,
-    keras.activations.softplus: activations.softplus,
-    keras.activations.swish: activations.swish,
-    keras.activations.gelu: activations.gelu,
-    keras.activations.elu: activations.elu,
-    tf.nn.relu: activations.LeakyReLU,
-    tf.nn.tanh: activations.tanh,
-    tf.nn.sigmoid: activations.Sigmoid,
-    tf.nn.softmax: activations.Softmax,
-    tf.nn.softplus: activations.softplus,
-    tf.nn.silu: activations.swish,
-    tf.nn.gelu: activations.gelu,
-    tf.nn.elu: activations.elu,
-}
-if hasattr(keras.activations, "relu6"):
-    _ACTIVATIONS[keras.activations.relu6] = _ACTIVATIONS[tf.nn.relu6]
-
-
 @register_rule(*_named(*_IDENTITIES))
 def _identity(layer):
     return []
@@ -186,70 +143,3 @@ def _zero_padding(layer):
 def _cropping(layer):
     (top, bottom), (left, right) = layer.cropping
     return [Linear(lambda inputs: inputs[:, top : inputs.shape[1] - bottom, left : inputs.shape[2] - right])]
-
-
-@register_rule(layers.Add)
-def _add(layer):
-    return [Linear(_sum, sliding=Sliding())]
-
-
-@register_rule(layers.Average)
-def _average(layer):
-    return [Linear(lambda *inputs: _sum(*inputs) / len(inputs), sliding=Sliding())]
-
-
-@register_rule(layers.Subtract)
-def _subtract(layer):
-    return [Linear(lambda first, second: _sum(first, -second), absolute=_sum, sliding=Sliding())]
-
-
-def _sum(*inputs):
-    rank = max(len(each.shape) for each in inputs)
-    first, *others = (_of_rank(each, rank) for each in inputs)
-    return sum(others, first)
-
-
-def _of_rank(inputs, rank):
-    """Inputs with axes of size 1 behind the batch, as Keras lays them beside those of more axes."""
-    missing = [1] * (rank - len(inputs.shape))
-    return (
-        tf.reshape(inputs, tf.concat([tf.shape(inputs)[:1], missing, tf.shape(inputs)[1:]], 0)) if missing else inputs
-    )
-
-
-@register_rule(layers.Concatenate)
-def _concatenate(layer):
-    return [Linear(lambda *inputs: tf.concat(inputs, layer.axis), sliding=Sliding() if layer.axis == -1 else None)]
-
-
-@register_rule(layers.Activation)
-def _activation(layer):
-    return activation_steps(layer)
-
-
-@register_rule(layers.ELU)
-def _elu(layer):
-    if layer.alpha != 1:
-        raise ValueError(
-            f"Expected an ELU without a kink, of alpha 1. Received {described(layer)} of alpha {layer.alpha}."
-        )
-    return [activations.elu()]
-
-
-@register_rule(layers.Softmax)
-def _softmax(layer):
-    if layer.axis != -1:
-        raise ValueError(f"Expected a softmax over the last axis. Received {described(layer)} over axis {layer.axis}.")
-    return [activations.Softmax()]
-
-
-@register_rule(layers.ReLU, layers.LeakyReLU)
-def _leaky_relu(layer):
-    slope = float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
-    most, threshold = getattr(layer, "max_value", None), getattr(layer, "threshold", 0.0)
-    if threshold or not 0 <= slope < 1 or (most is not None and slope):
-        raise ValueError(
-            "Expected max(x, slope * x), for a slope from 0 to less than 1, or of a slope 0 and with a largest value, "
-            f"without a threshold. Received {described(layer)} with others."
-        )
-    return [activations.LeakyReLU(slope) if most is None else activations.Clipped(most)]

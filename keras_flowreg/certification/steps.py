@@ -10,7 +10,7 @@ the batch on its first axis. Coefficients have queries there, of which each is a
 """
 
 from collections.abc import Callable, Sequence
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import tensorflow as tf
 
@@ -99,6 +99,29 @@ class Step:
     def is_loose(self, inputs: Interval) -> tf.Tensor:
         """For which input values a tighter interval would help: bool, of the shape of the input."""
         return inputs.low < inputs.high
+
+
+class Taking(NamedTuple):
+    """A step that takes other values of its layer than what the step before gives.
+
+    ```python
+    class Gate(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * tf.sigmoid(inputs)
+
+
+    @fr.certification.register_rule(Gate)
+    def _gate(layer):
+        return [fr.certification.Sigmoid(), fr.certification.Taking(fr.certification.Product(), (0, 1))]
+    ```
+
+    Attributes:
+      step: the step.
+      values: the numbers of the values: those of the layer's inputs, from 0, and behind them what each of its steps gives.
+    """
+
+    step: Step
+    values: tuple[int, ...]
 
 
 class Linear(Step):

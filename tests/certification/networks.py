@@ -5,6 +5,11 @@ import numpy as np
 from keras import layers
 
 SHAPE, CLASSES = (7, 6, 2), 3
+_NAMES = (
+    *("tanh", "sigmoid", "softplus", "softsign", "swish", "gelu", "elu", "selu", "mish"),
+    *("hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu6"),
+)
+ACTIVATIONS = [name for name in _NAMES if hasattr(keras.activations, name)]
 
 
 def images(size=3, shape=SHAPE, seed=0):
@@ -64,6 +69,34 @@ def _mean_and_difference():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
 
 
+def _gated():
+    """Squeeze and excitation: an image times a gate for each channel; and a product of three."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, padding="same", activation="swish")(inputs)
+    gate = layers.Dense(4, activation="sigmoid")(layers.GlobalAveragePooling2D()(x))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(gate)])
+    y = layers.Conv2D(4, 3, padding="same")(x)
+    x = layers.Multiply()([y, gate, layers.Conv2D(1, 1)(inputs)])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
+
+
+def _greatest_and_least():
+    inputs = keras.Input(SHAPE)
+    x, y = (layers.Conv2D(4, 3, padding="same")(inputs) for _ in range(2))
+    vector = layers.Dense(4)(layers.GlobalAveragePooling2D()(inputs))
+    x = layers.Maximum()([x, vector, y])
+    x = layers.Minimum()([layers.Conv2D(4, 1)(x), y])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(2, 3)(x)))))
+
+
+def _parametric_relu():
+    model = chain(layers.Conv2D(3, 3), layers.PReLU(), layers.Conv2D(3, 2), layers.PReLU(shared_axes=[1, 2]))
+    for layer in model.layers:
+        if isinstance(layer, layers.PReLU):
+            layer.alpha.assign(np.random.RandomState(0).uniform(0, 0.9, layer.alpha.shape))
+    return model
+
+
 def _nested():
     inputs = keras.Input(SHAPE)
     inner_inputs = keras.Input(SHAPE)
@@ -111,6 +144,9 @@ def table():
         "mean_and_difference": _mean_and_difference,
         "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
         "rescaling_by_pixel": lambda: chain(layers.Rescaling(2.0, -images(1)[0]), layers.Conv2D(2, 3)),
+        "enlarged": lambda: chain(layers.UpSampling2D((2, 1)), layers.Conv2D(2, 3)),
+        "enlarged_smoothly": lambda: chain(layers.UpSampling2D((1, 2), interpolation="bilinear"), layers.Conv2D(1, 3)),
+        "resized": lambda: chain(layers.Resizing(5, 9), layers.Conv2D(2, 3)),
         "sum_with_mean": _sum_with_mean,
         "sum_of_ranks": _sum_of_ranks,
     }
@@ -141,8 +177,20 @@ def table():
             layers.Conv2D(3, 2),
             layers.ReLU(),
         ),
+        "elu_with_a_kink": lambda: chain(layers.Conv2D(3, 3), layers.ELU(0.5), layers.Conv2D(3, 2), layers.ELU(2.0)),
+        "parametric_relu": _parametric_relu,
+        "layer_normalization": lambda: chain(
+            layers.Conv2D(4, 3), layers.LayerNormalization(), layers.Conv2D(3, 2, activation="swish")
+        ),
+        "layer_normalization_of_all": lambda: chain(
+            layers.Conv2D(4, 3), layers.LayerNormalization([1, 2, 3], center=False), layers.Conv2D(3, 2)
+        ),
+        "group_normalization": lambda: chain(
+            layers.Conv2D(4, 3), layers.GroupNormalization(2, scale=False), layers.Conv2D(3, 2, activation="relu")
+        ),
+        "gated": _gated,
+        "greatest_and_least": _greatest_and_least,
         "residual": _residual,
         "nested": _nested,
     }
-    smooth = {name: lambda name=name: _hidden(name) for name in ("tanh", "sigmoid", "softplus", "swish", "gelu", "elu")}
-    return linear, {**other, **smooth}
+    return linear, {**other, **{name: lambda name=name: _hidden(name) for name in ACTIVATIONS}}

@@ -124,14 +124,21 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_layers_without_a_rule(self):
         for layer, message in (
-            (layers.LayerNormalization(name="strange"), r"Received strange \(LayerNormalization\).*register_rule"),
+            (layers.UnitNormalization(name="strange"), r"Received strange \(UnitNormalization\).*register_rule"),
             (layers.Lambda(lambda x: x, name="own"), r"Received own \(Lambda\).*write it as a layer"),
             (
                 layers.Activation("exponential", name="exp"),
                 r"Expected an activation.*relu.*Received exponential in exp",
             ),
             (layers.ReLU(max_value=6, negative_slope=0.1, name="six"), r"a slope 0 and with a largest.*six \(ReLU\)"),
-            (layers.ELU(0.5, name="bent"), r"ELU without a kink.*Received bent \(ELU\) of alpha 0.5"),
+            (layers.ELU(-0.5, name="bent"), r"ELU that does not fall. Received bent \(ELU\) of alpha -0.5"),
+            (layers.PReLU(name="own"), r"slopes from 0 to less than 1. Received own \(PReLU\), with slopes from -"),
+            (
+                layers.LayerNormalization(1, name="rows"),
+                r"of the last axes. Received rows \(LayerNormalization\) of .*1",
+            ),
+            (layers.GroupNormalization(1, axis=1, name="rows"), r"the last axis. Received rows \(Group.*\) of axis 1"),
+            (layers.Resizing(9, 9, "bicubic", name="size"), "'nearest' or 'bilinear'. Received 'bicubic' in size"),
             (layers.Softmax(axis=1, name="rows"), r"last axis.*rows"),
             (layers.Dense(3, dtype="mixed_float16", name="half"), "float32.*half.*float16"),
         ):

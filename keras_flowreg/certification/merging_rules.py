@@ -1,0 +1,61 @@
+"""Rules for layers that merge several values: sums, products, the greatest of them, and one beside the other."""
+
+import tensorflow as tf
+from keras import layers
+
+from keras_flowreg.certification.intervals import of_one_rank
+from keras_flowreg.certification.products import Product
+from keras_flowreg.certification.rules import register_rule
+from keras_flowreg.certification.steps import Linear, MaxPool
+from keras_flowreg.certification.windows import Sliding
+
+
+@register_rule(layers.Add)
+def _add(layer):
+    return [Linear(_sum, sliding=Sliding())]
+
+
+@register_rule(layers.Average)
+def _average(layer):
+    return [Linear(lambda *inputs: _sum(*inputs) / len(inputs), sliding=Sliding())]
+
+
+@register_rule(layers.Subtract)
+def _subtract(layer):
+    return [Linear(lambda first, second: _sum(first, -second), absolute=_sum, sliding=Sliding())]
+
+
+@register_rule(layers.Multiply)
+def _multiply(layer):
+    return [Product()]
+
+
+@register_rule(layers.Maximum)
+def _maximum(layer):
+    return [Linear(_beside_each_other), MaxPool(tf.identity)]
+
+
+@register_rule(layers.Minimum)
+def _minimum(layer):
+    def negative(inputs):
+        return -inputs
+
+    beside = Linear(lambda *inputs: negative(_beside_each_other(*inputs)), absolute=_beside_each_other)
+    return [beside, MaxPool(tf.identity), Linear(negative, absolute=tf.identity)]
+
+
+@register_rule(layers.Concatenate)
+def _concatenate(layer):
+    return [Linear(lambda *inputs: tf.concat(inputs, layer.axis), sliding=Sliding() if layer.axis == -1 else None)]
+
+
+def _sum(*inputs):
+    first, *others = of_one_rank(inputs)
+    return sum(others, first)
+
+
+def _beside_each_other(*inputs):
+    """Several values of each number, on an axis before the last: `[batch, ..., values, channels]`."""
+    parts = of_one_rank(inputs)
+    zeros = sum(map(tf.zeros_like, parts))
+    return tf.stack([part + zeros for part in parts], axis=-2)

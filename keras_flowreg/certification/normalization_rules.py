@@ -1,0 +1,151 @@
+"""Rules for layers that rescale: by numbers of their own, by the statistics of batches, or by those of the example itself."""
+
+import math
+
+import tensorflow as tf
+from keras import layers
+
+from keras_flowreg.certification.linear_rules import Averaging
+from keras_flowreg.certification.products import InverseRoot, Product, Square
+from keras_flowreg.certification.rules import described, register_rule
+from keras_flowreg.certification.steps import Linear, Taking
+from keras_flowreg.certification.windows import Sliding
+
+
+@register_rule(layers.BatchNormalization)
+def _batch_normalization(layer):
+    return [_Normalization(layer, *map(tf.convert_to_tensor, (layer.moving_mean, layer.moving_variance)))]
+
+
+@register_rule(layers.Rescaling)
+def _rescaling(layer):
+    return [_Scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
+
+
+@register_rule(layers.Normalization)
+def _normalization(layer):
+    mean, deviation = layer.mean, tf.maximum(tf.sqrt(layer.variance), 1e-7)
+    scale, offset = (deviation, mean) if getattr(layer, "invert", False) else (1 / deviation, -mean / deviation)
+    return [_Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
+
+
+@register_rule(layers.LayerNormalization)
+def _layer_normalization(layer):
+    if getattr(layer, "rms_scaling", False):
+        raise ValueError(f"Expected a layer normalization without `rms_scaling`. Received {described(layer)} with it.")
+    rank = len(layer.get_build_config()["input_shape"])
+    axes = [axis % rank for axis in tf.nest.flatten(layer.axis)]
+    if axes != [*range(axes[0], rank)]:
+        raise ValueError(
+            f"Expected a layer normalization of the last axes. Received {described(layer)} of {layer.axis}."
+        )
+    return [*_normalized(axes, layer.epsilon, is_by_pixel=len(axes) == 1), _scaled(layer)]
+
+
+@register_rule(layers.GroupNormalization)
+def _group_normalization(layer):
+    rank = len(layer.get_build_config()["input_shape"])
+    if layer.axis % rank != rank - 1:
+        raise ValueError(
+            f"Expected groups of channels, the last axis. Received {described(layer)} of axis {layer.axis}."
+        )
+
+    def split(inputs):
+        shape = [tf.shape(inputs)[0], *inputs.shape[1:-1], layer.groups, inputs.shape[-1] // layer.groups]
+        return tf.reshape(inputs, shape)
+
+    def joined(inputs):
+        return tf.reshape(inputs, [tf.shape(inputs)[0], *inputs.shape[1:-2], math.prod(inputs.shape[-2:])])
+
+    axes = [*range(1, rank - 1), rank]
+    return [Linear(split), *_normalized(axes, layer.epsilon, first=1), Linear(joined), _scaled(layer)]
+
+
+def _normalized(axes, epsilon, first=0, is_by_pixel=False):
+    """The steps to (x - mean) / sqrt(variance + epsilon), of the layer's value of the number `first`."""
+
+    def mean(inputs):
+        return tf.reduce_mean(inputs, axes, keepdims=True)
+
+    def sizes(inputs):  # Each value is a part of its own mean.
+        count = math.prod(inputs.shape[axis] for axis in axes)
+        return mean(inputs) + (1 - 2 / count) * inputs
+
+    sliding = Sliding() if is_by_pixel else None
+    return [
+        Averaging(lambda inputs: inputs - mean(inputs), axes, absolute=sizes, sliding=sliding),
+        Square(),
+        Averaging(mean, axes, sliding=sliding),
+        InverseRoot(epsilon),
+        Taking(Product(), (first + 1, first + 4)),
+    ]
+
+
+def _scaled(layer):
+    """The step that multiplies by a layer's gamma and adds its beta, where it has them."""
+    gamma, beta = (
+        tf.convert_to_tensor(default if weights is None else weights)
+        for weights, default in ((layer.gamma, 1.0), (layer.beta, 0.0))
+    )
+    return _Scale(gamma, beta)
+
+
+def _is_by_channel(values):
+    return values.shape.num_elements() == values.shape[-1:].num_elements()
+
+
+def _summed_to(parts, shape):
+    """The sum over the axes along which a value of this shape was repeated."""
+    repeated = [axis for axis, side in enumerate(shape, start=1) if side == 1 != parts.shape[axis]]
+    return tf.reduce_sum(parts, repeated, keepdims=True) if repeated else parts
+
+
+class _Scale(Linear):
+    """Each value times a number, plus a number."""
+
+    def __init__(self, scale: tf.Tensor, offset: tf.Tensor):
+        super().__init__(
+            lambda inputs: inputs * scale,
+            absolute=lambda inputs: inputs * tf.abs(scale),
+            offset=offset,
+            # One number for each channel is the same at each pixel.
+            sliding=Sliding() if _is_by_channel(scale) and _is_by_channel(offset) else None,
+            transpose=lambda coefficients, shapes: [_summed_to(coefficients * scale, shapes[0])],
+        )
+
+
+class _Normalization(_Scale):
+    """A batch normalization by a mean and a variance."""
+
+    has_statistics = True
+
+    def __init__(self, layer: layers.Layer, mean: tf.Tensor, variance: tf.Tensor):
+        self._layer = layer
+        axes = tf.nest.flatten(layer.axis)
+        if len(axes) != 1:
+            raise ValueError(f"Expected a normalization of one axis. Received {described(layer)} of the axes {axes}.")
+        (self._axis,) = axes
+        scale = tf.math.rsqrt(variance + layer.epsilon)
+        if layer.scale:
+            scale *= tf.convert_to_tensor(layer.gamma)
+        offset = -mean * scale
+        if layer.center:
+            offset += tf.convert_to_tensor(layer.beta)
+        super().__init__(*(_along(self._axis, layer, values) for values in (scale, offset)))
+
+    def in_training(self, inputs: tf.Tensor) -> Linear:
+        if not self._layer.trainable:
+            return self
+        if getattr(self._layer, "renorm", False):
+            raise ValueError(
+                f"Expected a batch normalization without `renorm` in training. Received {described(self._layer)}."
+            )
+        rank = inputs.shape.rank
+        others = [axis for axis in range(rank) if axis != self._axis % rank]
+        return _Normalization(self._layer, *tf.nn.moments(inputs, others))
+
+
+def _along(axis, layer, values):
+    """One number for each place on an axis, in a shape that broadcasts."""
+    places_behind = layer.input_spec.ndim - 1 - axis if axis >= 0 else -1 - axis
+    return tf.reshape(values, [-1, *[1] * places_behind])
