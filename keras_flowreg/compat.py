@@ -248,7 +248,9 @@ class LayerCall(NamedTuple):
     inputs: list[int]  # keys
     outputs: list[int]  # keys
     training: Optional[bool]  # the mode that the model's own does not change, if one is written into the call
-    has_constants: bool  # whether something else is written into it, such as an array, that is no tensor of the graph
+    arguments: list[
+        Any
+    ]  # else, by position: `None` for a tensor of the graph, or what is written into it, such as an array
 
 
 def layer_calls(model: KerasModel) -> list[LayerCall]:
@@ -263,13 +265,23 @@ def _layer_call(node):
     arguments = _by_name(layer.call, positional, named)
     training = arguments.pop("training", None)
     inputs = tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs)
+    given = [each for each in tf.nest.flatten(arguments) if each is not None]
     return LayerCall(
         layer,
         inputs,
         tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
         bool(training) if isinstance(training, (bool, int)) and not KERAS_3 else None,
-        any(each is not None and id(each) not in inputs for each in tf.nest.flatten(arguments)),
+        [None if id(each) in inputs else each for each in given],
     )
+
+
+def operation_name(layer: Any) -> str:
+    """What an operation outside of layers is called, such as `"add"`; `""` for a layer."""
+    if KERAS_3:
+        options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold")]
+        is_of_keras = type(layer).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
+        return type(layer).__name__.lower() if is_of_keras and not any(options) else ""
+    return layer.symbol.split(".")[-1] if type(layer).__name__ == "TFOpLambda" else ""
 
 
 def _by_name(function, positional, named):

@@ -19,7 +19,7 @@ certify.py    certificates
 initialization.py  weights to begin certified training with
 """
 
-from keras_flowreg.certification.activations import Clipped, LeakyReLU, Sigmoid, Smooth, Softmax
+from keras_flowreg.certification.activations import Clipped, LeakyReLU, ParametricReLU, Sigmoid, Smooth, Softmax
 from keras_flowreg.certification.certify import Certificate, certify
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
@@ -39,6 +39,7 @@ __all__ = [
     "Linear",
     "METHODS",
     "MaxPool",
+    "ParametricReLU",
     "Product",
     "Sigmoid",
     "Smooth",

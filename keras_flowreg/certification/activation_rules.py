@@ -7,8 +7,15 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_flowreg import compat
-from keras_flowreg.certification.activations import Clipped, LeakyReLU, Sigmoid, Smooth, Softmax, sigmoid_slope
+from keras_flowreg.certification.activations import (
+    Clipped,
+    LeakyReLU,
+    ParametricReLU,
+    Sigmoid,
+    Smooth,
+    Softmax,
+    sigmoid_slope,
+)
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, register_rule
 from keras_flowreg.certification.steps import Elementwise, Step
@@ -25,13 +32,13 @@ def activation_steps(layer: layers.Layer) -> list[Step]:
     function = layer.activation
     if function is None or function is keras.activations.linear:
         return []
-    if not isinstance(function, Hashable) or function not in _ACTIVATIONS:
+    if not isinstance(function, Hashable) or function not in _OF_FUNCTIONS:
         name = getattr(function, "__name__", function)
-        known = ", ".join(sorted({known.__name__ for known in _ACTIVATIONS}))
+        known = ", ".join(sorted({known.__name__ for known in _OF_FUNCTIONS}))
         raise ValueError(
             f"Expected an activation with a rule for bounds: {known}. Received {name} in {described(layer)}."
         )
-    return [_ACTIVATIONS[function]()]
+    return [_OF_FUNCTIONS[function]()]
 
 
 @register_rule(layers.Activation)
@@ -43,7 +50,7 @@ def _activation(layer):
 def _elu_layer(layer):
     if layer.alpha < 0:
         raise ValueError(f"Expected an ELU that does not fall. Received {described(layer)} of alpha {layer.alpha}.")
-    return [_elu(float(layer.alpha))]
+    return [elu(float(layer.alpha))]
 
 
 @register_rule(layers.Softmax)
@@ -57,23 +64,19 @@ def _softmax(layer):
 def _leaky_relu(layer):
     slope = float(layer.alpha if hasattr(layer, "alpha") else layer.negative_slope)
     most, threshold = getattr(layer, "max_value", None), getattr(layer, "threshold", 0.0)
-    if threshold or not 0 <= slope < 1 or (most is not None and slope):
+    if threshold or (most is not None and slope):
         raise ValueError(
-            "Expected max(x, slope * x), for a slope from 0 to less than 1, or of a slope 0 and with a largest value, "
-            f"without a threshold. Received {described(layer)} with others."
+            "Expected a ReLU without a threshold, and with a slope or a largest value, not both. "
+            f"Received {described(layer)} with others."
         )
-    return [LeakyReLU(slope) if most is None else Clipped(most)]
+    if most is not None:
+        return [Clipped(most)]
+    return [LeakyReLU(slope) if 0 <= slope < 1 else ParametricReLU(slope)]
 
 
 @register_rule(layers.PReLU)
 def _parametric_relu(layer):
-    slopes = tf.convert_to_tensor(layer.alpha)
-    least, most = float(tf.reduce_min(slopes)), float(tf.reduce_max(slopes))
-    if not 0 <= least <= most < 1:
-        raise ValueError(
-            f"Expected slopes from 0 to less than 1. Received {described(layer)}, with slopes from {least:g} to {most:g}."
-        )
-    return [LeakyReLU(slopes)]
+    return [ParametricReLU(tf.convert_to_tensor(layer.alpha))]
 
 
 class _Gelu(Smooth):
@@ -112,7 +115,7 @@ def _softsign() -> Elementwise:
     return Smooth(tf.nn.softsign, lambda x: 1 / (1 + tf.abs(x)) ** 2, inflections=(0.0,), far=5000.0)
 
 
-def _elu(alpha: float = 1.0, scale: float = 1.0) -> Elementwise:
+def elu(alpha: float = 1.0, scale: float = 1.0) -> Elementwise:
     """scale · x above zero, scale · alpha · (exp(x) - 1) below: the derivative jumps at zero."""
 
     def function(x):
@@ -125,7 +128,7 @@ def _elu(alpha: float = 1.0, scale: float = 1.0) -> Elementwise:
 
 
 def _selu() -> Elementwise:
-    return _elu(alpha=1.6732632423543772, scale=1.0507009873554805)
+    return elu(alpha=1.6732632423543772, scale=1.0507009873554805)
 
 
 def _swish() -> Elementwise:
@@ -161,10 +164,12 @@ def _hard_swish() -> Elementwise:
 
 
 def _hard_sigmoid() -> Elementwise:
-    return Clipped(1.0, slope=1 / 6 if compat.KERAS_3 else 0.2, offset=0.5)
+    at_one = float(keras.activations.hard_sigmoid(tf.constant(1.0)))
+    return Clipped(1.0, slope=1 / round(1 / (at_one - 0.5)), offset=0.5)  # Keras 2 has 1 / 5, Keras 3 1 / 6.
 
 
-_OF_NAMES: dict[str, Callable[[], Step]] = {
+# By Keras's names, with its defaults.
+ACTIVATIONS: dict[str, Callable[[], Step]] = {
     "relu": LeakyReLU,
     "relu6": lambda: Clipped(6.0),
     "leaky_relu": lambda: LeakyReLU(0.2),
@@ -176,8 +181,8 @@ _OF_NAMES: dict[str, Callable[[], Step]] = {
     "softmax": Softmax,
     "softplus": _softplus,
     "softsign": _softsign,
-    "elu": _elu,
-    "celu": _elu,
+    "elu": elu,
+    "celu": elu,
     "selu": _selu,
     "swish": _swish,
     "silu": _swish,
@@ -187,9 +192,9 @@ _OF_NAMES: dict[str, Callable[[], Step]] = {
     "gelu": _gelu,
 }
 # Keras's functions of these names, those that it has, and TensorFlow's, which do the same by default.
-_ACTIVATIONS = {
+_OF_FUNCTIONS = {
     getattr(module, name): steps
     for module in (tf.nn, keras.activations)
-    for name, steps in _OF_NAMES.items()
+    for name, steps in ACTIVATIONS.items()
     if hasattr(module, name)
 }

@@ -137,10 +137,52 @@ class Clipped(Smooth):
         return [*inputs, *(inputs.nearest(kink) for kink in self._kinks)], 0.0
 
 
-class LeakyReLU(Elementwise):
-    """max(x, slope · x), for slopes from 0 to less than 1; ReLU for 0.
+class ParametricReLU(Elementwise):
+    """x where it is positive, slope · x elsewhere, for any slope.
 
-    Where the sign is not known, the chord lies above it. Of the two pieces, the longer one lies below it.
+    Where the sign is not known, the chord lies on one side of it: above it, unless the slope is more than 1. On the other
+    side lies the longer one of the two pieces.
+
+    ```python
+    step = fr.certification.ParametricReLU(tf.constant([0.1, 2.0]))  # of two channels
+    print(step.interval(fr.certification.Interval(tf.constant([[-1.0, -1.0]]), tf.constant([[1.0, 1.0]]))))
+    ```
+
+    Args:
+      slope: that of the negative piece: a number, or a tensor with one for each channel or value.
+    """
+
+    def __init__(self, slope: Union[float, tf.Tensor]):
+        self._slope = slope
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        """Nothing can be wrong with it."""
+
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        values = [tf.where(place > 0, place, self._slope * place) for place in (*inputs, inputs.nearest(0.0))]
+        return Interval(_least(values), -_least([-value for value in values]))
+
+    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
+        low, high = inputs
+        # The part of the interval that is positive: 0 or 1 where the sign is known.
+        positive, negative = tf.nn.relu(high), tf.nn.relu(-low)
+        part = tf.where(low >= 0, tf.ones_like(low), tf.math.divide_no_nan(positive, positive + negative))
+        slope, zero = self._slope * tf.ones_like(part), tf.zeros_like(part)
+        chord, intercept = slope + (1 - slope) * part, (1 - slope) * part * negative
+        longer = tf.where(part > 0.5, tf.ones_like(part), slope)
+        is_convex = slope <= 1
+        below, above = tf.where(is_convex, longer, chord), tf.where(is_convex, chord, longer)
+        return below, tf.where(is_convex, zero, intercept), above, tf.where(is_convex, intercept, zero)
+
+    def split_point(self, inputs: Interval) -> tf.Tensor:
+        return tf.zeros_like(inputs.low)
+
+    def is_loose(self, inputs: Interval) -> tf.Tensor:
+        return (inputs.low < 0) & (inputs.high > 0)
+
+
+class LeakyReLU(ParametricReLU):
+    """max(x, slope · x), for a slope from 0 to less than 1; ReLU for 0. Other lines below it can be chosen.
 
     ```python
     step = fr.certification.LeakyReLU(0.1)
@@ -148,38 +190,16 @@ class LeakyReLU(Elementwise):
     ```
 
     Args:
-      slope: that of the negative piece; a number, or a tensor with one for each channel or value.
+      slope: that of the negative piece.
     """
 
-    def __init__(self, slope: Union[float, tf.Tensor] = 0.0):
-        self._slope = slope
-
-    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        """Nothing can be wrong with it."""
-
-    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
-        return Interval(*(tf.maximum(end, self._slope * end) for end in inputs))
-
-    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
-        low, high = inputs
-        # The part of the interval that is positive: 0 or 1 where the sign is known.
-        positive, negative = tf.nn.relu(high), tf.nn.relu(-low)
-        part = tf.where(low >= 0, tf.ones_like(low), tf.math.divide_no_nan(positive, positive + negative))
-        chord = self._slope + (1 - self._slope) * part
-        intercept = (1 - self._slope) * part * negative
-        longer = tf.where(part > 0.5, tf.ones_like(part), self._slope * tf.ones_like(part))
-        return longer, tf.zeros_like(part), chord, intercept
-
-    def split_point(self, inputs: Interval) -> tf.Tensor:
-        return tf.zeros_like(inputs.low)
+    def __init__(self, slope: float = 0.0):
+        super().__init__(slope)
 
     def slope_range(self, inputs: Interval) -> Interval:
         """The slopes of all lines through zero that lie below it, where its sign is not known; its own slope elsewhere."""
         one = tf.ones_like(inputs.low)
         return Interval(*(tf.where(sign, one, self._slope * one) for sign in (inputs.low >= 0, inputs.high > 0)))
-
-    def is_loose(self, inputs: Interval) -> tf.Tensor:
-        return (inputs.low < 0) & (inputs.high > 0)
 
 
 class Sigmoid(Smooth):

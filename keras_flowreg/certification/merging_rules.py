@@ -12,7 +12,7 @@ from keras_flowreg.certification.windows import Sliding
 
 @register_rule(layers.Add)
 def _add(layer):
-    return [Linear(_sum, sliding=Sliding())]
+    return [sum_step()]
 
 
 @register_rule(layers.Average)
@@ -22,7 +22,7 @@ def _average(layer):
 
 @register_rule(layers.Subtract)
 def _subtract(layer):
-    return [Linear(lambda first, second: _sum(first, -second), absolute=_sum, sliding=Sliding())]
+    return [difference_step()]
 
 
 @register_rule(layers.Multiply)
@@ -37,16 +37,28 @@ def _maximum(layer):
 
 @register_rule(layers.Minimum)
 def _minimum(layer):
-    def negative(inputs):
-        return -inputs
-
-    beside = Linear(lambda *inputs: negative(_beside_each_other(*inputs)), absolute=_beside_each_other)
-    return [beside, MaxPool(tf.identity), Linear(negative, absolute=tf.identity)]
+    beside = Linear(lambda *inputs: -_beside_each_other(*inputs), absolute=_beside_each_other)
+    return [beside, MaxPool(tf.identity), negative_step()]
 
 
 @register_rule(layers.Concatenate)
 def _concatenate(layer):
     return [Linear(lambda *inputs: tf.concat(inputs, layer.axis), sliding=Sliding() if layer.axis == -1 else None)]
+
+
+def sum_step() -> Linear:
+    """The sum of the inputs, which are repeated along axes of size 1."""
+    return Linear(_sum, sliding=Sliding())
+
+
+def difference_step() -> Linear:
+    """The first input minus the second."""
+    return Linear(lambda first, second: _sum(first, -second), absolute=_sum, sliding=Sliding())
+
+
+def negative_step() -> Linear:
+    """The input with the other sign."""
+    return Linear(tf.negative, absolute=tf.identity, sliding=Sliding())
 
 
 def _sum(*inputs):

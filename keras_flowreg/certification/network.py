@@ -11,6 +11,7 @@ from keras_flowreg import compat
 from keras_flowreg.certification import linear_rules, merging_rules, normalization_rules, pooling_rules  # noqa: F401  They fill the table.
 from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.operation_rules import operation_steps
 from keras_flowreg.certification.rules import described, steps_of
 from keras_flowreg.certification.steps import Elementwise, Step, Taking
 from keras_flowreg.ops import random
@@ -151,7 +152,10 @@ class Network:
             _expect_no_rounding_of_inputs(layer)
             add = self._add_chain if isinstance(layer, keras.Sequential) else self._add_graph
             return add(layer, inputs, training)
-        steps = [each if isinstance(each, Taking) else Taking(each, ()) for each in steps_of(layer)]
+        return self._add_steps(steps_of(layer), inputs, layer, training)
+
+    def _add_steps(self, steps, inputs, layer, training):
+        steps = [each if isinstance(each, Taking) else Taking(each, ()) for each in steps]
         if training and (compat.draws_at_random(layer) or any(each.step.has_statistics for each in steps)):
             raise ValueError(
                 f"Expected layers in the mode of their model. Received {described(layer)}, called with training=True."
@@ -173,12 +177,17 @@ class Network:
 
     def _add_graph(self, model, inputs, training):
         numbers = dict(zip(compat.tensor_keys(model.inputs), inputs))
-        for layer, sources, results, own_mode, has_constants in compat.layer_calls(model):
+        for layer, sources, results, own_mode, arguments in compat.layer_calls(model):
             if len(results) != 1:
                 raise ValueError(f"Expected layers with one output. Received {described(layer)} with {len(results)}.")
             mode = training if own_mode is None else own_mode
-            numbers[results[0]] = self._add(layer, [numbers[source] for source in sources], mode)
-            if has_constants:
+            taken = [numbers[source] for source in sources]
+            steps = operation_steps(compat.operation_name(layer), arguments)
+            if steps is not None:
+                numbers[results[0]] = self._add_steps(steps, taken, layer, mode)
+                continue
+            numbers[results[0]] = self._add(layer, taken, mode)
+            if any(argument is not None for argument in arguments):
                 raise ValueError(
                     "Expected layers that take nothing but what other layers give. "
                     f"Received {described(layer)}, called with a constant, such as an array."

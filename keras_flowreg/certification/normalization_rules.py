@@ -1,7 +1,9 @@
 """Rules for layers that rescale: by numbers of their own, by the statistics of batches, or by those of the example itself."""
 
 import math
+import sys
 
+import keras
 import tensorflow as tf
 from keras import layers
 
@@ -11,6 +13,8 @@ from keras_flowreg.certification.rules import described, register_rule
 from keras_flowreg.certification.steps import Linear, Taking
 from keras_flowreg.certification.windows import Sliding
 
+_CONVNEXT = sys.modules[keras.applications.ConvNeXtTiny.__module__]  # It has a layer of its own.
+
 
 @register_rule(layers.BatchNormalization)
 def _batch_normalization(layer):
@@ -19,14 +23,19 @@ def _batch_normalization(layer):
 
 @register_rule(layers.Rescaling)
 def _rescaling(layer):
-    return [_Scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
+    return [Scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
 
 
 @register_rule(layers.Normalization)
 def _normalization(layer):
     mean, deviation = layer.mean, tf.maximum(tf.sqrt(layer.variance), 1e-7)
     scale, offset = (deviation, mean) if getattr(layer, "invert", False) else (1 / deviation, -mean / deviation)
-    return [_Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
+    return [Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
+
+
+@register_rule(_CONVNEXT.LayerScale)
+def _layer_scale(layer):
+    return [Scale(tf.convert_to_tensor(layer.gamma), tf.constant(0.0))]
 
 
 @register_rule(layers.LayerNormalization)
@@ -87,7 +96,7 @@ def _scaled(layer):
         tf.convert_to_tensor(default if weights is None else weights)
         for weights, default in ((layer.gamma, 1.0), (layer.beta, 0.0))
     )
-    return _Scale(gamma, beta)
+    return Scale(gamma, beta)
 
 
 def _is_by_channel(values):
@@ -100,7 +109,7 @@ def _summed_to(parts, shape):
     return tf.reduce_sum(parts, repeated, keepdims=True) if repeated else parts
 
 
-class _Scale(Linear):
+class Scale(Linear):
     """Each value times a number, plus a number."""
 
     def __init__(self, scale: tf.Tensor, offset: tf.Tensor):
@@ -114,7 +123,7 @@ class _Scale(Linear):
         )
 
 
-class _Normalization(_Scale):
+class _Normalization(Scale):
     """A batch normalization by a mean and a variance."""
 
     has_statistics = True

@@ -128,8 +128,8 @@ class Linear(Step):
     """A linear function of the inputs, plus an offset.
 
     ```python
-    @fr.certification.register_rule(keras.layers.UpSampling2D)  # For a layer that only copies values.
-    def _up_sampling(layer):
+    @fr.certification.register_rule(keras.layers.RepeatVector)  # For a layer that only copies values.
+    def _repeated(layer):
         return [fr.certification.Linear(layer)]
     ```
 

@@ -2,12 +2,14 @@
 
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 import keras_flowreg as fr
 from keras_flowreg.certification import activations
+from keras_flowreg.certification.activation_rules import ACTIVATIONS, elu
 
 # Each step, and what it computes, in float64.
 SQUARE_ROOT = fr.certification.Smooth(
@@ -16,18 +18,35 @@ SQUARE_ROOT = fr.certification.Smooth(
 STEEP = fr.certification.Smooth(lambda x: 1000 * tf.tanh(x), lambda x: 1000 * (1 - tf.tanh(x) ** 2), inflections=(0.0,))
 BENT = fr.certification.Smooth(lambda x: tf.math.softplus(100 * x), lambda x: 100 * tf.sigmoid(100 * x))
 STEPS = {
-    "relu": (activations.LeakyReLU(), tf.nn.relu),
-    "leaky_relu": (activations.LeakyReLU(0.2), lambda x: tf.nn.leaky_relu(x, 0.2)),
-    "tanh": (activations.tanh(), tf.tanh),
-    "sigmoid": (activations.Sigmoid(), tf.sigmoid),
-    "softplus": (activations.softplus(), tf.math.softplus),
-    "swish": (activations.swish(), tf.nn.silu),
-    "elu": (activations.elu(), tf.nn.elu),
-    "relu6": (activations.Clipped(6.0), tf.nn.relu6),
     "steep": (STEEP, lambda x: 1000 * tf.tanh(x)),
     "bent": (BENT, lambda x: tf.math.softplus(100 * x)),
     "square_root": (SQUARE_ROOT, lambda x: tf.sqrt(1 + x**2)),
-    "gelu": (activations.gelu(), tf.nn.gelu),
+    "relu": (activations.LeakyReLU(), tf.nn.relu),
+    "relu6": (activations.Clipped(6.0), tf.nn.relu6),
+    "leaky_relu": (activations.LeakyReLU(0.2), lambda x: tf.nn.leaky_relu(x, 0.2)),
+    "relu_that_rises_below": (activations.ParametricReLU(-0.5), lambda x: tf.where(x > 0, x, -0.5 * x)),
+    "relu_that_is_steep_below": (activations.ParametricReLU(2.0), lambda x: tf.where(x > 0, x, 2 * x)),
+    "tanh": (ACTIVATIONS["tanh"](), tf.tanh),
+    "hard_tanh": (ACTIVATIONS["hard_tanh"](), lambda x: tf.clip_by_value(x, -1, 1)),
+    "sigmoid": (ACTIVATIONS["sigmoid"](), tf.sigmoid),
+    "hard_sigmoid": (ACTIVATIONS["hard_sigmoid"](), lambda x: keras.activations.hard_sigmoid(tf.constant(x))),
+    "log_sigmoid": (ACTIVATIONS["log_sigmoid"](), tf.math.log_sigmoid),
+    "softplus": (ACTIVATIONS["softplus"](), tf.math.softplus),
+    "softsign": (ACTIVATIONS["softsign"](), tf.nn.softsign),
+    "swish": (ACTIVATIONS["swish"](), tf.nn.silu),
+    "hard_swish": (ACTIVATIONS["hard_swish"](), lambda x: x * tf.nn.relu6(x + 3) / 6),
+    "mish": (ACTIVATIONS["mish"](), lambda x: x * tf.tanh(tf.math.softplus(x))),
+    "gelu": (ACTIVATIONS["gelu"](), tf.nn.gelu),
+    "elu": (ACTIVATIONS["elu"](), tf.nn.elu),
+    "elu_with_a_kink": (elu(0.3), lambda x: tf.where(x > 0, x, 0.3 * tf.math.expm1(x))),
+    "selu": (ACTIVATIONS["selu"](), tf.nn.selu),
+}
+KINKS = {
+    "hard_tanh": (-1, 1),
+    "hard_sigmoid": (-3, -2.5, 2.5, 3),
+    "hard_swish": (-3, 3),
+    "elu_with_a_kink": (0,),
+    "selu": (0,),
 }
 
 
@@ -73,21 +92,22 @@ class ActivationsTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*STEPS)
     def test_lines_are_tight(self, name):
         step, function = STEPS[name]
-        for width, most in ((1e-4, 3e-5), (0.1, 2e-3), (2.0, 0.6)):
+        for width, most in ((1e-4, 3e-5), (0.1, 2.5e-3), (2.0, 0.6)):
             center = np.linspace(-3, 3, 40) + 0.011  # Off the kink.
             interval = fr.certification.Interval(
                 *(tf.constant(center + sign * width / 2, tf.float32) for sign in (-1, 1))
             )
             low_slope, low_intercept, high_slope, high_intercept = step.relax(interval)
             gap = (high_slope - low_slope) * interval.center + high_intercept - low_intercept
-            is_straight = np.abs(center) > width / 2 if "relu" in name else center < np.inf
+            kinks = (0, 6) if "relu" in name else KINKS.get(name, ())
+            is_straight = np.all([np.abs(center - kink) > width / 2 for kink in (*kinks, np.inf)], axis=0)
             steepness = max(1, np.abs(high_slope).max())
             self.assertLess(np.max(gap.numpy()[is_straight]), most * steepness, width)
 
     def test_interval_of_gelu_where_it_is_nearly_zero(self):
         x = np.float32(np.linspace(-6, -4.5, 3001))
         values = [value * math.erfc(-value / math.sqrt(2)) / 2 for value in np.float64(x)]
-        low, high = activations.gelu().interval(fr.certification.Interval(tf.constant(x), tf.constant(x)))
+        low, high = ACTIVATIONS["gelu"]().interval(fr.certification.Interval(tf.constant(x), tf.constant(x)))
         for number in (values, np.float64(tf.nn.gelu(x))):
             self.assertAllLessEqual(np.float64(low) - number, 1e-12)
             self.assertAllLessEqual(number - np.float64(high), 1e-12)

@@ -1,10 +1,13 @@
 """Small networks at random weights, one for each kind of layer."""
 
+import sys
+
 import keras
 import numpy as np
 from keras import layers
 
 SHAPE, CLASSES = (7, 6, 2), 3
+convnext = sys.modules[keras.applications.ConvNeXtTiny.__module__]
 _NAMES = (
     *("tanh", "sigmoid", "softplus", "softsign", "swish", "gelu", "elu", "selu", "mish"),
     *("hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu6"),
@@ -80,6 +83,23 @@ def _gated():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
 
 
+def _arithmetic():
+    """Operations outside of layers, between values and with constants on either side."""
+    inputs = keras.Input(SHAPE)
+    x = 2 * (inputs - 0.5) / 4.0
+    x = layers.Conv2D(2, 1)((0.5 - x) * np.float32([0.5, 1.0]) + images(1)[0])
+    x = x - (inputs + x + x) / 3.0
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(-x))))
+
+
+def _arithmetic_of_products():
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, padding="same")(inputs / 0.5)
+    gate = keras.activations.sigmoid(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = keras.activations.relu(x) * gate + keras.activations.tanh(x)
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x * x))))
+
+
 def _greatest_and_least():
     inputs = keras.Input(SHAPE)
     x, y = (layers.Conv2D(4, 3, padding="same")(inputs) for _ in range(2))
@@ -93,7 +113,7 @@ def _parametric_relu():
     model = chain(layers.Conv2D(3, 3), layers.PReLU(), layers.Conv2D(3, 2), layers.PReLU(shared_axes=[1, 2]))
     for layer in model.layers:
         if isinstance(layer, layers.PReLU):
-            layer.alpha.assign(np.random.RandomState(0).uniform(0, 0.9, layer.alpha.shape))
+            layer.alpha.assign(np.random.RandomState(0).uniform(-1, 2, layer.alpha.shape))
     return model
 
 
@@ -147,6 +167,7 @@ def table():
         "enlarged": lambda: chain(layers.UpSampling2D((2, 1)), layers.Conv2D(2, 3)),
         "enlarged_smoothly": lambda: chain(layers.UpSampling2D((1, 2), interpolation="bilinear"), layers.Conv2D(1, 3)),
         "resized": lambda: chain(layers.Resizing(5, 9), layers.Conv2D(2, 3)),
+        "arithmetic": _arithmetic,
         "sum_with_mean": _sum_with_mean,
         "sum_of_ranks": _sum_of_ranks,
     }
@@ -177,6 +198,7 @@ def table():
             layers.Conv2D(3, 2),
             layers.ReLU(),
         ),
+        "layer_scale": lambda: chain(layers.Conv2D(4, 3), convnext.LayerScale(0.5, 4), layers.ReLU()),
         "elu_with_a_kink": lambda: chain(layers.Conv2D(3, 3), layers.ELU(0.5), layers.Conv2D(3, 2), layers.ELU(2.0)),
         "parametric_relu": _parametric_relu,
         "layer_normalization": lambda: chain(
@@ -188,6 +210,7 @@ def table():
         "group_normalization": lambda: chain(
             layers.Conv2D(4, 3), layers.GroupNormalization(2, scale=False), layers.Conv2D(3, 2, activation="relu")
         ),
+        "arithmetic_of_products": _arithmetic_of_products,
         "gated": _gated,
         "greatest_and_least": _greatest_and_least,
         "residual": _residual,

@@ -77,6 +77,17 @@ class RulesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertLess(np.mean(least - by_tight_lines), 0.35 * np.mean(clean - least) + 2e-3)
 
 
+class ApplicationsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters("MobileNetV3Small", "EfficientNetB0", "RegNetY002")
+    def test_networks_of_keras(self, name):
+        if not hasattr(keras.applications, name):
+            self.skipTest(f"This Keras has no {name}.")
+        build = getattr(keras.applications, name)
+        model = build(weights=None, input_shape=(32, 32, 3), classes=3, classifier_activation=None)
+        scaled = keras.Sequential([model, layers.Rescaling(1 / np.ptp(model(networks.images(8, (32, 32, 3)))))])
+        Network(scaled).check(scaled, tf.constant(networks.images(4, (32, 32, 3))))
+
+
 class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("RandomFlip", {}),
@@ -130,9 +141,11 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
                 layers.Activation("exponential", name="exp"),
                 r"Expected an activation.*relu.*Received exponential in exp",
             ),
-            (layers.ReLU(max_value=6, negative_slope=0.1, name="six"), r"a slope 0 and with a largest.*six \(ReLU\)"),
+            (
+                layers.ReLU(max_value=6, negative_slope=0.1, name="six"),
+                r"a slope or a largest value, not both.*six \(ReLU\)",
+            ),
             (layers.ELU(-0.5, name="bent"), r"ELU that does not fall. Received bent \(ELU\) of alpha -0.5"),
-            (layers.PReLU(name="own"), r"slopes from 0 to less than 1. Received own \(PReLU\), with slopes from -"),
             (
                 layers.LayerNormalization(1, name="rows"),
                 r"of the last axes. Received rows \(LayerNormalization\) of .*1",
@@ -227,9 +240,18 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         margin = fr.certify(model, IMAGES, np.argmax(model(IMAGES), axis=1), 0.0).margin
         self.assertAllClose(margin, least, rtol=1e-3, atol=1e-2)
 
-    def test_operation_outside_of_a_layer(self):
+    def test_operations_without_a_rule(self):
         inputs = keras.Input(networks.SHAPE)
-        self.expect_error(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs + inputs))), "outside of a layer")
+        for operation in (
+            lambda x: 1 / (x + 1.0),
+            lambda x: x / (x + 1.0),
+            lambda x: x**2,
+            lambda x: keras.activations.relu(x, max_value=1.0),
+            lambda x: keras.activations.exponential(x),
+            lambda x: x[:, 1:],
+        ):
+            model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs))))
+            self.expect_error(model, "an operation outside of a layer")
 
     def test_rule_that_is_not_the_layers(self):
         class Doubled(layers.Layer):
