@@ -278,7 +278,7 @@ def _layer_call(node):
 def operation_name(layer: Any) -> str:
     """What an operation outside of layers is called, such as `"add"`; `""` for a layer."""
     if KERAS_3:
-        options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold")]
+        options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold", "approximate")]
         is_of_keras = type(layer).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
         return type(layer).__name__.lower() if is_of_keras and not any(options) else ""
     return layer.symbol.split(".")[-1] if type(layer).__name__ == "TFOpLambda" else ""

@@ -11,13 +11,13 @@ from keras_flowreg.certification.normalization_rules import Scale
 from keras_flowreg.certification.products import Product
 from keras_flowreg.certification.steps import Step
 
-# Those without an option, which would be an attribute of the operation.
-_OPTIONLESS = (
+# Those that have no option, or one that is off by default.
+_ACTIVATIONS = (
     *("relu", "relu6", "tanh", "sigmoid", "hard_sigmoid", "log_sigmoid", "softplus", "softsign"),
-    *("silu", "swish", "hard_silu", "hard_swish", "selu", "mish"),
+    *("silu", "swish", "hard_silu", "hard_swish", "gelu", "selu", "mish"),
 )
 _OF_ONE: dict[str, Callable[[], Step]] = {
-    **{name.replace("_", ""): ACTIVATIONS[name] for name in _OPTIONLESS},
+    **{name.replace("_", ""): ACTIVATIONS[name] for name in _ACTIVATIONS},
     "negative": negative_step,
 }
 _OF_TWO: dict[str, Callable[[], Step]] = {"add": sum_step, "subtract": difference_step, "multiply": Product}
@@ -42,9 +42,11 @@ def operation_steps(name: str, arguments: Sequence[Any]) -> Optional[list[Step]]
       arguments: what it is called with, `None` for each value of the network.
     """
     name = _OTHER_NAMES.get(name, name)
+    arguments = [argument for argument in arguments if argument is not False]  # An option that is off.
     constants = [argument for argument in arguments if argument is not None]
-    if len(arguments) == 1 and not constants and name.replace("_", "") in _OF_ONE:
-        return [_OF_ONE[name.replace("_", "")]()]
+    activation = _OF_ONE.get(name.replace("_", ""))
+    if activation is not None and len(arguments) == 1 and not constants:
+        return [activation()]
     if len(arguments) != 2 or len(constants) > 1:
         return None
     if not constants:

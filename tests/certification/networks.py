@@ -96,7 +96,7 @@ def _arithmetic_of_products():
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(4, 3, padding="same")(inputs / 0.5)
     gate = keras.activations.sigmoid(layers.GlobalAveragePooling2D(keepdims=True)(x))
-    x = keras.activations.relu(x) * gate + keras.activations.tanh(x)
+    x = keras.activations.relu(x) * gate + keras.activations.tanh(x) - keras.activations.gelu(x)
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x * x))))
 
 

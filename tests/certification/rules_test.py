@@ -247,6 +247,7 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             lambda x: x / (x + 1.0),
             lambda x: x**2,
             lambda x: keras.activations.relu(x, max_value=1.0),
+            lambda x: keras.activations.gelu(x, approximate=True),
             lambda x: keras.activations.exponential(x),
             lambda x: x[:, 1:],
         ):
