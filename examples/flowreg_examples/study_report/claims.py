@@ -73,11 +73,17 @@ _CLAIMS = (
     *_claims("the authors' form", AUTHORS, "deformation_training", None),
     ("flow gradient with swish over ReLU", "flow_gradient-activation=swish", ("flow_gradient",), _seen),
     ("flow gradient with swish over the authors' form", "flow_gradient-activation=swish", (AUTHORS,), _seen),
-    (
-        "flow gradient with swish, 40 epochs along a cosine over the authors' schedule",
-        f"flow_gradient-{COSINE}",
-        ("flow_gradient-activation=swish",),
-        _every_attack,
+    *(
+        (
+            f"{method} with swish, 40 epochs along a cosine over the authors' schedule",
+            f"{family}-{COSINE}{steps}",
+            (f"{family}-activation=swish{steps}",),
+            _every_attack,
+        )
+        for method, family, steps in (
+            ("flow gradient", "flow_gradient", ""),
+            ("deformation training", "deformation_training", f"-{ONE_STEP}"),
+        )
     ),
     *_claims("swish", "flow_gradient-activation=swish", "deformation_training-activation=swish", None),
     *_claims(
