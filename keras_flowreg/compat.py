@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 from keras_flowreg.types import KerasModel, Scalar
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+HARD_SIGMOID_SLOPE = 1 / 6 if KERAS_3 else 0.2
 
 if KERAS_3 and keras.backend.backend() != "tensorflow":
     raise ImportError(

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from keras_flowreg import compat
 from keras_flowreg.certification.activations import (
     Clipped,
     LeakyReLU,
@@ -164,8 +165,7 @@ def _hard_swish() -> Elementwise:
 
 
 def _hard_sigmoid() -> Elementwise:
-    at_one = float(keras.activations.hard_sigmoid(tf.constant(1.0)))
-    return Clipped(1.0, slope=1 / round(1 / (at_one - 0.5)), offset=0.5)  # Keras 2 has 1 / 5, Keras 3 1 / 6.
+    return Clipped(1.0, slope=compat.HARD_SIGMOID_SLOPE, offset=0.5)
 
 
 # By Keras's names, with its defaults.
