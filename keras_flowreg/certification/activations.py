@@ -196,6 +196,9 @@ class LeakyReLU(ParametricReLU):
     def __init__(self, slope: float = 0.0):
         super().__init__(slope)
 
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        return Interval(*(tf.maximum(end, self._slope * end) for end in inputs))
+
     def slope_range(self, inputs: Interval) -> Interval:
         """The slopes of all lines through zero that lie below it, where its sign is not known; its own slope elsewhere."""
         one = tf.ones_like(inputs.low)

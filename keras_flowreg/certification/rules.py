@@ -20,7 +20,7 @@ _RULES: dict[type, Rule] = {}
 _ADVICE = {
     "Lambda": "a function of your own, of which nothing is known: write it as a layer",
     "model": "a model of your own `call`: build it as a functional model of layers",
-    "operation": "an operation outside of a layer: use a layer, such as keras.layers.Add or keras.layers.Rescaling, for it",
+    "operation": "an operation outside of a layer: of these, arithmetic and activations have rules; write it as a layer",
 }
 # What each does outside of training, if the class exists in this Keras.
 _IDENTITIES = (
