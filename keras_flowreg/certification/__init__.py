@@ -4,8 +4,7 @@ intervals.py  what a value can be
 reach.py      what an image can become
 linearity.py  whether what is called linear is so
 steps.py      what an operation does to bounds; activations.py for those between lines, products.py for products
-rules.py      the table from layers to steps; linear_rules.py, merging_rules.py, normalization_rules.py and pooling_rules.py
-              have the most of it
+rules.py      the table from layers to steps; what ends in _rules.py fills it
 network.py    a Keras model as a list of steps
 forms.py      linear forms on their way backward
 bounds.py     intervals forward, linear forms backward

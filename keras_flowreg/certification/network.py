@@ -8,7 +8,13 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import compat
-from keras_flowreg.certification import linear_rules, merging_rules, normalization_rules, pooling_rules  # noqa: F401  They fill the table.
+from keras_flowreg.certification import (  # noqa: F401  They fill the table.
+    application_rules,
+    linear_rules,
+    merging_rules,
+    normalization_rules,
+    pooling_rules,
+)
 from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.operation_rules import operation_steps

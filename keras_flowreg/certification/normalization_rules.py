@@ -1,9 +1,7 @@
 """Rules for layers that rescale: by numbers of their own, by the statistics of batches, or by those of the example itself."""
 
 import math
-import sys
 
-import keras
 import tensorflow as tf
 from keras import layers
 
@@ -12,8 +10,6 @@ from keras_flowreg.certification.products import InverseRoot, Product, Square
 from keras_flowreg.certification.rules import described, register_rule
 from keras_flowreg.certification.steps import Linear, Taking
 from keras_flowreg.certification.windows import Sliding
-
-_CONVNEXT = sys.modules[keras.applications.ConvNeXtTiny.__module__]  # It has a layer of its own.
 
 
 @register_rule(layers.BatchNormalization)
@@ -31,11 +27,6 @@ def _normalization(layer):
     mean, deviation = layer.mean, tf.maximum(tf.sqrt(layer.variance), 1e-7)
     scale, offset = (deviation, mean) if getattr(layer, "invert", False) else (1 / deviation, -mean / deviation)
     return [Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
-
-
-@register_rule(_CONVNEXT.LayerScale)
-def _layer_scale(layer):
-    return [Scale(tf.convert_to_tensor(layer.gamma), tf.constant(0.0))]
 
 
 @register_rule(layers.LayerNormalization)

@@ -7,7 +7,10 @@ import numpy as np
 from keras import layers
 
 SHAPE, CLASSES = (7, 6, 2), 3
-convnext = sys.modules[keras.applications.ConvNeXtTiny.__module__]
+convnext, inception_resnet = (
+    sys.modules[network.__module__]
+    for network in (keras.applications.ConvNeXtTiny, keras.applications.InceptionResNetV2)
+)
 _NAMES = (
     *("tanh", "sigmoid", "softplus", "softsign", "swish", "gelu", "elu", "selu", "mish"),
     *("hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu6"),
@@ -117,6 +120,13 @@ def _parametric_relu():
     return model
 
 
+def _sum_with_scale():
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(2, 3, padding="same")(inputs)
+    x = inception_resnet.CustomScaleLayer(-0.3)([x, inputs])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
+
+
 def _nested():
     inputs = keras.Input(SHAPE)
     inner_inputs = keras.Input(SHAPE)
@@ -168,6 +178,7 @@ def table():
         "enlarged_smoothly": lambda: chain(layers.UpSampling2D((1, 2), interpolation="bilinear"), layers.Conv2D(1, 3)),
         "resized": lambda: chain(layers.Resizing(5, 9), layers.Conv2D(2, 3)),
         "arithmetic": _arithmetic,
+        "sum_with_scale": _sum_with_scale,
         "sum_with_mean": _sum_with_mean,
         "sum_of_ranks": _sum_of_ranks,
     }
@@ -198,7 +209,9 @@ def table():
             layers.Conv2D(3, 2),
             layers.ReLU(),
         ),
-        "layer_scale": lambda: chain(layers.Conv2D(4, 3), convnext.LayerScale(0.5, 4), layers.ReLU()),
+        "layer_scale": lambda: chain(
+            layers.Conv2D(4, 3), convnext.LayerScale(0.5, 4), convnext.StochasticDepth(0.5), layers.ReLU()
+        ),
         "elu_with_a_kink": lambda: chain(layers.Conv2D(3, 3), layers.ELU(0.5), layers.Conv2D(3, 2), layers.ELU(2.0)),
         "parametric_relu": _parametric_relu,
         "layer_normalization": lambda: chain(
