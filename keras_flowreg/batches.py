@@ -184,14 +184,18 @@ def _batched(data, name, batch_size):
     ]
 
 
+def advice_on_pairs(data: Any) -> str:
+    """What to add to an error about data that are no images with labels."""
+    return ": `tfds.load(..., as_supervised=True)` gives pairs" if isinstance(data, dict) else ""
+
+
 def _arrays_of(batch, name, number):
     """The images and labels of a batch."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         parts = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-        hint = ": `tfds.load(..., as_supervised=True)` gives pairs" if isinstance(batch, dict) else ""
         raise ValueError(
             f"Expected `{name}` to hold batches of (images, labels), or of (images, labels, weights). "
-            f"Received {type(batch).__name__}{parts}{hint}."
+            f"Received {type(batch).__name__}{parts}{advice_on_pairs(batch)}."
         )
     images, labels = (np.asarray(part) for part in batch[:2])
     _expect_pair(images, labels, f"batch {number} of `{name}`")

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_flowreg import compat, states, step_variables
+from keras_flowreg.batches import advice_on_pairs
 from keras_flowreg.ops.losses import expect_labels_in_range, label_kind
 from keras_flowreg.ops.requirements import Requirement
 from keras_flowreg.ops.validation import as_images, expect_finite
@@ -114,8 +115,10 @@ def expect_batch(data: Any, model: KerasModel, loss: Optional[LossFunction]) -> 
     """A batch's images, labels and weights, which are required to be fit for a model and its loss."""
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if labels is None:
-        hint = ": `tfds.load(..., as_supervised=True)` gives pairs" if isinstance(images, dict) else ""
-        raise ValueError(f"Expected images with labels: a gradient of the loss needs both. Received no labels{hint}.")
+        raise ValueError(
+            "Expected images with labels: a gradient of the loss needs both. "
+            f"Received no labels{advice_on_pairs(images)}."
+        )
     images = expect_finite(as_images(images))
     states.build(model, images)
     predictions = compat.symbolic_output(model)

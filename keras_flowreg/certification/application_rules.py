@@ -3,7 +3,6 @@
 import sys
 
 import keras
-import tensorflow as tf
 
 from keras_flowreg.certification.normalization_rules import Scale
 from keras_flowreg.certification.rules import register_rule
@@ -18,7 +17,7 @@ _CONVNEXT, _INCEPTION_RESNET = (
 
 @register_rule(_CONVNEXT.LayerScale)
 def _layer_scale(layer):
-    return [Scale(tf.convert_to_tensor(layer.gamma), tf.constant(0.0))]
+    return [Scale(layer.gamma, 0.0)]
 
 
 @register_rule(_CONVNEXT.StochasticDepth)

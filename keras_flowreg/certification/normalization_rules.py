@@ -1,6 +1,7 @@
 """Rules for layers that rescale: by numbers of their own, by the statistics of batches, or by those of the example itself."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 from keras import layers
@@ -19,14 +20,13 @@ def _batch_normalization(layer):
 
 @register_rule(layers.Rescaling)
 def _rescaling(layer):
-    return [Scale(tf.cast(layer.scale, tf.float32), tf.cast(layer.offset, tf.float32))]
+    return [Scale(layer.scale, layer.offset)]
 
 
 @register_rule(layers.Normalization)
 def _normalization(layer):
     mean, deviation = layer.mean, tf.maximum(tf.sqrt(layer.variance), 1e-7)
-    scale, offset = (deviation, mean) if getattr(layer, "invert", False) else (1 / deviation, -mean / deviation)
-    return [Scale(*(tf.cast(values, tf.float32) for values in (scale, offset)))]
+    return [Scale(deviation, mean) if getattr(layer, "invert", False) else Scale(1 / deviation, -mean / deviation)]
 
 
 @register_rule(layers.LayerNormalization)
@@ -83,11 +83,7 @@ def _normalized(axes, epsilon, first=0, is_by_pixel=False):
 
 def _scaled(layer):
     """The step that multiplies by a layer's gamma and adds its beta, where it has them."""
-    gamma, beta = (
-        tf.convert_to_tensor(default if weights is None else weights)
-        for weights, default in ((layer.gamma, 1.0), (layer.beta, 0.0))
-    )
-    return Scale(gamma, beta)
+    return Scale(1.0 if layer.gamma is None else layer.gamma, 0.0 if layer.beta is None else layer.beta)
 
 
 def _is_by_channel(values):
@@ -101,9 +97,10 @@ def _summed_to(parts, shape):
 
 
 class Scale(Linear):
-    """Each value times a number, plus a number."""
+    """Each value times a number, plus a number. They are what TensorFlow makes tensors of."""
 
-    def __init__(self, scale: tf.Tensor, offset: tf.Tensor):
+    def __init__(self, scale: Any, offset: Any):
+        scale, offset = (tf.cast(numbers, tf.float32) for numbers in (scale, offset))
         super().__init__(
             lambda inputs: inputs * scale,
             absolute=lambda inputs: inputs * tf.abs(scale),

@@ -22,14 +22,14 @@ _OF_ONE: dict[str, Callable[[], Step]] = {
 }
 _OF_TWO: dict[str, Callable[[], Step]] = {"add": sum_step, "subtract": difference_step, "multiply": Product}
 _WITH_A_CONSTANT_BEHIND: dict[str, Callable[[tf.Tensor], Step]] = {
-    "add": lambda constant: _scale(1.0, constant),
-    "subtract": lambda constant: _scale(1.0, -constant),
-    "multiply": lambda constant: _scale(constant, 0.0),
-    "divide": lambda constant: _scale(1 / constant, 0.0),
+    "add": lambda constant: Scale(1.0, constant),
+    "subtract": lambda constant: Scale(1.0, -constant),
+    "multiply": lambda constant: Scale(constant, 0.0),
+    "divide": lambda constant: Scale(1 / constant, 0.0),
 }
 _WITH_A_CONSTANT_BEFORE: dict[str, Callable[[tf.Tensor], Step]] = {
     **{name: _WITH_A_CONSTANT_BEHIND[name] for name in ("add", "multiply")},
-    "subtract": lambda constant: _scale(-1.0, constant),
+    "subtract": lambda constant: Scale(-1.0, constant),
 }
 _OTHER_NAMES = {"truediv": "divide", "truedivide": "divide"}
 
@@ -53,7 +53,3 @@ def operation_steps(name: str, arguments: Sequence[Any]) -> Optional[list[Step]]
         return [_OF_TWO[name]()] if name in _OF_TWO else None
     rules = _WITH_A_CONSTANT_BEHIND if arguments[0] is None else _WITH_A_CONSTANT_BEFORE
     return [rules[name](tf.cast(constants[0], tf.float32))] if name in rules else None
-
-
-def _scale(scale, offset):
-    return Scale(tf.convert_to_tensor(scale), tf.convert_to_tensor(offset))
