@@ -185,7 +185,19 @@ def _batched(data, name, batch_size):
 
 
 def advice_on_pairs(data: Any) -> str:
-    """What to add to an error about data that are no images with labels."""
+    """What to add to an error about data that are no images with labels.
+
+    ```python
+    assert "as_supervised" in fr.batches.advice_on_pairs({"image": images, "label": labels})
+    assert fr.batches.advice_on_pairs(images) == ""
+    ```
+
+    Args:
+      data: what came instead of a pair.
+
+    Returns:
+      How to get pairs, for a dictionary, as those of TensorFlow Datasets; otherwise an empty string.
+    """
     return ": `tfds.load(..., as_supervised=True)` gives pairs" if isinstance(data, dict) else ""
 
 
