@@ -4,6 +4,7 @@ No other module asks for a version.
 """
 
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +31,12 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
         f"Received backend {keras.backend.backend()!r}."
     )
 
-
 # Those that turn or stretch images at random.
 _WITHOUT_XLA = (
     *("RandomRotation", "RandomZoom", "RandomTranslation", "RandomHeight", "RandomWidth", "RandomShear"),
     *("RandomPerspective", "RandomElasticTransform", "AugMix", "RandAugment"),
 )
+_KERAS_2_OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
 # Keras 3 makes another iterator over a data set at the end of each epoch, and does not use it.
 ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
 
@@ -148,19 +149,15 @@ def jit_compile_on_this_machine(model: Optional[KerasModel] = None) -> bool:
     """
     from tensorflow.python.framework import config
 
-    is_worth_it = bool(tf.config.list_physical_devices("GPU")) and not tf.distribute.has_strategy()
-    if not is_worth_it or config.is_op_determinism_enabled():
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if not has_gpu or tf.distribute.has_strategy() or config.is_op_determinism_enabled():
         return False
     return model is None or all(map(_compiles_with_xla, all_layers(model)))
 
 
 def _compiles_with_xla(layer):
     """Whether XLA has all operations of a layer of Keras, and of its gradient. Of other layers nobody knows."""
-    if type(layer).__name__ in _WITHOUT_XLA:
-        return False
-    return (
-        not isinstance(layer, (keras.layers.UpSampling2D, keras.layers.Resizing)) or layer.interpolation == "bilinear"
-    )
+    return type(layer).__name__ not in _WITHOUT_XLA and getattr(layer, "interpolation", "bilinear") == "bilinear"
 
 
 def build(model: KerasModel, image_shape: Sequence[int]) -> None:
@@ -234,12 +231,9 @@ def tf_variables(variables: Sequence[Any]) -> list[tf.Variable]:
 def weight_losses(model: KerasModel) -> list[Callable[[], Scalar]]:
     """The losses of a model's weight regularizers, each as a function of no arguments."""
     if KERAS_3:
-        return [_weight_loss(weight) for weight in model.trainable_variables if weight.regularizer is not None]
+        regularized = [weight for weight in model.trainable_variables if weight.regularizer is not None]
+        return [functools.partial(weight.regularizer, weight) for weight in regularized]
     return [loss for layer in all_layers(model) for loss in layer._callable_losses]
-
-
-def _weight_loss(weight):
-    return lambda: weight.regularizer(weight)
 
 
 class LayerCall(NamedTuple):
@@ -249,9 +243,8 @@ class LayerCall(NamedTuple):
     inputs: list[int]  # keys
     outputs: list[int]  # keys
     training: Optional[bool]  # the mode that the model's own does not change, if one is written into the call
-    arguments: list[
-        Any
-    ]  # else, by position: `None` for a tensor of the graph, or what is written into it, such as an array
+    arguments: list[Any]  # else, by position: `None` for a tensor of the graph, or what is written into it
+    function: Callable[..., tf.Tensor]  # the call itself, of one tensor for each input
 
 
 def layer_calls(model: KerasModel) -> list[LayerCall]:
@@ -266,23 +259,30 @@ def _layer_call(node):
     arguments = _by_name(layer.call, positional, named)
     training = arguments.pop("training", None)
     inputs = tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs)
-    given = [each for each in tf.nest.flatten(arguments) if each is not None]
     return LayerCall(
         layer,
         inputs,
         tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
         bool(training) if isinstance(training, (bool, int)) and not KERAS_3 else None,
-        [None if id(each) in inputs else each for each in given],
+        [None if id(each) in inputs else each for each in tf.nest.flatten(arguments) if each is not None],
+        functools.partial(_call, layer, positional, named, inputs),
     )
 
 
+def _call(layer, positional, named, keys, *tensors):
+    """Calls a layer with tensors in the places of those of the graph."""
+    values = dict(zip(keys, tensors))
+    positional, named = tf.nest.map_structure(lambda each: values.get(id(each), each), (positional, named))
+    return layer(*positional, **named)
+
+
 def operation_name(layer: Any) -> str:
-    """What an operation outside of layers is called, such as `"add"`; `""` for a layer."""
+    """What an operation outside of layers is called, without underscores, such as `"expanddims"`; `""` for a layer."""
     if KERAS_3:
         options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold", "approximate")]
         is_of_keras = type(layer).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
         return type(layer).__name__.lower() if is_of_keras and not any(options) else ""
-    return layer.symbol.split(".")[-1] if type(layer).__name__ == "TFOpLambda" else ""
+    return layer.symbol.split(".")[-1].replace("_", "") if type(layer).__name__ in _KERAS_2_OPERATIONS else ""
 
 
 def _by_name(function, positional, named):

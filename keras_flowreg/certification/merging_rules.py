@@ -6,7 +6,7 @@ from keras import layers
 from keras_flowreg.certification.intervals import of_one_rank
 from keras_flowreg.certification.products import Product
 from keras_flowreg.certification.rules import register_rule
-from keras_flowreg.certification.steps import Linear, MaxPool
+from keras_flowreg.certification.steps import Linear, MaxPool, Step
 from keras_flowreg.certification.windows import Sliding
 
 
@@ -32,13 +32,12 @@ def _multiply(layer):
 
 @register_rule(layers.Maximum)
 def _maximum(layer):
-    return [Linear(_beside_each_other), MaxPool(tf.identity)]
+    return greatest_steps()
 
 
 @register_rule(layers.Minimum)
 def _minimum(layer):
-    beside = Linear(lambda *inputs: -_beside_each_other(*inputs), absolute=_beside_each_other)
-    return [beside, MaxPool(tf.identity), negative_step()]
+    return least_steps()
 
 
 @register_rule(layers.Concatenate)
@@ -59,6 +58,17 @@ def difference_step() -> Linear:
 def negative_step() -> Linear:
     """The input with the other sign."""
     return Linear(tf.negative, absolute=tf.identity, sliding=Sliding())
+
+
+def greatest_steps() -> list[Step]:
+    """The steps to the greatest of the inputs, which are repeated along axes of size 1."""
+    return [Linear(_beside_each_other), MaxPool(tf.identity)]
+
+
+def least_steps() -> list[Step]:
+    """The steps to the least of them."""
+    beside = Linear(lambda *inputs: -_beside_each_other(*inputs), absolute=_beside_each_other)
+    return [beside, MaxPool(tf.identity), negative_step()]
 
 
 def _sum(*inputs):

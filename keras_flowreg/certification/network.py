@@ -183,27 +183,31 @@ class Network:
 
     def _add_graph(self, model, inputs, training):
         numbers = dict(zip(compat.tensor_keys(model.inputs), inputs))
-        for layer, sources, results, own_mode, arguments in compat.layer_calls(model):
-            if len(results) != 1:
-                raise ValueError(f"Expected layers with one output. Received {described(layer)} with {len(results)}.")
-            mode = training if own_mode is None else own_mode
-            taken = [numbers[source] for source in sources]
-            steps = operation_steps(compat.operation_name(layer), arguments)
-            if steps is not None:
-                numbers[results[0]] = self._add_steps(steps, taken, layer, mode)
-                continue
-            numbers[results[0]] = self._add(layer, taken, mode)
-            if any(argument is not None for argument in arguments):
+        for call in compat.layer_calls(model):
+            if len(call.outputs) != 1:
                 raise ValueError(
-                    "Expected layers that take nothing but what other layers give. "
-                    f"Received {described(layer)}, called with a constant, such as an array."
+                    f"Expected layers with one output. Received {described(call.layer)} with {len(call.outputs)}."
                 )
+            taken = [numbers[key] for key in call.inputs]
+            numbers[call.outputs[0]] = self._add_call(call, taken, training if call.training is None else call.training)
         if len(model.outputs) != 1:
             raise ValueError(
                 f"Expected a model with one output. Received {described(model)} with {len(model.outputs)}."
             )
         (result,) = compat.tensor_keys(model.outputs)
         return numbers[result]
+
+    def _add_call(self, call, inputs, training):
+        steps = operation_steps(call)
+        if steps is not None:
+            return self._add_steps(steps, inputs, call.layer, training)
+        number = self._add(call.layer, inputs, training)
+        if any(argument is not None for argument in call.arguments):
+            raise ValueError(
+                "Expected layers that take nothing but what other layers give. "
+                f"Received {described(call.layer)}, called with a constant, such as an array."
+            )
+        return number
 
 
 def _expect_no_rounding_of_inputs(model):

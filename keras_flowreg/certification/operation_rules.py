@@ -1,17 +1,29 @@
-"""Rules for operations outside of layers, such as `x + y`, `x / 255` or `keras.ops.relu(x)` in a functional model."""
+"""Rules for operations outside of layers, such as `x + y`, `x / 255` or `keras.ops.mean(x, axis=1)` in a functional model."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Optional
 
+import numpy as np
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.certification.activation_rules import ACTIVATIONS
-from keras_flowreg.certification.merging_rules import difference_step, negative_step, sum_step
+from keras_flowreg.certification.activations import LeakyReLU
+from keras_flowreg.certification.merging_rules import (
+    difference_step,
+    greatest_steps,
+    least_steps,
+    negative_step,
+    sum_step,
+)
 from keras_flowreg.certification.normalization_rules import Scale
-from keras_flowreg.certification.products import Product
-from keras_flowreg.certification.steps import Step
+from keras_flowreg.certification.products import Product, Square
+from keras_flowreg.certification.steps import Linear, Step, weight_of
+from keras_flowreg.ops import random
 
-# Those that have no option, or one that is off by default.
+# By their names without underscores, in TensorFlow and in Keras 3. Activations are those that have no option, or one that is
+# off by default.
 _ACTIVATIONS = (
     *("relu", "relu6", "tanh", "sigmoid", "hard_sigmoid", "log_sigmoid", "softplus", "softsign"),
     *("silu", "swish", "hard_silu", "hard_swish", "gelu", "selu", "mish"),
@@ -19,37 +31,81 @@ _ACTIVATIONS = (
 _OF_ONE: dict[str, Callable[[], Step]] = {
     **{name.replace("_", ""): ACTIVATIONS[name] for name in _ACTIVATIONS},
     "negative": negative_step,
+    "square": Square,
 }
-_OF_TWO: dict[str, Callable[[], Step]] = {"add": sum_step, "subtract": difference_step, "multiply": Product}
-_WITH_A_CONSTANT_BEHIND: dict[str, Callable[[tf.Tensor], Step]] = {
-    "add": lambda constant: Scale(1.0, constant),
-    "subtract": lambda constant: Scale(1.0, -constant),
-    "multiply": lambda constant: Scale(constant, 0.0),
-    "divide": lambda constant: Scale(1 / constant, 0.0),
+_OF_TWO: dict[str, Callable[[], list[Step]]] = {
+    "add": lambda: [sum_step()],
+    "subtract": lambda: [difference_step()],
+    "multiply": lambda: [Product()],
+    "maximum": greatest_steps,
+    "minimum": least_steps,
 }
-_WITH_A_CONSTANT_BEFORE: dict[str, Callable[[tf.Tensor], Step]] = {
-    **{name: _WITH_A_CONSTANT_BEHIND[name] for name in ("add", "multiply")},
-    "subtract": lambda constant: Scale(-1.0, constant),
+_WITH_A_CONSTANT: dict[str, Callable[[tf.Tensor], list[Step]]] = {
+    "add": lambda constant: [Scale(1.0, constant)],
+    "multiply": lambda constant: [Scale(constant, 0.0)],
+    "maximum": lambda constant: [Scale(1.0, -constant), LeakyReLU(), Scale(1.0, constant)],
+    "minimum": lambda constant: [Scale(-1.0, constant), LeakyReLU(), Scale(-1.0, constant)],
 }
-_OTHER_NAMES = {"truediv": "divide", "truedivide": "divide"}
+_WITH_A_CONSTANT_BEHIND: dict[str, Callable[[tf.Tensor], list[Step]]] = {
+    **_WITH_A_CONSTANT,
+    "subtract": lambda constant: [Scale(1.0, -constant)],
+    "divide": lambda constant: [Scale(1 / constant, 0.0)],
+}
+_WITH_A_CONSTANT_BEFORE: dict[str, Callable[[tf.Tensor], list[Step]]] = {
+    **_WITH_A_CONSTANT,
+    "subtract": lambda constant: [Scale(-1.0, constant)],
+}
+# They put values elsewhere, or add some up, or repeat them.
+_MOVES = (
+    *("reshape", "transpose", "swapaxes", "moveaxis", "squeeze", "expanddims", "spacetodepth", "depthtospace"),
+    *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "pad", "identity"),
+    *("concat", "concatenate", "stack"),
+)
+_SUMS = ("sum", "reducesum", "mean", "reducemean", "tile", "repeat")
+_OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power"}
 
 
-def operation_steps(name: str, arguments: Sequence[Any]) -> Optional[list[Step]]:
-    """The steps of an operation, or `None` if there is no rule for it.
-
-    Args:
-      name: as `compat.operation_name` gives it; `""` for a layer.
-      arguments: what it is called with, `None` for each value of the network.
-    """
+def operation_steps(call: compat.LayerCall) -> Optional[list[Step]]:
+    """The steps of an operation, or `None` if there is no rule for it, or it is the call of a layer."""
+    name = compat.operation_name(call.layer)
     name = _OTHER_NAMES.get(name, name)
-    arguments = [argument for argument in arguments if argument is not False]  # An option that is off.
+    if name in (*_MOVES, *_SUMS):
+        return [(_Sum if name in _SUMS else _OfEachImage)(call.function)]
+    arguments = [argument for argument in call.arguments if argument is not False]  # An option that is off.
     constants = [argument for argument in arguments if argument is not None]
-    activation = _OF_ONE.get(name.replace("_", ""))
-    if activation is not None and len(arguments) == 1 and not constants:
-        return [activation()]
+    if len(arguments) == 1 and not constants:
+        return [_OF_ONE[name]()] if name in _OF_ONE else None
     if len(arguments) != 2 or len(constants) > 1:
         return None
     if not constants:
-        return [_OF_TWO[name]()] if name in _OF_TWO else None
-    rules = _WITH_A_CONSTANT_BEHIND if arguments[0] is None else _WITH_A_CONSTANT_BEFORE
-    return [rules[name](tf.cast(constants[0], tf.float32))] if name in rules else None
+        return _OF_TWO[name]() if name in _OF_TWO else None
+    return _steps_with_a_constant(name, constants[0], is_behind=arguments[0] is None)
+
+
+def _steps_with_a_constant(name, constant, is_behind):
+    if name == "power":
+        return [Square()] if is_behind and np.array_equal(constant, 2) else None
+    rules = _WITH_A_CONSTANT_BEHIND if is_behind else _WITH_A_CONSTANT_BEFORE
+    return rules[name](tf.cast(constant, tf.float32)) if name in rules else None
+
+
+class _OfEachImage(Linear):
+    """A linear operation, of which nobody knows yet that it leaves images of a batch apart."""
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
+        first = [value[:1] for value in values]
+        if not np.array_equal(self.value(*values)[:1], self.value(*first)):
+            raise ValueError(
+                f"Expected operations on each image alone. Received {layer}, which mixes those of a batch."
+            )
+        super().check(shapes, layer)
+
+
+class _Sum(_OfEachImage):
+    """Sums or means of as many values as become one; or values, each of which becomes as many."""
+
+    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
+        terms = super().terms(*sizes)
+        before, after = (math.prod(each.shape[1:]) for each in (*sizes, terms))
+        return weight_of(max(before, after) // min(before, after)) * terms

@@ -4,9 +4,16 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 SHAPE, CLASSES = (7, 6, 2), 3
+# In a functional model of Keras 3 operations are Keras's own; in one of Keras 2 they are TensorFlow's.
+ops = getattr(keras, "ops", tf)
+mean = getattr(ops, "mean", None) or tf.reduce_mean
+total = getattr(ops, "sum", None) or tf.reduce_sum
+concatenated = getattr(ops, "concatenate", None) or tf.concat
+flipped = getattr(ops, "flip", None) or tf.reverse
 convnext, inception_resnet = (
     sys.modules[network.__module__]
     for network in (keras.applications.ConvNeXtTiny, keras.applications.InceptionResNetV2)
@@ -95,6 +102,32 @@ def _arithmetic():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(-x))))
 
 
+def _moves():
+    """Operations that put values elsewhere."""
+    inputs = keras.Input(SHAPE)
+    x = ops.pad(ops.transpose(inputs, [0, 2, 1, 3])[:, 1:, ::2], [[0, 0], [1, 0], [0, 2], [0, 0]])
+    x = layers.Conv2D(4, 2)(ops.roll(flipped(x, [1]), 1, 2))
+    rows = ops.squeeze(ops.expand_dims(x[:, 0], 1), 1)
+    x = concatenated([rows, ops.stack([x[:, 0, 0], x[:, 1, 2]], 1)], 1)
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(ops.reshape(x, [-1, 28]))))
+
+
+def _sums():
+    """Operations that add values up, or repeat them."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 2)(ops.tile(ops.repeat(inputs, 2, 2), [1, 1, 2, 1]))
+    x = layers.Conv2D(3, 1)(mean(x, 1, keepdims=True) + mean(x, [1, 2], keepdims=True))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(total(x, [1, 2]))))
+
+
+def _greatest_of_operations():
+    inputs = keras.Input(SHAPE)
+    x, y = (layers.Conv2D(4, 3, padding="same")(inputs) for _ in range(2))
+    x = ops.maximum(ops.minimum(x, 0.5), -0.5) + ops.minimum(y, x)
+    x = layers.Conv2D(4, 2)(ops.maximum(0.1, x)) ** 2
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x + ops.square(x[:, ::-1])))))
+
+
 def _arithmetic_of_products():
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(4, 3, padding="same")(inputs / 0.5)
@@ -178,6 +211,8 @@ def table():
         "enlarged_smoothly": lambda: chain(layers.UpSampling2D((1, 2), interpolation="bilinear"), layers.Conv2D(1, 3)),
         "resized": lambda: chain(layers.Resizing(5, 9), layers.Conv2D(2, 3)),
         "arithmetic": _arithmetic,
+        "moves": _moves,
+        "sums": _sums,
         "sum_with_scale": _sum_with_scale,
         "sum_with_mean": _sum_with_mean,
         "sum_of_ranks": _sum_of_ranks,
@@ -225,6 +260,7 @@ def table():
         ),
         "arithmetic_of_products": _arithmetic_of_products,
         "gated": _gated,
+        "greatest_of_operations": _greatest_of_operations,
         "greatest_and_least": _greatest_and_least,
         "residual": _residual,
         "nested": _nested,

@@ -245,14 +245,20 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         for operation in (
             lambda x: 1 / (x + 1.0),
             lambda x: x / (x + 1.0),
-            lambda x: x**2,
+            lambda x: x**3,
+            lambda x: 2**x,
             lambda x: keras.activations.relu(x, max_value=1.0),
             lambda x: keras.activations.gelu(x, approximate=True),
             lambda x: keras.activations.exponential(x),
-            lambda x: x[:, 1:],
         ):
             model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs))))
             self.expect_error(model, "an operation outside of a layer")
+
+    def test_operations_that_mix_examples(self):
+        inputs = keras.Input(networks.SHAPE)
+        for operation in (lambda x: networks.flipped(x, [0]), lambda x: networks.ops.roll(x, 1, 0)):
+            model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs))))
+            self.expect_error(model, "each image alone. Received .*mixes those of a batch")
 
     def test_rule_that_is_not_the_layers(self):
         class Doubled(layers.Layer):
