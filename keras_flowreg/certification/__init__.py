@@ -22,7 +22,7 @@ from keras_flowreg.certification.activations import Clipped, LeakyReLU, Parametr
 from keras_flowreg.certification.certify import Certificate, certify
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
-from keras_flowreg.certification.products import InverseRoot, Product, Square
+from keras_flowreg.certification.products import InverseRoot, Normalized, Product, Square
 from keras_flowreg.certification.prover import METHODS
 from keras_flowreg.certification.reach import reach_box
 from keras_flowreg.certification.rules import register_rule
@@ -38,6 +38,7 @@ __all__ = [
     "Linear",
     "METHODS",
     "MaxPool",
+    "Normalized",
     "ParametricReLU",
     "Product",
     "Sigmoid",

@@ -12,7 +12,7 @@ from keras import layers
 
 from keras_flowreg.certification.activation_rules import activation_steps
 from keras_flowreg.certification.rules import described, register_rule
-from keras_flowreg.certification.steps import Linear, weight_of
+from keras_flowreg.certification.steps import Linear
 from keras_flowreg.certification.windows import Sliding
 
 
@@ -63,6 +63,11 @@ def _global_average_pooling(layer):
     return [Averaging(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims), [1, 2])]
 
 
+@register_rule(layers.GlobalAveragePooling1D)
+def _global_average_pooling_of_rows(layer):
+    return [Averaging(lambda inputs: tf.reduce_mean(inputs, axis=1, keepdims=layer.keepdims), [1])]
+
+
 @register_rule(layers.UpSampling2D, layers.Resizing)
 def _resizing(layer):
     if layer.interpolation not in ("nearest", "bilinear"):
@@ -89,18 +94,17 @@ class Averaging(Linear):
         super().__init__(function, **options)
         self._axes = axes
 
-    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        return weight_of(math.prod(sizes[0].shape[axis] for axis in self._axes)) * super().terms(*sizes)
+    def summands(self, inputs: Sequence[tf.Tensor], output: tf.Tensor) -> int:
+        return max(super().summands(inputs, output), math.prod(inputs[0].shape[axis] for axis in self._axes))
 
 
 class _Resized(Linear):
     """An image of another size, each pixel of which is a mean of a few: of as many as lie between those of the smaller one."""
 
-    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        terms = super().terms(*sizes)
-        sides = zip(sizes[0].shape[1:3], terms.shape[1:3])
+    def summands(self, inputs: Sequence[tf.Tensor], output: tf.Tensor) -> int:
+        sides = zip(inputs[0].shape[1:3], output.shape[1:3])
         ratios = [max(before / after, after / before) for before, after in sides]
-        return weight_of(math.ceil(4 * ratios[0] * ratios[1])) * terms
+        return math.ceil(4 * ratios[0] * ratios[1])
 
 
 def _convolve(kernel, strides, padding, bias):

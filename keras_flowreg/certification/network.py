@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_flowreg import compat
 from keras_flowreg.certification import (  # noqa: F401  They fill the table.
     application_rules,
+    attention_rules,
     linear_rules,
     merging_rules,
     normalization_rules,

@@ -1,16 +1,20 @@
 """Rules for layers that rescale: by numbers of their own, by the statistics of batches, or by those of the example itself."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 from keras import layers
 
+from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.linear_rules import Averaging
-from keras_flowreg.certification.products import InverseRoot, Product, Square
+from keras_flowreg.certification.products import InverseRoot, Normalized, Product, Square
 from keras_flowreg.certification.rules import described, register_rule
 from keras_flowreg.certification.steps import Linear, Taking
 from keras_flowreg.certification.windows import Sliding
+
+_LEAST_SUM = 1e-12  # of squares, whose root a unit normalization divides by
 
 
 @register_rule(layers.BatchNormalization)
@@ -33,19 +37,18 @@ def _normalization(layer):
 def _layer_normalization(layer):
     if getattr(layer, "rms_scaling", False):
         raise ValueError(f"Expected a layer normalization without `rms_scaling`. Received {described(layer)} with it.")
-    rank = len(layer.get_build_config()["input_shape"])
-    axes = [axis % rank for axis in tf.nest.flatten(layer.axis)]
+    axes, rank = _axes_and_rank(layer)
     if axes != [*range(axes[0], rank)]:
         raise ValueError(
             f"Expected a layer normalization of the last axes. Received {described(layer)} of {layer.axis}."
         )
-    return [*_normalized(axes, layer.epsilon, is_by_pixel=len(axes) == 1), _scaled(layer)]
+    return [centering_step(axes), *_division_by_root(axes, layer.epsilon, is_centered=True), _scaled(layer)]
 
 
 @register_rule(layers.GroupNormalization)
 def _group_normalization(layer):
-    rank = len(layer.get_build_config()["input_shape"])
-    if layer.axis % rank != rank - 1:
+    (axis,), rank = _axes_and_rank(layer)
+    if axis != rank - 1:
         raise ValueError(
             f"Expected groups of channels, the last axis. Received {described(layer)} of axis {layer.axis}."
         )
@@ -58,27 +61,83 @@ def _group_normalization(layer):
         return tf.reshape(inputs, [tf.shape(inputs)[0], *inputs.shape[1:-2], math.prod(inputs.shape[-2:])])
 
     axes = [*range(1, rank - 1), rank]
-    return [Linear(split), *_normalized(axes, layer.epsilon, first=1), Linear(joined), _scaled(layer)]
+    return [
+        Linear(split),
+        centering_step(axes),
+        *_division_by_root(axes, layer.epsilon, is_centered=True),
+        Linear(joined),
+        _scaled(layer),
+    ]
 
 
-def _normalized(axes, epsilon, first=0, is_by_pixel=False):
-    """The steps to (x - mean) / sqrt(variance + epsilon), of the layer's value of the number `first`."""
+@register_rule(layers.UnitNormalization)
+def _unit_normalization(layer):
+    axes = tf.nest.flatten(layer.axis)
+
+    def total(inputs):
+        return tf.reduce_sum(inputs, axes, keepdims=True)
+
+    return [
+        Square(),
+        Averaging(total, axes, sliding=_sliding_over(axes)),
+        Scale(1.0, -_LEAST_SUM),  # It takes the root of the sum, or of this number, if that is greater.
+        LeakyReLU(),
+        InverseRoot(_LEAST_SUM),
+        Taking(Product(), (0, -1)),
+        Normalized(lambda inputs: 1.0),
+    ]
+
+
+if hasattr(layers, "RMSNormalization"):
+
+    @register_rule(layers.RMSNormalization)
+    def _root_mean_square_normalization(layer):
+        return [*_division_by_root(tf.nest.flatten(layer.axis), layer.epsilon), Scale(layer.scale, 0.0)]
+
+
+def _axes_and_rank(layer):
+    """The axes of a layer, counted from the first, and how many its inputs have."""
+    rank = len(layer.get_build_config()["input_shape"])
+    return sorted(axis % rank for axis in tf.nest.flatten(layer.axis)), rank
+
+
+def _sliding_over(axes):
+    """How what is done along some axes slides over images: pixel by pixel, if it is along the channels alone."""
+    return Sliding() if axes in ([-1], [3]) else None
+
+
+def centering_step(axes: Sequence[int]) -> Linear:
+    """What is left of each value without the mean over some axes."""
+
+    def centered(inputs):
+        return inputs - tf.reduce_mean(inputs, axes, keepdims=True)
+
+    def sizes(inputs):  # Each value is a part of its own mean.
+        return tf.reduce_mean(inputs, axes, keepdims=True) + (1 - 2 / _count_along(axes, inputs)) * inputs
+
+    return Averaging(centered, axes, absolute=sizes, sliding=_sliding_over(axes))
+
+
+def _division_by_root(axes, epsilon, is_centered=False):
+    """The steps that divide a value by the root of the mean of its squares."""
 
     def mean(inputs):
         return tf.reduce_mean(inputs, axes, keepdims=True)
 
-    def sizes(inputs):  # Each value is a part of its own mean.
-        count = math.prod(inputs.shape[axis] for axis in axes)
-        return mean(inputs) + (1 - 2 / count) * inputs
+    def greatest(inputs):  # That of one number is reached where the others are zero, or alike.
+        return math.sqrt(_count_along(axes, inputs) - is_centered)
 
-    sliding = Sliding() if is_by_pixel else None
     return [
-        Averaging(lambda inputs: inputs - mean(inputs), axes, absolute=sizes, sliding=sliding),
         Square(),
-        Averaging(mean, axes, sliding=sliding),
+        Averaging(mean, axes, sliding=_sliding_over(axes)),
         InverseRoot(epsilon),
-        Taking(Product(), (first + 1, first + 4)),
+        Taking(Product(), (-4, -1)),  # of what comes before these steps, and the root
+        Normalized(greatest),
     ]
+
+
+def _count_along(axes, inputs):
+    return math.prod(inputs.shape[axis] for axis in axes)
 
 
 def _scaled(layer):

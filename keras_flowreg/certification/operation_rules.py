@@ -1,6 +1,5 @@
 """Rules for operations outside of layers, such as `x + y`, `x / 255` or `keras.ops.mean(x, axis=1)` in a functional model."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Optional
 
@@ -19,7 +18,7 @@ from keras_flowreg.certification.merging_rules import (
 )
 from keras_flowreg.certification.normalization_rules import Scale
 from keras_flowreg.certification.products import Product, Square
-from keras_flowreg.certification.steps import Linear, Step, weight_of
+from keras_flowreg.certification.steps import Linear, Step
 from keras_flowreg.ops import random
 
 # By their names without underscores, in TensorFlow and in Keras 3. Activations are those that have no option, or one that is
@@ -55,13 +54,12 @@ _WITH_A_CONSTANT_BEFORE: dict[str, Callable[[tf.Tensor], list[Step]]] = {
     **_WITH_A_CONSTANT,
     "subtract": lambda constant: [Scale(-1.0, constant)],
 }
-# They put values elsewhere, or add some up, or repeat them.
-_MOVES = (
+# They put values elsewhere, repeat them, or add some up.
+_LINEAR = (
     *("reshape", "transpose", "swapaxes", "moveaxis", "squeeze", "expanddims", "spacetodepth", "depthtospace"),
-    *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "pad", "identity"),
-    *("concat", "concatenate", "stack"),
+    *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "pad", "tile", "repeat", "identity"),
+    *("concat", "concatenate", "stack", "sum", "reducesum", "mean", "reducemean"),
 )
-_SUMS = ("sum", "reducesum", "mean", "reducemean", "tile", "repeat")
 _OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power"}
 
 
@@ -69,8 +67,8 @@ def operation_steps(call: compat.LayerCall) -> Optional[list[Step]]:
     """The steps of an operation, or `None` if there is no rule for it, or it is the call of a layer."""
     name = compat.operation_name(call.layer)
     name = _OTHER_NAMES.get(name, name)
-    if name in (*_MOVES, *_SUMS):
-        return [(_Sum if name in _SUMS else _OfEachImage)(call.function)]
+    if name in _LINEAR:
+        return [_OfEachImage(call.function)]
     arguments = [argument for argument in call.arguments if argument is not False]  # An option that is off.
     constants = [argument for argument in arguments if argument is not None]
     if len(arguments) == 1 and not constants:
@@ -100,12 +98,3 @@ class _OfEachImage(Linear):
                 f"Expected operations on each image alone. Received {layer}, which mixes those of a batch."
             )
         super().check(shapes, layer)
-
-
-class _Sum(_OfEachImage):
-    """Sums or means of as many values as become one; or values, each of which becomes as many."""
-
-    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        terms = super().terms(*sizes)
-        before, after = (math.prod(each.shape[1:]) for each in (*sizes, terms))
-        return weight_of(max(before, after) // min(before, after)) * terms

@@ -2,11 +2,12 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from keras_flowreg.certification.intervals import Interval, of_one_rank
+from keras_flowreg.certification.rounding import summands_by_shape, weight_of
 from keras_flowreg.certification.steps import Backward, Elementwise, Linear, Relaxation, Step
 from keras_flowreg.certification.windows import Sliding
 
@@ -41,7 +42,8 @@ class Product(Step):
         return math.prod(of_one_rank(inputs))
 
     def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        return self.value(*sizes)
+        terms = self.value(*sizes)
+        return weight_of(summands_by_shape(sizes, terms)) * terms
 
     def relax(self, *inputs: Interval) -> Relaxation:
         """A slope for each input and a constant, of the plane, and how far the product may be from it."""
@@ -120,6 +122,46 @@ class InverseRoot(Elementwise):
         tangent, chord = -(at_middle**3) / 2, -((at_low * at_high) ** 2) / (at_low + at_high)
         rounding = _ROUNDING * (at_low - high * tf.minimum(tangent, chord))
         return tangent, at_middle - tangent * middle - rounding, chord, at_low - chord * low + rounding
+
+
+class Normalized(Elementwise):
+    """Numbers of which it is known that they cannot be large, since a root of all their squares divided them.
+
+    They lie between lines through themselves, or between their bounds where the interval is wider than these.
+
+    ```python
+    step = fr.certification.Normalized(lambda inputs: 2.0)
+    print(step.interval(fr.certification.Interval(images - 9, images + 9)).high.numpy().max())  # 2.00002
+    ```
+
+    Args:
+      greatest: a function of the numbers that gives the absolute value that none can pass, by their shape.
+    """
+
+    def __init__(self, greatest: Callable[[tf.Tensor], float]):
+        self._greatest = greatest
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        """It is not for any number."""
+
+    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
+        bound = self._bound(inputs.low)
+        return Interval(*(tf.clip_by_value(end, -bound, bound) for end in inputs))
+
+    def value(self, *inputs: tf.Tensor) -> tf.Tensor:
+        return inputs[0]
+
+    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
+        bound = self._bound(inputs.low)
+        is_narrow = inputs.high - inputs.low <= 2 * bound
+        slope, intercept = tf.where(is_narrow, 1.0, 0.0), tf.where(is_narrow, 0.0, bound)
+        return slope, -intercept, slope, intercept
+
+    def is_loose(self, inputs: Interval) -> tf.Tensor:
+        return tf.maximum(-inputs.low, inputs.high) > self._bound(inputs.low)
+
+    def _bound(self, numbers):
+        return (1 + 10 * _ROUNDING) * self._greatest(numbers)
 
 
 def _of_one_rank(intervals):

@@ -20,7 +20,8 @@ _RULES: dict[type, Rule] = {}
 _ADVICE = {
     "Lambda": "a function of your own, of which nothing is known: write it as a layer",
     "model": "a model of your own `call`: build it as a functional model of layers",
-    "operation": "an operation outside of a layer: of these, arithmetic and activations have rules; write it as a layer",
+    "operation": "an operation outside of a layer: of these, arithmetic, activations, and what moves values or adds them up "
+    "have rules; write it as a layer",
 }
 # What each does outside of training, if the class exists in this Keras.
 _IDENTITIES = (
@@ -45,8 +46,8 @@ def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
     ```
 
     The function takes a layer and returns a list of `Step`s: `Linear`, `Smooth`, `LeakyReLU`, `MaxPool`, `Product`, or your
-    own. Each takes what the one before gives, unless it is in a `Taking`. It is for layers of exactly these classes, since a subclass may do something else. A rule that is registered later replaces an
-    earlier one.
+    own. Each takes what the one before gives, unless it is in a `Taking`. It is for layers of exactly these classes, since a
+    subclass may do something else. A rule that is registered later replaces an earlier one.
 
     Args:
       *classes: classes of Keras layers.

@@ -17,10 +17,8 @@ import tensorflow as tf
 from keras_flowreg.certification.envelopes import expect_enclosed
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.linearity import expect_linear
+from keras_flowreg.certification.rounding import summands_by_shape, weight_of
 from keras_flowreg.certification.windows import Sliding
-
-# So many more terms add as much rounding again. Each of n equal terms was measured to add 1.5e-8 of their sum.
-_SUMMANDS = 25
 
 Relaxation = tuple[tf.Tensor, ...]
 Backward = tuple[list[tf.Tensor], Optional[tf.Tensor]]  # parts, and terms of the constant or None: [queries, ...]
@@ -118,6 +116,7 @@ class Taking(NamedTuple):
     Attributes:
       step: the step.
       values: the numbers of the values: those of the layer's inputs, from 0, and behind them what each of its steps gives.
+        Negative ones are counted from the last.
     """
 
     step: Step
@@ -137,7 +136,8 @@ class Linear(Step):
       function: the linear part, a function of one tensor for each input.
       absolute: the same function, with the absolute value of each weight; `None` if no weight is negative.
       offset: what is added: a number or a tensor.
-      summands: how many inputs an output is the sum of, or outputs an input goes into, at most. So many roundings may add up.
+      summands: how many inputs an output is the sum of, or outputs an input goes into, at most, where that is more than their
+        shapes say. So many roundings may add up.
       sliding: how the function slides over images; see `Step`.
       transpose: the transposed map, a function of coefficients `[queries, ...]` and of the inputs' shapes, which returns a
         list; `None` to differentiate `function`.
@@ -158,7 +158,7 @@ class Linear(Step):
         self._function = function
         self._absolute = absolute
         self._offset = offset
-        self._weight = weight_of(summands)
+        self._summands = summands
         self.sliding = sliding
         self._transpose = transpose or self._differentiate
 
@@ -172,8 +172,13 @@ class Linear(Step):
         return Interval(low, high) if self._offset is None else Interval(low + self._offset, high + self._offset)
 
     def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
-        terms = self._weight * (self._absolute or self._function)(*sizes)
+        terms = (self._absolute or self._function)(*sizes)
+        terms *= weight_of(self.summands(sizes, terms))
         return terms if self._offset is None else terms + tf.abs(self._offset)
+
+    def summands(self, inputs: Sequence[tf.Tensor], output: tf.Tensor) -> int:
+        """How many inputs an output is the sum of, or outputs an input goes into, at most."""
+        return max(self._summands, summands_by_shape(inputs, output))
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
         expect_linear(self._function, self._absolute or self._function, shapes, layer)
@@ -192,11 +197,6 @@ class Linear(Step):
             tape.watch(inputs)
             output = self._function(*inputs)
         return tape.gradient(output, inputs, coefficients, unconnected_gradients="zero")
-
-
-def weight_of(summands: int) -> float:
-    """By how much more sums of so many terms round than those of a few."""
-    return 1 + summands / _SUMMANDS
 
 
 class Elementwise(Step):

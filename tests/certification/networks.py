@@ -22,6 +22,7 @@ _NAMES = (
     *("tanh", "sigmoid", "softplus", "softsign", "swish", "gelu", "elu", "selu", "mish"),
     *("hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu6"),
 )
+WITH_SOFTMAX = ("softmax_within", "attention", "attention_by_keys")  # which lies between constants
 ACTIVATIONS = [name for name in _NAMES if hasattr(keras.activations, name)]
 
 
@@ -117,7 +118,7 @@ def _sums():
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(4, 2)(ops.tile(ops.repeat(inputs, 2, 2), [1, 1, 2, 1]))
     x = layers.Conv2D(3, 1)(mean(x, 1, keepdims=True) + mean(x, [1, 2], keepdims=True))
-    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(total(x, [1, 2]))))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(total(x, [1, 2]) / 20)))
 
 
 def _greatest_of_operations():
@@ -151,6 +152,18 @@ def _parametric_relu():
         if isinstance(layer, layers.PReLU):
             layer.alpha.assign(np.random.RandomState(0).uniform(-1, 2, layer.alpha.shape))
     return model
+
+
+def _attention(has_keys=False, **options):
+    """A small vision transformer: patches, attention behind a layer normalization, and two dense layers."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Reshape((9, 4))(layers.Conv2D(4, 2, strides=2)(inputs))
+    normalized = layers.LayerNormalization()(x)
+    attention = layers.MultiHeadAttention(2, key_dim=3, **options)
+    keys = [layers.Dense(5)(normalized)] if has_keys else []
+    x = layers.Add()([x, attention(normalized, normalized, *keys)])
+    x = layers.Add()([x, layers.Dense(4)(layers.Dense(8, activation="gelu")(layers.LayerNormalization()(x)))])
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.GlobalAveragePooling1D()(x))))
 
 
 def _sum_with_scale():
@@ -213,6 +226,7 @@ def table():
         "arithmetic": _arithmetic,
         "moves": _moves,
         "sums": _sums,
+        "average_of_rows": lambda: chain(layers.Conv2D(4, 3), layers.Reshape((20, 4)), layers.GlobalAveragePooling1D()),
         "sum_with_scale": _sum_with_scale,
         "sum_with_mean": _sum_with_mean,
         "sum_of_ranks": _sum_of_ranks,
@@ -255,6 +269,11 @@ def table():
         "layer_normalization_of_all": lambda: chain(
             layers.Conv2D(4, 3), layers.LayerNormalization([1, 2, 3], center=False), layers.Conv2D(3, 2)
         ),
+        "attention": _attention,
+        "attention_by_keys": lambda: _attention(has_keys=True, value_dim=2, use_bias=False),
+        "unit_normalization": lambda: chain(
+            layers.Conv2D(4, 3), layers.UnitNormalization(), layers.Conv2D(3, 2), layers.UnitNormalization([1, 2])
+        ),
         "group_normalization": lambda: chain(
             layers.Conv2D(4, 3), layers.GroupNormalization(2, scale=False), layers.Conv2D(3, 2, activation="relu")
         ),
@@ -265,4 +284,6 @@ def table():
         "residual": _residual,
         "nested": _nested,
     }
+    if hasattr(layers, "RMSNormalization"):
+        other["rms_normalization"] = lambda: chain(layers.Conv2D(4, 3), layers.RMSNormalization(), layers.Conv2D(3, 2))
     return linear, {**other, **{name: lambda name=name: _hidden(name) for name in ACTIVATIONS}}

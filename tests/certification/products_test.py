@@ -94,7 +94,50 @@ class LinesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllLessEqual(above * end + above_at_zero - function(end) - slack, 0)
 
 
+class NormalizedTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.named_parameters(
+        ("layer", lambda: keras.layers.LayerNormalization(), 11),
+        ("layer_of_all", lambda: keras.layers.LayerNormalization([1, 2, 3]), 47),
+        ("group", lambda: keras.layers.GroupNormalization(2), 23),
+        ("unit", lambda: keras.layers.UnitNormalization(), 1),
+    )
+    def test_the_interval_ends_at_what_is_reached(self, make, square):
+        shape, greatest = (2, 2, 12), square**0.5
+        model = keras.Sequential([keras.Input(shape), make(), keras.layers.Flatten()])
+        network = Network(model)
+        wide = Interval(tf.fill([1, *shape], -1e4), tf.fill([1, *shape], 1e4))
+        low, high = network.intervals(wide)[-1]
+        self.assertAllClose(high, np.full([1, 48], greatest), rtol=1e-4)
+        self.assertAllClose(low, np.full([1, 48], -greatest), rtol=1e-4)
+        peak = np.zeros([1, *shape], "float32")
+        peak[0, 0, 0, 0] = 1e4
+        self.assertAllClose(np.max(network.values(peak)[-1]), greatest, rtol=1e-3)
+
+    def test_lines(self):
+        step = fr.certification.Normalized(lambda inputs: 2.0)
+        inputs = Interval(tf.constant([[-1.0, -9.0]]), tf.constant([[2.0, 0.5]]))
+        below, below_at_zero, above, above_at_zero = step.relax(inputs)
+        self.assertAllClose(below, [[1, 0]])
+        self.assertAllClose(above, [[1, 0]])
+        self.assertAllClose(below_at_zero, [[0, -2]], atol=1e-4)
+        self.assertAllClose(above_at_zero, [[0, 2]], atol=1e-4)
+        self.assertAllEqual(step.is_loose(inputs), [[False, True]])
+
+
 class RoundingTest(tf.test.TestCase):
+    def test_one_number_for_many(self):
+        """A gate for all pixels: backward, its coefficient is a sum of as many equal terms."""
+        inputs = keras.Input((64, 64, 1))
+        gate = keras.layers.GlobalMaxPooling2D(keepdims=True)(inputs)
+        outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Multiply()([gate, 0 * inputs + 0.1]))
+        images = np.full([1, 64, 64, 1], 0.7, "float32")
+        bounds = Bounds(
+            Network(keras.Model(inputs, outputs)), Reach(Interval(tf.constant(images), tf.constant(images)))
+        )
+        for sign in (1, -1):
+            gap = sign * 0.07 - np.float64(bounds.minimum(tf.fill([1, 1, 1], float(sign))))
+            self.assertAllGreaterEqual(gap, 0)
+
     def test_a_normalization_of_what_hardly_varies(self):
         """Against double precision: the mean is a thousand times the deviation."""
         model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.LayerNormalization(), keras.layers.Flatten()])
