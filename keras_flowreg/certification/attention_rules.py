@@ -23,21 +23,31 @@ def _multi_head_attention(layer):
             "Expected attention along one axis, of [batch, places, channels]. "
             f"Received {described(layer)} along {layer._attention_axes}, or with an output of more axes."
         )
-    if getattr(layer, "_use_gate", False):
-        raise ValueError(f"Expected attention without a gate. Received {described(layer)} with one.")
+    if getattr(layer, "_use_gate", False) or getattr(layer, "_sliding_window", None):
+        raise ValueError(f"Expected attention without a gate or a window. Received {described(layer)} with one.")
     size = layer._query_dense.kernel.shape[-1]
+
+    def queries(parts):
+        return parts[:, :, tf.newaxis, :, :size]
+
+    def keys(parts):
+        return parts[:, tf.newaxis, ..., size : 2 * size]
+
+    def values(parts):
+        return tf.einsum("bsnd->bnsd", parts[..., 2 * size :])[:, tf.newaxis]
+
     return [
         _projection(layer),
-        Linear(lambda parts: parts[:, :, tf.newaxis, :, :size], offset=_bias(layer._query_dense, _scale(layer))),
-        Taking(Linear(lambda parts: parts[:, tf.newaxis, ..., size : 2 * size], offset=_bias(layer._key_dense)), (-2,)),
+        Linear(queries, offset=_bias(layer._query_dense, _scale(layer))),
+        Taking(Linear(keys, offset=_bias(layer._key_dense)), (-2,)),
         Taking(Product(), (-2, -1)),
         Linear(lambda products: tf.einsum("btsnd->btns", products), summands=size),
         Softmax(),
         Linear(lambda weights: weights[..., tf.newaxis]),
-        Taking(Linear(lambda parts: tf.einsum("bsnd->bnsd", parts[..., 2 * size :])[:, tf.newaxis]), (-7,)),
+        Taking(Linear(values), (-7,)),  # of the projection
         centering_step([3]),
-        Taking(Product(), (-3, -1)),
-        Taking(_output(layer), (-1, -3)),
+        Taking(Product(), (-3, -1)),  # of weights and centered values
+        Taking(_output(layer), (-1, -3)),  # of these products and the values
     ]
 
 
