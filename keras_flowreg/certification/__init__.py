@@ -3,7 +3,8 @@
 intervals.py  what a value can be
 reach.py      what an image can become
 linearity.py  whether what is called linear is so
-steps.py      what an operation does to bounds; activations.py for those between lines, products.py for products
+steps.py      what an operation does to bounds; activations.py for those between lines
+products.py   products, squares and roots; softmax.py for softmax
 rules.py      the table from layers to steps; what ends in _rules.py fills it
 network.py    a Keras model as a list of steps
 forms.py      linear forms on their way backward
@@ -18,7 +19,7 @@ certify.py    certificates
 initialization.py  weights to begin certified training with
 """
 
-from keras_flowreg.certification.activations import Clipped, LeakyReLU, ParametricReLU, Sigmoid, Smooth, Softmax
+from keras_flowreg.certification.activations import Clipped, LeakyReLU, ParametricReLU, Sigmoid, Smooth
 from keras_flowreg.certification.certify import Certificate, certify
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
@@ -26,6 +27,7 @@ from keras_flowreg.certification.products import InverseRoot, Normalized, Produc
 from keras_flowreg.certification.prover import METHODS
 from keras_flowreg.certification.reach import reach_box
 from keras_flowreg.certification.rules import register_rule
+from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step, Taking
 
 __all__ = [

@@ -14,11 +14,11 @@ from keras_flowreg.certification.activations import (
     ParametricReLU,
     Sigmoid,
     Smooth,
-    Softmax,
     sigmoid_slope,
 )
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, register_rule
+from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.certification.steps import Elementwise, Step
 
 _CANCELLATION = 2e-7  # of an input, where a function takes a difference of what is nearly 1

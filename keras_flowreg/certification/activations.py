@@ -223,39 +223,6 @@ class Sigmoid(Smooth):
         return keras.activations.sigmoid(inputs)  # As the layer does: Keras's losses look for its logits.
 
 
-class Softmax(Elementwise):
-    """exp(x) / Σ exp(x) over the last axis, which is not bounded at the end of a model; between constant lines.
-
-    ```python
-    step = fr.certification.Softmax()
-    print(step.interval(fr.certification.Interval(images - 1, images)).low.shape)
-    ```
-    """
-
-    keeps_class = True
-
-    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        """It is no function of each value on its own."""
-
-    def interval(self, inputs: Interval) -> Interval:  # type: ignore[override]
-        low, high = inputs
-
-        def share(own, others):
-            """The softmax of each value, with other values beside it."""
-            count = tf.shape(own)[-1]
-            rows = tf.where(tf.eye(count, dtype=tf.bool), own[..., tf.newaxis, :], others[..., tf.newaxis, :])
-            return tf.linalg.diag_part(tf.nn.softmax(rows))
-
-        return Interval(share(low, high), share(high, low))
-
-    def value(self, inputs: tf.Tensor) -> tf.Tensor:
-        return keras.activations.softmax(inputs)  # As the layer does: Keras's losses look for its logits.
-
-    def relax(self, inputs: Interval) -> Relaxation:  # type: ignore[override]
-        low, high = self.interval(inputs)
-        return tf.zeros_like(low), low, tf.zeros_like(high), high
-
-
 def sigmoid_slope(x: tf.Tensor) -> tf.Tensor:
     """The derivative of the sigmoid."""
     return tf.sigmoid(x) * tf.sigmoid(-x)

@@ -8,11 +8,11 @@ import math
 import tensorflow as tf
 from keras import layers
 
-from keras_flowreg.certification.activations import Softmax
 from keras_flowreg.certification.linear_rules import Averaging
 from keras_flowreg.certification.normalization_rules import centering_step
 from keras_flowreg.certification.products import Product
 from keras_flowreg.certification.rules import described, register_rule
+from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.certification.steps import Linear, Taking
 
 

@@ -158,7 +158,7 @@ class Bounds:
         Args:
           is_over: asked again and again; once it says so, what is left stays as it is.
         """
-        self._relaxations = {}
+        self._relaxations, self._terms = {}, {}
         # Steps that are not linear bound their own output already.
         left = {place.output for place in self.network.places if place.step.is_linear}
         for place in self.network.places_before_logits:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.certification.activations import Sigmoid, Softmax
+from keras_flowreg.certification.activations import Sigmoid
 from keras_flowreg.certification.choices import Chooser
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.leads import class_indices
@@ -16,6 +16,7 @@ from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.prover import METHODS, Prover
 from keras_flowreg.certification.reach import reach
 from keras_flowreg.certification.saturation import keep_their_order
+from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.ops.labels import split_predictions
 from keras_flowreg.ops.losses import compiled_loss, takes_logits
 from keras_flowreg.ops.matching import expect_images_of

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_flowreg.certification.activations import Sigmoid, Softmax
+from keras_flowreg.certification.activations import Sigmoid
 from keras_flowreg.certification.leads import end_forms, lead_forms, logits_of_ends, logits_of_leads
 from keras_flowreg.certification.network import Network
+from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.ops.losses import MarginLoss, kinds_of, label_kind, name_of, takes_logits
 from keras_flowreg.types import LossFunction, Predictions
 

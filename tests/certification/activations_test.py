@@ -119,14 +119,40 @@ class ActivationsTest(tf.test.TestCase, parameterized.TestCase):
         lines = activations.LeakyReLU().relax(interval)
         self.assertAllClose(lines, [[0, 1, 1, 0], [0, 0, 0, 0], [0.25, 0.75, 1, 0], [0.75, 0.75, 0, 0]])
 
-    def test_softmax_within_its_interval(self):
+
+def softmax(values):
+    """In double precision."""
+    shares = np.exp(values - np.max(values, axis=-1, keepdims=True))
+    return shares / np.sum(shares, axis=-1, keepdims=True)
+
+
+class SoftmaxTest(tf.test.TestCase, parameterized.TestCase):
+    def intervals(self, width, offset=0.0):
         random = np.random.RandomState(0)
-        center, radius = 3 * random.randn(20, 5), random.rand(20, 5)
-        interval = fr.certification.Interval(tf.constant(center - radius), tf.constant(center + radius))
-        low, high = activations.Softmax().interval(interval)
-        tried = tf.nn.softmax(center + radius * random.choice([-1, 1], [2000, 20, 5])).numpy()
-        self.assertAllClose(tried.min(axis=0), low)  # Corners are among what is tried.
-        self.assertAllClose(tried.max(axis=0), high)
+        center, radius = offset + 3 * random.randn(20, 5), width * random.rand(20, 5)
+        interval = fr.certification.Interval(*(tf.constant(center + s * radius, tf.float32) for s in (-1, 1)))
+        low, high = map(np.float64, interval)
+        corners = random.choice([0.0, 1.0], [2000, 20, 5])
+        return interval, low + np.concatenate([corners, random.rand(2000, 20, 5)]) * (high - low)
+
+    def test_the_interval_is_that_of_the_corners(self):
+        interval, tried = self.intervals(width=1.0)
+        low, high = fr.certification.Softmax().interval(interval)
+        self.assertAllClose(softmax(tried).min(axis=0), low, rtol=1e-5)
+        self.assertAllClose(softmax(tried).max(axis=0), high, rtol=1e-5)
+
+    @parameterized.product(width=[0.0, 1e-4, 1e-2, 0.3, 3.0, 30.0, 3000.0], offset=[0.0, 100.0])
+    def test_no_value_passes_a_plane(self, width, offset):
+        interval, tried = self.intervals(width, offset)
+        low_slopes, low, high_slopes, high = map(np.float64, fr.certification.Softmax().relax(interval))
+        values = softmax(tried)
+        for gap in (
+            values - np.einsum("eij,tej->tei", low_slopes, tried) - low,
+            np.einsum("eij,tej->tei", high_slopes, tried) + high - values,
+        ):
+            self.assertAllGreaterEqual(gap, 0)
+        if width == 1e-2 and not offset:  # They are near to second order.
+            self.assertLess(np.max(high - low + np.einsum("eij,ej->ei", high_slopes - low_slopes, tried[0])), 1e-4)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,18 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
         values = tf.constant([[1e8, *[1.0] * 4096, -1e8]])
         self.assertAllEqual(Interval(values, values).minimum(tf.ones_like(values)), [4096])
 
+    def test_tightened_intervals_leave_less_to_rounding(self):
+        """Wide intervals before must not count afterwards."""
+        network = Network(networks.table()[1]["layer_normalization"]())
+        images = networks.images(2)
+        forms = tf.eye(networks.CLASSES, batch_shape=[2])
+        at_once, asked_before = (Bounds(network, reach(images, 0.05, "linf")) for _ in range(2))
+        loose = asked_before.minimum(forms)
+        for bounds in (at_once, asked_before):
+            bounds.tighten()
+        self.assertAllEqual(at_once.minimum(forms), asked_before.minimum(forms))
+        self.assertAllGreater(at_once.minimum(forms) - loose, 0)
+
     def test_examples_do_not_change_what_is_known_of_all(self):
         model, images = networks.table()[1]["relu"](), networks.images(4)
         bounds, fresh = (

@@ -22,7 +22,6 @@ _NAMES = (
     *("tanh", "sigmoid", "softplus", "softsign", "swish", "gelu", "elu", "selu", "mish"),
     *("hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu6"),
 )
-WITH_SOFTMAX = ("softmax_within", "attention", "attention_by_keys")  # which lies between constants
 ACTIVATIONS = [name for name in _NAMES if hasattr(keras.activations, name)]
 
 
