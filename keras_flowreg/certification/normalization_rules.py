@@ -184,10 +184,16 @@ class _Normalization(Scale):
         scale = tf.math.rsqrt(variance + layer.epsilon)
         if layer.scale:
             scale *= tf.convert_to_tensor(layer.gamma)
-        offset = -mean * scale
-        if layer.center:
-            offset += tf.convert_to_tensor(layer.beta)
-        super().__init__(*(_along(self._axis, layer, values) for values in (scale, offset)))
+        shift = tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros_like(mean)
+        offset, offset_terms = shift - mean * scale, tf.abs(shift) + tf.abs(mean * scale)
+        scale, offset, self._offset_terms = (
+            _along(self._axis, layer, values) for values in (scale, offset, offset_terms)
+        )
+        super().__init__(scale, offset)
+
+    def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
+        """The offset is a sum itself, whose two terms may cancel each other."""
+        return super().terms(*sizes) + self._offset_terms
 
     def in_training(self, inputs: tf.Tensor) -> Linear:
         if not self._layer.trainable:

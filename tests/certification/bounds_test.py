@@ -162,6 +162,20 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllLessEqual(np.float64(interval.low) - number, 0)
                 self.assertAllLessEqual(number - np.float64(interval.high), 0)
 
+    def test_a_shift_that_cancels_what_a_normalization_subtracts(self):
+        normalization, dense = layers.BatchNormalization(epsilon=1.0), layers.Dense(UNITS[-1])
+        model = keras.Sequential([keras.Input((2, 2, 1)), normalization, layers.Flatten(), dense])
+        images = np.full([1, 2, 2, 1], 1e-3, "float32")
+        random = np.random.RandomState(0)
+        for size in 10 ** random.uniform(1, 3, 16):
+            gamma, mean = np.float32(random.randn(2) * size)
+            beta = np.float32(np.float64(gamma) * mean)
+            normalization.set_weights([np.float32([value]) for value in (gamma, beta, mean, 0)])
+            kernel = random.randn(4, UNITS[-1]).astype("float32")
+            dense.set_weights([kernel, np.zeros(UNITS[-1], "float32")])
+            values = (np.float64(images) - mean) * gamma + beta
+            self.expect_below(model, values.reshape(1, -1) @ np.float64(kernel), images)
+
     def test_a_mean_of_many_equal_numbers(self):
         # Two halves of the channels, whose means are rounded to opposite sides, cancel each other.
         dense = layers.Dense(UNITS[-1])
