@@ -99,7 +99,21 @@ class Averaging(Linear):
 
 
 class _Resized(Linear):
-    """An image of another size, each pixel of which is a mean of a few: of as many as lie between those of the smaller one."""
+    """An image of another size, each pixel of which is a mean of a few: of as many as lie between those of the smaller one.
+
+    TensorFlow cannot differentiate its gradient. That is linear, too, and the map itself is its derivative.
+    """
+
+    def __init__(self, resize: Callable[[tf.Tensor], tf.Tensor]):
+        super().__init__(resize, transpose=lambda *arguments: [self._transposed(*arguments)])
+
+    def _transposed(self, coefficients, shapes):
+        @tf.custom_gradient
+        def map_back(coefficients):
+            (part,) = self._differentiate(coefficients, shapes)
+            return part, self._function
+
+        return map_back(coefficients)
 
     def summands(self, inputs: Sequence[tf.Tensor], output: tf.Tensor) -> int:
         sides = zip(inputs[0].shape[1:3], output.shape[1:3])

@@ -116,6 +116,18 @@ class BackwardTest(tf.test.TestCase):
         self.assertAllClose(part, np.reshape(expected, [1, 2, 2, 1]))
         self.assertAllClose(tf.reduce_sum(terms), 5.0 * 66)
 
+    def test_what_changes_an_images_size_can_be_differentiated_again(self):
+        coefficients, images = (tf.constant(networks.images(2, shape), tf.float32) for shape in ((4, 6, 2), (2, 3, 2)))
+        for interpolation in ("nearest", "bilinear"):
+            for layer in (layers.Resizing(4, 6, interpolation), layers.UpSampling2D(2, interpolation=interpolation)):
+                (step,) = steps_of(layer)
+                with tf.GradientTape() as tape:
+                    tape.watch(coefficients)
+                    (part,), _ = step.backward(coefficients, [images.shape[1:]], ())
+                    form = tf.reduce_sum(part * images)
+                self.assertAllClose(form, tf.reduce_sum(coefficients * layer(images)))
+                self.assertAllClose(tape.gradient(form, coefficients), layer(images))
+
 
 class OfFunction(layers.Layer):
     """A layer of one's own, whose rule each test gives."""
