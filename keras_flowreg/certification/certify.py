@@ -220,7 +220,9 @@ def _expect_logit(model, network, images):
         is_probability = isinstance(network.last, Softmax)
     else:
         loss = compiled_loss(model)
-        any_image = Interval(*(tf.fill(images[:1].shape, end(images)) for end in (tf.reduce_min, tf.reduce_max)))
+        # Of a few images that are alike, such as a black one, a logit may have one sign alone.
+        ends = tf.minimum(tf.reduce_min(images), 0), tf.maximum(tf.reduce_max(images), 1)
+        any_image = Interval(*(tf.fill(images[:1].shape, end) for end in ends))
         is_never_negative = tf.reduce_all(network.intervals(any_image)[network.output].low >= 0)
         is_probability = (loss is not None and takes_logits(loss) is False) or is_never_negative
     if is_probability:

@@ -191,6 +191,14 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         compiled.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
         fr.certify(compiled, IMAGES, [0, 1] * 3, EPSILON, method="ibp")
 
+    def test_a_logit_that_is_positive_on_one_grey_image(self):
+        dense = layers.Dense(1)
+        model = keras.Sequential([keras.Input(networks.SHAPE), layers.Flatten(), dense])
+        dense.set_weights([np.full([84, 1], 1 / 84), np.array([-0.5])])
+        for value, margin in ((0.8, 0.3), (0.2, -0.3)):
+            grey = np.full([1, *networks.SHAPE], value)
+            self.assertAllClose(fr.certify(model, grey, [1], EPSILON, method="ibp").margin, [margin], atol=1e-3)
+
     def test_sigmoids_that_saturate_have_no_order(self):
         model = keras.Sequential(
             [
