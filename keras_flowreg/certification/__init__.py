@@ -3,6 +3,7 @@
 intervals.py  what a value can be
 reach.py      what an image can become
 linearity.py  whether what is called linear is so
+rounding.py   how much more a sum of many terms is rounded
 steps.py      what an operation does to bounds; activations.py for those between lines
 products.py   products, squares and roots; softmax.py for softmax
 rules.py      the table from layers to steps; what ends in _rules.py fills it

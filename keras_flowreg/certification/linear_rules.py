@@ -75,6 +75,10 @@ def _resizing(layer):
             "Expected an interpolation without negative weights, 'nearest' or 'bilinear'. "
             f"Received {layer.interpolation!r} in {described(layer)}."
         )
+    if getattr(layer, "pad_to_aspect_ratio", False) and layer.fill_value:
+        raise ValueError(
+            f"Expected an image padded with zeros. Received {described(layer)}, which fills with {layer.fill_value}."
+        )
     return [_Resized(layer)]
 
 
@@ -98,22 +102,25 @@ class Averaging(Linear):
         return max(super().summands(inputs, output), math.prod(inputs[0].shape[axis] for axis in self._axes))
 
 
-class _Resized(Linear):
-    """An image of another size, each pixel of which is a mean of a few: of as many as lie between those of the smaller one.
+class Weightless(Linear):
+    """A linear function without weights, some of which TensorFlow cannot differentiate twice.
 
-    TensorFlow cannot differentiate its gradient. That is linear, too, and the map itself is its derivative.
+    Its derivative is linear, too, and the function itself is the derivative of that.
     """
 
-    def __init__(self, resize: Callable[[tf.Tensor], tf.Tensor]):
-        super().__init__(resize, transpose=lambda *arguments: [self._transposed(*arguments)])
+    def __init__(self, function: Callable[..., tf.Tensor]):
+        super().__init__(function, transpose=self._transposed)
 
     def _transposed(self, coefficients, shapes):
         @tf.custom_gradient
         def map_back(coefficients):
-            (part,) = self._differentiate(coefficients, shapes)
-            return part, self._function
+            return self._differentiate(coefficients, shapes), self._function
 
         return map_back(coefficients)
+
+
+class _Resized(Weightless):
+    """An image of another size, each pixel of which is a mean of a few: of as many as lie between those of the smaller one."""
 
     def summands(self, inputs: Sequence[tf.Tensor], output: tf.Tensor) -> int:
         sides = zip(inputs[0].shape[1:3], output.shape[1:3])

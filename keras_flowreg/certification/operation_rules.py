@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_flowreg import compat
 from keras_flowreg.certification.activation_rules import ACTIVATIONS
 from keras_flowreg.certification.activations import LeakyReLU
+from keras_flowreg.certification.linear_rules import Weightless
 from keras_flowreg.certification.merging_rules import (
     difference_step,
     greatest_steps,
@@ -18,7 +19,7 @@ from keras_flowreg.certification.merging_rules import (
 )
 from keras_flowreg.certification.normalization_rules import Scale
 from keras_flowreg.certification.products import Product, Square
-from keras_flowreg.certification.steps import Linear, Step
+from keras_flowreg.certification.steps import Step
 from keras_flowreg.ops import random
 
 # By their names without underscores, in TensorFlow and in Keras 3. Activations are those that have no option, or one that is
@@ -87,7 +88,7 @@ def _steps_with_a_constant(name, constant, is_behind):
     return rules[name](tf.cast(constant, tf.float32)) if name in rules else None
 
 
-class _OfEachImage(Linear):
+class _OfEachImage(Weightless):
     """A linear operation, of which nobody knows yet that it leaves images of a batch apart."""
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:

@@ -173,8 +173,8 @@ class Linear(Step):
 
     def terms(self, *sizes: tf.Tensor) -> tf.Tensor:
         terms = (self._absolute or self._function)(*sizes)
-        terms *= weight_of(self.summands(sizes, terms))
-        return terms if self._offset is None else terms + tf.abs(self._offset)
+        offset = tf.zeros_like(terms) if self._offset is None else tf.abs(self._offset)  # which may repeat them
+        return weight_of(self.summands(sizes, terms + offset)) * terms + offset
 
     def summands(self, inputs: Sequence[tf.Tensor], output: tf.Tensor) -> int:
         """How many inputs an output is the sum of, or outputs an input goes into, at most."""

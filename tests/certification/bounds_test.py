@@ -204,6 +204,27 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
                 model, 512 * np.float64(value) * np.float64(weight) * np.float64(kernel[0, 0, :1]), images
             )
 
+    @parameterized.named_parameters(
+        ("sum", lambda pixel, zeros: layers.Add()([pixel, pixel * zeros])),
+        ("constant", lambda pixel, zeros: pixel + zeros),
+        ("greatest", lambda pixel, zeros: layers.Maximum()([pixel, pixel * zeros - 1.0])),
+        ("product", lambda pixel, zeros: layers.Multiply()([pixel, pixel * zeros + 1.0])),
+    )
+    def test_a_pixel_that_is_repeated_over_an_image(self, repeated):
+        # Sums of four make one pixel of it again, so that none of them is of many terms.
+        sums = [layers.DepthwiseConv2D(2, strides=2, use_bias=False) for _ in range(6)]
+        inputs = keras.Input((1, 1, 3))
+        image = keras.Sequential([*sums, layers.Flatten()])(repeated(inputs, np.zeros([64, 64, 1], "float32")))
+        model = keras.Model(inputs, image)
+        forms = np.float32([[[1, 1, 1], [-1, -1, -1]]])
+        for weight, value in np.random.RandomState(0).uniform(0.1, 1, [16, 2]).astype("float32"):
+            model.set_weights([np.full([2, 2, 3, 1], weight)] * len(sums))
+            logits = np.full([1, 3], np.float64(value) * (4 * np.float64(weight)) ** len(sums))
+            pixel = tf.fill([1, 1, 1, 3], value)
+            bounds = Bounds(Network(model), Reach(Interval(pixel, pixel)))
+            for bound in (bounds.minimum_by_intervals(forms), bounds.minimum(forms)):
+                self.assertAllLessEqual(np.float64(bound) - forms @ logits[0], 0)
+
     def test_small_terms_among_large_ones_that_cancel(self):
         values = tf.constant([[1e8, *[1.0] * 4096, -1e8]])
         self.assertAllEqual(Interval(values, values).minimum(tf.ones_like(values)), [4096])

@@ -128,6 +128,19 @@ class BackwardTest(tf.test.TestCase):
                 self.assertAllClose(form, tf.reduce_sum(coefficients * layer(images)))
                 self.assertAllClose(tape.gradient(form, coefficients), layer(images))
 
+    def test_optimized_slopes_behind_operations(self):
+        inputs = keras.Input(networks.SHAPE)
+        x = layers.Conv2D(3, 3, activation="relu")(inputs)
+        x = networks.concatenated([networks.flipped(networks.ops.tile(x, [1, 2, 1, 1]), [1])[:, ::2], x], 3)
+        x = layers.ReLU()(networks.ops.roll(networks.mean(networks.ops.repeat(x, 2, 2), 1), 1, 1) - 0.5)
+        model = networks.randomize(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))))
+        labels = np.argmax(model(IMAGES), axis=1)
+        plain, optimized = (
+            fr.certify(model, IMAGES, labels, 1.0, method=method).margin for method in ("crown", "alpha_crown")
+        )
+        self.assertAllGreater(optimized - plain, -1e-5)
+        self.assertGreater(np.sum(optimized - plain), 0.01)
+
 
 class OfFunction(layers.Layer):
     """A layer of one's own, whose rule each test gives."""
@@ -168,6 +181,13 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             (layers.Dense(3, dtype="mixed_float16", name="half"), "float32.*half.*float16"),
         ):
             self.expect_error(networks.chain(layer), message)
+
+    def test_resizing_that_fills(self):
+        if compat.KERAS_3:  # Keras 2 does not pad.
+            layer = layers.Resizing(9, 9, pad_to_aspect_ratio=True, fill_value=0.5, name="size")
+            self.expect_error(
+                networks.chain(layer), r"padded with zeros. Received size \(Resizing\), which fills with 0.5"
+            )
 
     def test_quantized_weights(self):
         dense = layers.Dense(3, name="small")
