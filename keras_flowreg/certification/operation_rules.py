@@ -93,8 +93,9 @@ class _OfEachImage(Weightless):
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
         values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
-        first = [value[:1] for value in values]
-        if not np.allclose(self.value(*values)[:1], self.value(*first), rtol=1e-4, atol=1e-6):
+        together = self.value(*values)
+        alone = tf.concat([self.value(*(value[row : row + 1] for value in values)) for row in (0, 1)], axis=0)
+        if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-6):
             raise ValueError(
                 f"Expected operations on each image alone. Received {layer}, which mixes those of a batch."
             )

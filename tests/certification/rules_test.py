@@ -288,7 +288,12 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_operations_that_mix_examples(self):
         inputs = keras.Input(networks.SHAPE)
-        for operation in (lambda x: networks.flipped(x, [0]), lambda x: networks.ops.roll(x, 1, 0)):
+        ops = networks.ops
+        for operation in (
+            lambda x: networks.flipped(x, [0]),
+            lambda x: ops.roll(x, 1, 0),
+            lambda x: ops.tile(x, [2, 1, 1, 1]),
+        ):
             model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs))))
             self.expect_error(model, "each image alone. Received .*mixes those of a batch")
 
