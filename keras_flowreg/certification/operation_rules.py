@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.certification.activation_rules import ACTIVATIONS
-from keras_flowreg.certification.activations import LeakyReLU
+from keras_flowreg.certification.activations import LeakyReLU, ParametricReLU
 from keras_flowreg.certification.linear_rules import Weightless
 from keras_flowreg.certification.merging_rules import (
     difference_step,
@@ -32,6 +32,7 @@ _OF_ONE: dict[str, Callable[[], Step]] = {
     **{name.replace("_", ""): ACTIVATIONS[name] for name in _ACTIVATIONS},
     "negative": negative_step,
     "square": Square,
+    **dict.fromkeys(("abs", "absolute"), lambda: ParametricReLU(-1.0)),
 }
 _OF_TWO: dict[str, Callable[[], list[Step]]] = {
     "add": lambda: [sum_step()],

@@ -123,7 +123,7 @@ def _sums():
 def _greatest_of_operations():
     inputs = keras.Input(SHAPE)
     x, y = (layers.Conv2D(4, 3, padding="same")(inputs) for _ in range(2))
-    x = ops.maximum(ops.minimum(x, 0.5), -0.5) + ops.minimum(y, x)
+    x = ops.maximum(ops.minimum(x, 0.5), -0.5) + ops.minimum(ops.abs(y), x)
     x = layers.Conv2D(4, 2)(ops.maximum(0.1, x)) ** 2
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x + ops.square(x[:, ::-1])))))
 
