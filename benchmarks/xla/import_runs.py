@@ -1,7 +1,7 @@
 r"""Brings what train_program.py and attack_programs.py left back to a study, for examples/reproduce.py to report.
 
     python -m benchmarks.xla.import_runs --preset=paper --runs=runs --attacks=attacks --scratch=paper/scratch
-    python examples/reproduce.py --preset=paper --output=paper
+    python examples/reproduce.py --preset=paper --seeds=1 --output=paper
 
 --runs holds a folder for each cell, named as export_training.py named it; a cell that was not trained is left out, and
 reproduce.py would train it. So it would run the attacks that are not there, or all of them without --attacks.
