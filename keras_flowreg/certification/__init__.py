@@ -2,12 +2,14 @@
 
 intervals.py  what a value can be
 reach.py      what an image can become
-linearity.py  whether what is called linear is so
+linearity.py  whether what is called linear is so; envelopes.py whether an activation lies between its lines
 rounding.py   how much more a sum of many terms is rounded
 steps.py      what an operation does to bounds; activations.py for those between lines
 products.py   products, squares and roots; softmax.py for softmax
 rules.py      the table from layers to steps; what ends in _rules.py fills it
 network.py    a Keras model as a list of steps
+leads.py      the forms of the logits that are to be positive
+windows.py    coefficients on a part of an image
 forms.py      linear forms on their way backward
 bounds.py     intervals forward, linear forms backward
 choices.py    what linear forms may choose on their way, optimized
@@ -16,6 +18,7 @@ splits.py     halves of intervals
 refutations.py  what no bound can prove
 branches.py   linear forms over halves of halves
 prover.py     the methods, one after the other
+saturation.py  what float32 leaves of a lead behind a last sigmoid
 certify.py    certificates
 initialization.py  weights to begin certified training with
 """
