@@ -152,6 +152,7 @@ def draw_gallery(
 
     Raises:
       ImportError: if Matplotlib is not installed.
+      ValueError: if there are not as many of each.
 
     ```python
     result = fr.attacks.FlowPGD(epsilon=0.4, steps=5).run(images[:2], labels[:2], model=model)

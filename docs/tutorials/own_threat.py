@@ -180,5 +180,5 @@ for name, each in (("before", report), ("after", after)):
     print(f"{name}: clean {each.clean_accuracy.value:.3f}, under attack {accuracies}")
 
 # %% [markdown]
-# [Attacks](../reference/attacks.md) and [perturbations](../reference/perturbations.md) has what else a class of yours may give:
+# [Attacks](../reference/attacks.md) and [perturbations](../reference/perturbations.md) have what else a class of yours may give:
 # a closed form of the derivative, options that need no new compiling, a radius in another norm.
