@@ -90,7 +90,8 @@ print(f"the label is {labels[0]}, the answer {probabilities.argmax()} with proba
 # %% [markdown]
 # ## Attack what was handed on
 #
-# An export is a classifier like any other, whoever made it: `fr.load_classifier` takes it, and a report of it has the same numbers.
+# An export is a classifier like any other, whoever made it: `fr.load_classifier` takes it, and a report of it has the same
+# numbers.
 
 # %%
 again = fr.evaluate_robustness(fr.load_classifier(path), (images, labels), **ask)
@@ -102,8 +103,8 @@ for epsilon in ask["epsilons"]:
 # %% [markdown]
 # ## Fine-tune
 #
-# A new task for an old network: is the digit odd? The export becomes a layer, and a head is trained on what it gives. The layer
-# has another name on each stack. (On Keras 2, `hub.KerasLayer(path, trainable=True)` trains the layer too. On Keras 3,
+# A new task for an old network: is the digit odd? The export becomes a layer, and a head is trained on what it gives. The
+# layer has another name on each stack. (On Keras 2, `hub.KerasLayer(path, trainable=True)` trains the layer too. On Keras 3,
 # `TFSMLayer` stays as it is: to train all of the network, keep the `.keras` file as well.)
 
 
@@ -131,5 +132,5 @@ for name, each in (("plain", plain_path), ("robust", path)):
     print(f"on the {name} network: clean {odd.clean_accuracy.value:.3f}, under attack {accuracies}")
 
 # %% [markdown]
-# The new task inherits what was won on the old one, although its head knows nothing of deformations. [Hand it on](../export.md)
-# lists the other places that take an export.
+# The new task inherits what was won on the old one, although its head knows nothing of deformations. [Hand it
+# on](../export.md) lists the other places that take an export.

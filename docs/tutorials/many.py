@@ -56,15 +56,15 @@ pairs = zip(alone.get_weights(), shared.get_weights())
 print(f"largest difference of a weight: {max(abs(ours - theirs).max() for ours, theirs in pairs):.0e}")
 
 # %% [markdown]
-# The loss, the penalty and the weights are those of one device, but for rounding, which grows from step to step: the penalty is
-# a mean over the examples of the whole batch. (With `random_start`, each device draws its own starts.) [Many devices](../scaling.md) says what does differ, and
-# how to train on several machines.
+# The loss, the penalty and the weights are those of one device, but for rounding, which grows from step to step: the penalty
+# is a mean over the examples of the whole batch. (With `random_start`, each device draws its own starts.) [Many
+# devices](../scaling.md) says what does differ, and how to train on several machines.
 #
 # ## Evaluate in parts
 #
-# `shard=(1, 3)` attacks the first of three parts of the batches, and keeps what it found in a file. Each part may run anywhere,
-# at any time, and a killed one goes on where it was. In the end one file is made of all, and the report of it has nothing left
-# to attack.
+# `shard=(1, 3)` attacks the first of three parts of the batches, and keeps what it found in a file. Each part may run
+# anywhere, at any time, and a killed one goes on where it was. In the end one file is made of all, and the report of it has
+# nothing left to attack.
 
 # %%
 folder = tempfile.mkdtemp()

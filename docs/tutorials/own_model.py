@@ -100,11 +100,11 @@ batch, _ = next(iter(training))
 print(fr.checks.second_derivative(classifier, batch))
 
 # %% [markdown]
-# The list is empty: all are exact. The gradient is with respect to a displacement, and so the penalty's weight does not ask for
-# the range of the values; it begins where [the recipes](../choose.md#methods-of-training) are, and rises over the first half of
-# the training. Where the `gradient_penalty` of the first epoch dwarfs the `task_loss`, begin with less, and clip the gradient
-# ([Train](../train.md#the-weight-needs-a-warm-up)). TensorBoard shows how it goes: beside the scalars of Keras's callback,
-# `AttackPictures` draws what the attack does to a few pictures after each epoch.
+# The list is empty: all are exact. The gradient is with respect to a displacement, and so the penalty's weight does not ask
+# for the range of the values; it begins where [the recipes](../choose.md#methods-of-training) are, and rises over the first
+# half of the training. Where the `gradient_penalty` of the first epoch dwarfs the `task_loss`, begin with less, and clip the
+# gradient ([Train](../train.md#the-weight-needs-a-warm-up)). TensorBoard shows how it goes: beside the scalars of Keras's
+# callback, `AttackPictures` draws what the attack does to a few pictures after each epoch.
 
 # %%
 images, labels = (np.concatenate(parts)[:: len(testing)][:3] for parts in zip(*testing.as_numpy_iterator()))

@@ -91,8 +91,8 @@ print(f"largest error of the derivative: {error:.0e}")
 # %% [markdown]
 # ## The attacks that are there
 #
-# `PGD` takes any perturbation. Its ball is in θ's own units: here neither number is larger than ε pixels. A report takes it like
-# every attack.
+# `PGD` takes any perturbation. Its ball is in θ's own units: here neither number is larger than ε pixels. A report takes it
+# like every attack.
 
 # %%
 epsilons = [1.0, 2.0, 4.0]
@@ -106,8 +106,8 @@ print(report.to_markdown())
 #
 # θ has two numbers only, so a search can try them all. An attack gives the perturbation, the ball, and `search`, which looks
 # for the θ of the highest loss. Its tools: `objective.query` runs the model on some examples at some θ (`query_with_gradient`
-# gives the gradient, too), and `fr.attacks.search.iterate` repeats a step, keeps the best θ of each example, and stops work on those
-# that are fooled. Checks, targets, losses, seeds and compiling are the base class's.
+# gives the gradient, too), and `fr.attacks.search.iterate` repeats a step, keeps the best θ of each example, and stops work on
+# those that are fooled. Checks, targets, losses, seeds and compiling are the base class's.
 
 
 # %%
@@ -145,8 +145,8 @@ print(grid)
 print(keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(grid)) == grid)
 
 # %% [markdown]
-# `replace`, equality and saving follow from the constructor; that the class is *registered* lets Keras find it again when a model
-# that was trained on it is loaded. Do gradient steps find what the whole grid finds?
+# `replace`, equality and saving follow from the constructor; that the class is *registered* lets Keras find it again when a
+# model that was trained on it is loaded. Do gradient steps find what the whole grid finds?
 
 # %%
 attacks = {"gradient steps": steps, "grid": grid}
@@ -180,5 +180,5 @@ for name, each in (("before", report), ("after", after)):
     print(f"{name}: clean {each.clean_accuracy.value:.3f}, under attack {accuracies}")
 
 # %% [markdown]
-# [Attacks](../reference/attacks.md) and [perturbations](../reference/perturbations.md) have what else a class of yours may give:
-# a closed form of the derivative, options that need no new compiling, a radius in another norm.
+# [Attacks](../reference/attacks.md) and [perturbations](../reference/perturbations.md) have what else a class of yours may
+# give: a closed form of the derivative, options that need no new compiling, a radius in another norm.

@@ -132,7 +132,7 @@ flips = [(~robust & after.certified[epsilon]).sum() for epsilon, robust in after
 print(f"certified images that were fooled: {np.sum(flips)}; findings: {after.findings}")
 
 # %% [markdown]
-# For pictures of your own, put your data in the place of `digits`, as [your own model](own_model.md) reads them (with values to
-# 255, begin the network with `Rescaling(1 / 255)` and tell the attack and the report its `value_range`). Or let
+# For pictures of your own, put your data in the place of `digits`, as [your own model](own_model.md) reads them (with values
+# to 255, begin the network with `Rescaling(1 / 255)` and tell the attack and the report its `value_range`). Or let
 # [the commands](../commands.md#from-your-pictures-to-a-proof) do all of it. [What is proven](../certification.md) has the
 # bounds, the promise, and where it ends.
