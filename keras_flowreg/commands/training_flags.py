@@ -70,7 +70,12 @@ def define_training_flags() -> None:
     flags.DEFINE_integer("penalty_every", None, "take the penalty in each so many-th step", lower_bound=1)
     flags.DEFINE_float("fraction", None, "the part of a batch whose penalty is taken", lower_bound=0, upper_bound=1)
     flags.DEFINE_enum("deformation", None, list(recipes.DEFORMATIONS), "the attack of deformation_training")
-    flags.DEFINE_float("epsilon", None, "radius of the training attack, in pixels or values", lower_bound=0)
+    flags.DEFINE_float(
+        "epsilon",
+        None,
+        "radius of the training attack, or of certified_training's bound, in pixels or values",
+        lower_bound=0,
+    )
     flags.DEFINE_integer("attack_steps", None, "steps of the training attack", lower_bound=1)
     flags.DEFINE_float("clean_fraction", None, "the part of a batch that is not attacked", lower_bound=0)
     flags.DEFINE_float("crown_ibp", None, "the part of CROWN-IBP in certified_training's bound at radius zero", 0, 1)
