@@ -68,6 +68,11 @@ def _global_average_pooling_of_rows(layer):
     return [Averaging(lambda inputs: tf.reduce_mean(inputs, axis=1, keepdims=layer.keepdims), [1])]
 
 
+@register_rule(layers.CenterCrop)
+def _middle(layer):
+    return [Weightless(layer)]
+
+
 @register_rule(layers.UpSampling2D, layers.Resizing)
 def _resizing(layer):
     if layer.interpolation not in ("nearest", "bilinear"):

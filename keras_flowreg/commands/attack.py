@@ -28,7 +28,7 @@ def define_flags() -> None:
     """Those of a model, a data set and an attack; which images, and where the picture goes."""
     define_dataset_flags()
     define_search_flags()
-    models.define_flags("a saved classifier with logits")
+    models.define_flags("a saved classifier")
     flags.DEFINE_float("epsilon", 0.4, "radius of the flows, in pixels", lower_bound=0)
     flags.DEFINE_enum("attack", "FlowFrankWolfe", attack_names(), "which attack")
     flags.DEFINE_string("image", None, "a picture, grey or in colours, instead of a data set")

@@ -35,7 +35,7 @@ def define_flags() -> None:
     """Those of a model, a data set and attacks; which images, and where the report goes."""
     define_dataset_flags()
     define_attack_flags(["AutoDeform"])
-    models.define_flags("a saved classifier with logits")
+    models.define_flags("a saved classifier")
     flags.DEFINE_enum("split", "test", ["test", "validation"], "which images")
     flags.DEFINE_integer("validation_size", 1000, "as the command train was told", lower_bound=1)
     flags.DEFINE_bool("check", True, "whether to check if the report can be trusted")

@@ -216,6 +216,7 @@ def table():
         "cropping_permute": lambda: chain(
             layers.Cropping2D(((1, 0), (2, 1))), layers.Permute((3, 2, 1)), layers.Conv2D(2, 2)
         ),
+        "middle": lambda: chain(layers.CenterCrop(5, 3), layers.Conv2D(2, 2)),
         "mean_and_difference": _mean_and_difference,
         "rescaling": lambda: chain(layers.Rescaling(2.0, -1.0), layers.Conv2D(2, 3)),
         "rescaling_by_pixel": lambda: chain(layers.Rescaling(2.0, -images(1)[0]), layers.Conv2D(2, 3)),
