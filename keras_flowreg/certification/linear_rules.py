@@ -60,12 +60,12 @@ def _average_pooling(layer):
 
 @register_rule(layers.GlobalAveragePooling2D)
 def _global_average_pooling(layer):
-    return [Averaging(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims), [1, 2])]
+    return [Linear(lambda inputs: tf.reduce_mean(inputs, axis=[1, 2], keepdims=layer.keepdims))]
 
 
 @register_rule(layers.GlobalAveragePooling1D)
 def _global_average_pooling_of_rows(layer):
-    return [Averaging(lambda inputs: tf.reduce_mean(inputs, axis=1, keepdims=layer.keepdims), [1])]
+    return [Linear(lambda inputs: tf.reduce_mean(inputs, axis=1, keepdims=layer.keepdims))]
 
 
 @register_rule(layers.CenterCrop)

@@ -79,7 +79,7 @@ def _unit_normalization(layer):
 
     return [
         Square(),
-        Averaging(total, axes, sliding=_sliding_over(axes)),
+        Linear(total, sliding=_sliding_over(axes)),
         Scale(1.0, -_LEAST_SUM),  # It takes the root of the sum, or of this number, if that is greater.
         LeakyReLU(),
         InverseRoot(_LEAST_SUM),
@@ -129,7 +129,7 @@ def _division_by_root(axes, epsilon, is_centered=False):
 
     return [
         Square(),
-        Averaging(mean, axes, sliding=_sliding_over(axes)),
+        Linear(mean, sliding=_sliding_over(axes)),
         InverseRoot(epsilon),
         Taking(Product(), (-4, -1)),  # of what comes before these steps, and the root
         Normalized(greatest),

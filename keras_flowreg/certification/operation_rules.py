@@ -32,7 +32,7 @@ _OF_ONE: dict[str, Callable[[], Step]] = {
     **{name.replace("_", ""): ACTIVATIONS[name] for name in _ACTIVATIONS},
     "negative": negative_step,
     "square": Square,
-    **dict.fromkeys(("abs", "absolute"), lambda: ParametricReLU(-1.0)),
+    "absolute": lambda: ParametricReLU(-1.0),
 }
 _OF_TWO: dict[str, Callable[[], list[Step]]] = {
     "add": lambda: [sum_step()],
@@ -62,7 +62,7 @@ _LINEAR = (
     *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "pad", "tile", "repeat", "identity"),
     *("concat", "concatenate", "stack", "sum", "reducesum", "mean", "reducemean"),
 )
-_OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power"}
+_OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power", "abs": "absolute"}
 
 
 def operation_steps(call: compat.LayerCall) -> Optional[list[Step]]:
