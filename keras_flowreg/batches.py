@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_flowreg.ops.validation import expect_positive_integer
 
+__all__ = ["Batches"]
+
 # (images, labels), two arrays; or batches of them
 Data = Union[tf.data.Dataset, Iterable, tuple[Any, Any]]
 Batch = tuple[np.ndarray, np.ndarray]  # images [batch, height, width, channels], and labels

@@ -30,6 +30,8 @@ from keras_flowreg.second_derivatives import exact_second_derivatives
 from keras_flowreg.states import passes_over_one_batch
 from keras_flowreg.types import Images, KerasModel
 
+__all__ = ["InexactLayer", "second_derivative"]
+
 _EXAMPLES = 4
 _PASSES = 8  # more, which show whether a mask is drawn anew
 _PRECISE = (tf.float32, tf.float64)

@@ -15,6 +15,8 @@ try:
 except ImportError:  # On Windows.
     _HAS_LOCKS = False
 
+__all__ = ["expect_writable", "replacing", "write_text"]
+
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 

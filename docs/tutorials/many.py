@@ -88,7 +88,7 @@ for part, path in enumerate(paths, 1):  # on three machines
 whole = os.path.join(folder, "whole.jsonl")
 fr.evaluation.merge_partial_results(paths, whole)
 merged, at_once = evaluate(whole), evaluate(os.path.join(folder, "at-once.jsonl"))
-print(merged.to_markdown())
+print(merged)
 print("the same as at once:", np.array_equal(merged.worst_case()[0.4], at_once.worst_case()[0.4]))
 
 # %% [markdown]

@@ -87,7 +87,7 @@ print(f"clean accuracy: {classifier.evaluate(testing, verbose=0)[1]:.3f}")
 attack = fr.attacks.FlowFrankWolfe(epsilon=0.2, value_range=(0, 255))
 ask = {"attacks": attack, "epsilons": [0.05, 0.1, 0.2], "examples": examples, "value_range": (0, 255), "verbose": 0}
 report = fr.evaluate_robustness(classifier, testing, **ask)
-print(report.to_markdown())
+print(report)
 
 # %% [markdown]
 # ## Mend

@@ -99,7 +99,7 @@ epsilons = [1.0, 2.0, 4.0]
 steps = fr.attacks.PGD(lens, epsilon=4.0, steps=10)
 ask = {"epsilons": epsilons, "check": False, "verbose": 0}
 report = fr.evaluate_robustness(plain, (images, labels), steps, **ask)
-print(report.to_markdown())
+print(report)
 
 # %% [markdown]
 # ## An attack of your own
@@ -151,7 +151,7 @@ print(keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(
 # %%
 attacks = {"gradient steps": steps, "grid": grid}
 report = fr.evaluate_robustness(plain, (images, labels), attacks, **ask)
-print(report.to_markdown())
+print(report)
 
 # %% [markdown]
 # At the largest radius they do not: on twelve more images the grid finds a lens that fools the network. Searches err on the

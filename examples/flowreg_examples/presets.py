@@ -175,6 +175,14 @@ _FASHION_DEEP = dataclasses.replace(
     epsilons=_FASHION.epsilons,
     epsilon=_FASHION.epsilon,
 )
+# Attention, which has no kinks with a smooth activation.
+_DIGITS_VIT = dataclasses.replace(
+    _DIGITS,
+    architecture="small_vit",
+    width=1.0,
+    schedule=Schedule(epochs=16, optimizer="adam", learning_rate=2e-3),
+    changes=(("activation", "gelu"),),
+)
 _PAPER = dataclasses.replace(
     _CIFAR,
     width=1.0,
@@ -272,6 +280,8 @@ PRESETS = {
             # Whether it is the images or the network that decides between the two gradients.
             _CIFAR_SMALL: _gradients(flow_weights=[0.3, 1.0, 3.0], input_weights=[0.01, 0.03, 0.1]),
             _FASHION_DEEP: _gradients(flow_weights=[1.0, 3.0, 10.0], input_weights=[0.1, 0.3, 1.0]),
+            _DIGITS_VIT: _methods(flow_weights=[3.0, 10.0, 30.0], input_weights=[1.0, 3.0, 10.0], beside_attack=2.0)
+            + _together_in_one_step(2.0),
         },
         seeds=3,
         attacks=_all_attacks,

@@ -1,6 +1,7 @@
-"""Convolutional classifiers for small images, built from tables of layers.
+"""Classifiers for small images, built from tables of layers.
 
-All end in logits, and have He-normal weights (He et al., Delving Deep into Rectifiers, 2015).
+All end in logits. Their weights are He-normal (He et al., Delving Deep into Rectifiers, 2015), but those of attention,
+which are Keras's.
 """
 
 import keras
@@ -27,6 +28,7 @@ _SMALLEST_SIDES = {
     "resnet8": 3,
     "resnet20": 3,
     "resnet18": 5,
+    "small_vit": 5,
 }
 NAMES = tuple(_SMALLEST_SIDES)
 # The first has kinks, the others are smooth.
@@ -70,6 +72,8 @@ def build(
         features = _strided_cnn(inputs, scale, activate)
     elif name == "lenet5":
         features = _lenet5(inputs, scale, activate)
+    elif name == "small_vit":
+        features = _small_vit(inputs, scale, activate)
     else:
         features = _small_cnn(inputs, scale, activate)
     return keras.Model(inputs, _dense(features, num_classes, name="logits"), name=name)
@@ -170,6 +174,32 @@ def _residual_block(x, channels, strides, activate):
     x = activate(_normalize(_convolution(x, channels, 3, strides=strides, use_bias=False)))
     x = _normalize(_convolution(x, channels, 3, use_bias=False))
     return activate(layers.add([x, shortcut]))
+
+
+def _small_vit(x, scale, activate):
+    """A small vision transformer: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021; each is worth 4x4 pixels here.
+
+    Deviations, for few images: two strided convolutions make the patches (Xiao et al., Early Convolutions Help Transformers
+    See Better, 2021), a residual depthwise convolution says where they are (Chu et al., Conditional Positional Encodings
+    for Vision Transformers, 2021), and the mean of all takes the place of a class token.
+    """
+    heads, channels = 4, 4 * scale(16)
+    x = activate(_convolution(x, channels // 2, 3, strides=2))
+    x = _convolution(x, channels, 3, strides=2)
+    x = layers.add([x, layers.DepthwiseConv2D(3, padding="same")(x)])
+    x = layers.Reshape((-1, channels))(x)
+    for _ in range(4):
+        x = _transformer_block(x, heads, activate)
+    return layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6)(x))
+
+
+def _transformer_block(x, heads, activate):
+    channels = x.shape[-1]
+    y = layers.LayerNormalization(epsilon=1e-6)(x)
+    x = layers.add([x, layers.MultiHeadAttention(heads, channels // heads)(y, y)])
+    y = layers.LayerNormalization(epsilon=1e-6)(x)
+    y = _dense(activate(_dense(y, 2 * channels)), channels)
+    return layers.add([x, y])
 
 
 def _convolution(x, channels, size, strides=1, padding="same", use_bias=True):

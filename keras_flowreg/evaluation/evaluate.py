@@ -102,7 +102,7 @@ def evaluate_robustness(
     ```python
     attacks = [fr.attacks.FlowPGD(epsilon=0.4, steps=5), fr.attacks.RandomFlow(epsilon=0.4)]
     report = fr.evaluate_robustness(model, (images, labels), attacks, epsilons=[0.2, 0.4])
-    print(report.to_markdown())
+    print(report)
     ```
     """
     expect_instance("model", model, keras.Model)

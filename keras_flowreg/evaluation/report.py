@@ -20,11 +20,11 @@ SCHEMA_VERSION = 1
 _MEASURES = ("loss", "median", "largest", "roughness", "queries", "seconds")
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class RobustnessReport:
     """Which examples are robust to which attack. `evaluate_robustness` returns one.
 
-    Two reports are equal if all that is in them is.
+    Two reports are equal if all that is in them is. `print` shows one as a table, and so does a notebook.
 
     Attributes:
       settings: all that decided the numbers: the checksum of the weights, the loss, every option of the attacks, the seed.
@@ -45,7 +45,7 @@ class RobustnessReport:
     ```python
     report = fr.evaluate_robustness(model, (images, labels), fr.attacks.RandomFlow(0.4), [0.4], check=False)
     print(report.clean_accuracy.value, report.robust_accuracy("RandomFlow", 0.4).value)
-    print(report.to_markdown())
+    print(report)
     assert fr.RobustnessReport.from_dict(report.to_dict()) == report
     ```
     """
@@ -237,6 +237,15 @@ class RobustnessReport:
             axes.fill_between(radii, *ends, color="black", alpha=0.08, linewidth=0)
         axes.set_title(f"{self.examples} examples" + ("" if self.trustworthy else ": not to be trusted, see findings"))
         return axes
+
+    def __repr__(self):
+        return f"<RobustnessReport of {self.examples} examples: {', '.join(map(str, self.robust))}>"
+
+    def __str__(self):
+        return self.to_markdown()
+
+    def _repr_markdown_(self):
+        return self.to_markdown()
 
     def __eq__(self, other):
         return self.to_dict() == other.to_dict() if isinstance(other, RobustnessReport) else NotImplemented

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 
 from keras_flowreg.commands import architectures
 
-HIDDEN_LAYERS = {"small_cnn": 3, "lenet5": 4, "vgg11": 8, "resnet8": 7}
+HIDDEN_LAYERS = {"small_cnn": 3, "lenet5": 4, "vgg11": 8, "resnet8": 7, "small_vit": 5}
 
 
 def count(weights):
@@ -44,6 +44,8 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         # Stem 1728, stages 147,456 + 524,288 + 2,097,152 + 8,388,608, normalizations 2*4800, dense 5130;
         # a stage c/2 -> c: 9*(c*c/2 + 3*c*c) + c*c/2 = 32*c*c.
         ("resnet18", "resnet18", (32, 32, 3), 11_173_962, 9600),
+        # Convolutions 320 + 18,496, positions 640, blocks 4*(2*128 + 4*4160 + 8320 + 8256), the last normalization 128, dense 650.
+        ("small_vit", "small_vit", (28, 28, 1), 154_122, 0),
     )
     def test_parameter_counts(self, name, input_shape, trainable, statistics):
         model = architectures.build(name, input_shape, 10)
@@ -61,7 +63,7 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllInRange(logits, -1e3, 1e3)
         self.assertEqual(model.layers[-1].activation, keras.activations.linear)
 
-    @parameterized.product(name=("small_cnn", "lenet5", "vgg11", "resnet8"), activation=architectures.ACTIVATIONS)
+    @parameterized.product(name=tuple(HIDDEN_LAYERS), activation=architectures.ACTIVATIONS)
     def test_activation_of_every_hidden_layer(self, name, activation):
         model = architectures.build(name, (32, 32, 3), 10, 0.1, activation)
         activations = {layer.activation for layer in layers_of(model, keras.layers.Activation)}
@@ -85,7 +87,7 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         momenta = {layer.momentum for layer in layers_of(model, keras.layers.BatchNormalization)}
         self.assertEqual(momenta, {0.9})
 
-    @parameterized.parameters("small_cnn", "lenet5", "vgg11", "resnet18")
+    @parameterized.parameters("small_cnn", "lenet5", "vgg11", "resnet18", "small_vit")
     def test_weights_are_he_normal(self, name):
         model = architectures.build(name, (28, 28, 1), 10, width=0.125)
         for layer in layers_of(model, (keras.layers.Conv2D, keras.layers.Dense)):
@@ -105,6 +107,26 @@ class ArchitecturesTest(tf.test.TestCase, parameterized.TestCase):
         before, after = keras.Model(model.input, [stem.output, block.output])(images)
         self.assertGreater(np.max(before), 0.1)
         self.assertAllClose(before, after)
+
+    def test_transformer_blocks_without_their_branches_are_the_identity(self):
+        model = architectures.build("small_vit", (16, 16, 1), 10)
+        branches = [
+            layer for layer in model.layers if isinstance(layer, (keras.layers.MultiHeadAttention, keras.layers.Dense))
+        ]
+        for layer in branches[:-1]:
+            layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+        first, *_, last = layers_of(model, keras.layers.LayerNormalization)
+        images = np.random.RandomState(0).uniform(size=(2, 16, 16, 1)).astype("float32")
+        before, after = keras.Model(model.input, [first.input, last.input])(images)
+        self.assertGreater(np.max(np.abs(before)), 0.1)
+        self.assertAllClose(before, after)
+
+    def test_transformer_knows_where_patches_are(self):
+        model = architectures.build("small_vit", (16, 16, 1), 10)
+        corner = np.zeros((2, 16, 16, 1), "float32")
+        corner[0, 4:8, 4:8] = corner[1, 8:12, 8:12] = 1.0  # the same, one patch on
+        first, second = model(corner)
+        self.assertNotAllClose(first, second, atol=1e-4)
 
     def test_small_images_of_lenet_are_padded_to_32(self):
         models = [architectures.build("lenet5", (side, side, 1), 10) for side in (28, 32)]

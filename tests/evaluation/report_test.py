@@ -159,6 +159,12 @@ class RobustnessReportTest(tf.test.TestCase):
         self.assertIn("| **worst case** | 0.4 | 0.400 |", table)
         self.assertIn("- **a check**: a message\n\nNot to be trusted", table)
 
+    def test_print_and_notebooks_show_the_table(self):
+        made = report()
+        self.assertEqual(str(made), made.to_markdown())
+        self.assertEqual(made._repr_markdown_(), made.to_markdown())
+        self.assertEqual(repr(made), "<RobustnessReport of 10 examples: FlowPGD 0.2, FlowPGD 0.4, grid>")
+
     def test_plot(self):
         axes = report().plot()
         curve, grid, worst = axes.get_lines()
