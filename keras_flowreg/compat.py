@@ -5,7 +5,6 @@ No other module asks for a version.
 
 import contextlib
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
@@ -236,65 +235,54 @@ def weight_losses(model: KerasModel) -> list[Callable[[], Scalar]]:
     return [loss for layer in all_layers(model) for loss in layer._callable_losses]
 
 
-class LayerCall(NamedTuple):
-    """A call of a layer in a functional model. A key stands for one tensor of the graph; see `tensor_keys`."""
+class Node(NamedTuple):
+    """A call of a layer, or of an operation, in a functional model."""
 
-    layer: keras.layers.Layer
-    inputs: list[int]  # keys
-    outputs: list[int]  # keys
-    training: Optional[bool]  # the mode that the model's own does not change, if one is written into the call
-    arguments: list[Any]  # else, by position: `None` for a tensor of the graph, or what is written into it
-    function: Callable[..., tf.Tensor]  # the call itself, of one tensor for each input
-
-
-def layer_calls(model: KerasModel) -> list[LayerCall]:
-    """Every call of a layer in a functional model, in order; `tensor_keys` gives the keys of its own inputs and outputs."""
-    nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-    return [_layer_call(node) for node in nodes if not node.is_input]
+    layer: Any
+    positional: tuple[Any, ...]  # what it was called with, with symbolic tensors among it
+    named: dict[str, Any]
+    inputs: list[Any]  # the symbolic tensors
+    outputs: list[Any]
 
 
-def _layer_call(node):
-    layer = node.operation if KERAS_3 else node.layer
-    positional, named = (node.arguments.args, node.arguments.kwargs) if KERAS_3 else (node.call_args, node.call_kwargs)
-    arguments = _by_name(layer.call, positional, named)
-    training = arguments.pop("training", None)
-    inputs = tensor_keys(node.input_tensors if KERAS_3 else node.keras_inputs)
-    return LayerCall(
-        layer,
-        inputs,
-        tensor_keys(node.output_tensors if KERAS_3 else node.outputs),
-        bool(training) if isinstance(training, (bool, int)) and not KERAS_3 else None,
-        [None if id(each) in inputs else each for each in tf.nest.flatten(arguments) if each is not None],
-        functools.partial(_call, layer, positional, named, inputs),
-    )
+def nodes(model: KerasModel) -> list[Node]:
+    """Every call in a functional model, in order."""
+    found = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+    return [_node_of(node) for node in found if not node.is_input]
 
 
-def _call(layer, positional, named, keys, *tensors):
-    """Calls a layer with tensors in the places of those of the graph."""
-    values = dict(zip(keys, tensors))
-    positional, named = tf.nest.map_structure(lambda each: values.get(id(each), each), (positional, named))
-    return layer(*positional, **named)
+def _node_of(node):
+    parts: tuple[Any, ...]
+    if KERAS_3:
+        arguments = node.arguments
+        parts = node.operation, arguments.args, arguments.kwargs, node.input_tensors, node.output_tensors
+    else:
+        parts = node.layer, node.call_args, node.call_kwargs, node.keras_inputs, node.outputs
+    layer, positional, named, inputs, outputs = parts
+    return Node(layer, tuple(positional), dict(named), tf.nest.flatten(inputs), tf.nest.flatten(outputs))
+
+
+def written_mode(training: Any) -> Optional[bool]:
+    """The mode that an argument of a call sets whatever the model's is. In Keras 3 the model's rules."""
+    return bool(training) if isinstance(training, (bool, int)) and not KERAS_3 else None
+
+
+def is_operation(layer: Any) -> bool:
+    """Whether what a graph calls is an operation outside of layers."""
+    return not isinstance(layer, keras.layers.Layer) or type(layer).__name__ in _KERAS_2_OPERATIONS
+
+
+def function_of(layer: Any) -> Callable[..., Any]:
+    """What a layer does, or an operation, without what Keras does around it: its `call`."""
+    if type(layer).__name__ == "SlicingOpLambda":  # It takes slices in another form than the function in it.
+        return layer
+    return layer.function if type(layer).__name__ == "TFOpLambda" else layer.call
 
 
 def operation_name(layer: Any) -> str:
     """What an operation outside of layers is called, without underscores, such as `"expanddims"`; `""` for a layer."""
     if KERAS_3:
-        options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold", "approximate")]
+        options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold")]
         is_of_keras = type(layer).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
         return type(layer).__name__.lower() if is_of_keras and not any(options) else ""
     return layer.symbol.split(".")[-1].replace("_", "") if type(layer).__name__ in _KERAS_2_OPERATIONS else ""
-
-
-def _by_name(function, positional, named):
-    """What a function is called with, by the names of its parameters."""
-    signature = inspect.signature(function)
-    arguments = dict(signature.bind(*positional, **named).arguments)
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            arguments |= arguments.pop(parameter.name, {})
-    return arguments
-
-
-def tensor_keys(tensors: Any) -> list[int]:
-    """A key for each symbolic tensor."""
-    return [id(tensor) for tensor in tf.nest.flatten(tensors)]

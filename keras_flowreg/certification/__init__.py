@@ -7,6 +7,7 @@ rounding.py   how much more a sum of many terms is rounded
 steps.py      what an operation does to bounds; activations.py for those between lines
 products.py   products, squares and roots; softmax.py for softmax
 rules.py      the table from layers to steps; what ends in _rules.py fills it
+calls.py      the calls that a functional model is made of; tracing.py makes one of a layer of any other `call`
 network.py    a Keras model as a list of steps
 leads.py      the forms of the logits that are to be positive
 windows.py    coefficients on a part of an image

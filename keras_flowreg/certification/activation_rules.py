@@ -100,6 +100,22 @@ def _gelu() -> Elementwise:
     )
 
 
+def _gelu_tanh() -> Elementwise:
+    """The approximation of GELU by tanh, which some libraries take for it."""
+    root, cube = math.sqrt(2 / math.pi), 0.044715
+
+    def derivative(x):
+        part = tf.tanh(root * (x + cube * x**3))
+        return (1 + part + x * (1 - part**2) * root * (1 + 3 * cube * x**2)) / 2
+
+    return _Gelu(
+        lambda x: tf.nn.gelu(x, approximate=True),
+        derivative,
+        inflections=(-1.418504, 1.418504),
+        extrema=(-0.7524614,),
+    )
+
+
 def _tanh() -> Elementwise:
     return Smooth(tf.tanh, lambda x: 1 - tf.tanh(x) ** 2, inflections=(0.0,))
 
@@ -190,6 +206,7 @@ ACTIVATIONS: dict[str, Callable[[], Step]] = {
     "hard_silu": _hard_swish,
     "mish": _mish,
     "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,  # no name of Keras's
 }
 # Keras's functions of these names, those that it has, and TensorFlow's, which do the same by default.
 _OF_FUNCTIONS = {

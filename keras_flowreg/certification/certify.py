@@ -92,10 +92,10 @@ def certify(
     ```
 
     Args:
-      model: a Sequential or functional Keras model, of layers that have a rule for bounds; see
-        `certification.register_rule`. Of a `FlowRegularizedModel` the base model is taken. Its predictions are logits
-        `[batch, classes]`, or one logit for two classes; of a last softmax or sigmoid, what goes into it. Where sigmoids of
-        several classes may be the same to float32 under a flow, nothing is certified.
+      model: a Keras model. Its layers have a rule for bounds, or a `call` that takes symbolic tensors and uses such layers,
+        and operations with a rule; see `certification.register_rule`. Of a `FlowRegularizedModel` the base model is taken.
+        Its predictions are logits `[batch, classes]`, or one logit for two classes; of a last softmax or sigmoid, what goes
+        into it. Where sigmoids of several classes may be the same to float32 under a flow, nothing is certified.
       images: `[batch, height, width, channels]`.
       labels: class indices `[batch]` or `[batch, 1]`, or one-hot `[batch, classes]`.
       epsilon: the radius, in pixels.
@@ -109,7 +109,7 @@ def certify(
       `Certificate`.
 
     Raises:
-      ValueError: if an argument is out of its range, if a layer has no rule, if one prediction for two classes is a
+      ValueError: if an argument is out of its range, if a layer or an operation has no rule, if one prediction for two classes is a
         probability that does not come out of a last sigmoid, or in a graph.
       TypeError: if `model` is not a Keras model, or images or labels are not numbers.
 
@@ -203,7 +203,7 @@ class Certification:
     def _read_model(self, images):
         if self._chooser is None:
             self._model(images[:1], training=False)  # A model has no weights before it has seen an image.
-            network = Network(self._model)
+            network = Network(self._model, images.shape[1:])
             network.check(self._model, images)
             self._chooser = Chooser(network)
         return self._chooser

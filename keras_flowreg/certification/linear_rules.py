@@ -42,6 +42,30 @@ def _depthwise_convolution(layer):
     return [_convolve_depthwise(layer, _depthwise_kernel(layer), _bias(layer)), *activation_steps(layer)]
 
 
+@register_rule(layers.Conv2DTranspose)
+def _transposed_convolution(layer):
+    if layer.output_padding is not None or set(layer.dilation_rate) != {1}:
+        raise ValueError(
+            "Expected a transposed convolution without a dilation or an output padding. "
+            f"Received {described(layer)} of dilation {layer.dilation_rate} and output padding {layer.output_padding}."
+        )
+    kernel, strides, padding = tf.convert_to_tensor(layer.kernel), list(layer.strides), layer.padding.upper()
+
+    def convolve(weights):
+        def convolved(inputs):
+            shape = [tf.shape(inputs)[0], *layer.compute_output_shape([1, *inputs.shape[1:]])[1:]]
+            return tf.nn.conv2d_transpose(inputs, weights, shape, strides, padding)
+
+        return convolved
+
+    def transpose(coefficients, shapes):
+        return [tf.nn.conv2d(coefficients, kernel, strides, padding)]
+
+    summands = math.prod(kernel.shape[:2]) * max(kernel.shape[2:])
+    linear = _weighted(convolve, kernel, offset=_bias(layer), summands=summands, transpose=transpose)
+    return [linear, *activation_steps(layer)]
+
+
 @register_rule(layers.SeparableConv2D)
 def _separable_convolution(layer):
     pointwise = tf.convert_to_tensor(layer.pointwise_kernel)
@@ -113,8 +137,8 @@ class Weightless(Linear):
     Its derivative is linear, too, and the function itself is the derivative of that.
     """
 
-    def __init__(self, function: Callable[..., tf.Tensor]):
-        super().__init__(function, transpose=self._transposed)
+    def __init__(self, function: Callable[..., tf.Tensor], **options: Any):
+        super().__init__(function, transpose=self._transposed, **options)
 
     def _transposed(self, coefficients, shapes):
         @tf.custom_gradient

@@ -17,10 +17,12 @@ from keras_flowreg.certification import (  # noqa: F401  They fill the table.
     pooling_rules,
 )
 from keras_flowreg.certification.activations import LeakyReLU
+from keras_flowreg.certification.calls import layer_calls, tensor_keys
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.operation_rules import operation_steps
-from keras_flowreg.certification.rules import described, steps_of
+from keras_flowreg.certification.rules import described, expect_float32, has_rule, steps_of
 from keras_flowreg.certification.steps import Elementwise, Step, Taking
+from keras_flowreg.certification.tracing import traced
 from keras_flowreg.ops import random
 from keras_flowreg.types import Images, KerasModel, Predictions
 
@@ -53,7 +55,8 @@ class Network:
     """The steps of a model, in order. Value 0 is the images.
 
     Args:
-      model: a Sequential or functional model, nested or not.
+      model: a Keras model. What has a `call` of its own is traced; see `tracing`.
+      image_shape: `(height, width, channels)`.
 
     Attributes:
       places: the steps.
@@ -61,12 +64,16 @@ class Network:
       logits: the same, or that of the value before a last softmax or sigmoid.
 
     Raises:
-      ValueError: if a layer has no rule; see `register_rule`.
+      ValueError: if a layer has no rule, and no `call` that can be traced; see `register_rule`.
     """
 
-    def __init__(self, model: KerasModel):
+    def __init__(self, model: KerasModel, image_shape: Sequence[int]):
         self.places: list[Place] = []
-        self.output = self.logits = self._add(model, (0,))
+        self._of_black = [tf.zeros([1, *image_shape])]  # the first values for a black image
+        outputs = self._add(model, (0,))
+        if len(outputs) != 1:
+            raise ValueError(f"Expected a model with one output. Received {described(model)} with {len(outputs)}.")
+        self.output = self.logits = outputs[0]
         if self.last is not None and self.last.keeps_class:
             (self.logits,) = self.places[-1].inputs
 
@@ -153,13 +160,25 @@ class Network:
         for place in self.places:
             place.step.check([values[number].shape[1:] for number in place.inputs], place.layer)
 
-    def _add(self, layer, inputs, training=None):
-        """Adds the steps of a layer, or of all layers of a model; returns the number of the last value."""
+    def _add(self, layer, inputs, training=None, call=None):
+        """Adds the steps of a layer, or of all layers of a model; returns the numbers of its outputs.
+
+        `call` is the layer's `call` as a function of the inputs, where that is not the `call` itself.
+        """
         if isinstance(layer, keras.Model) and _is_made_of_layers(layer):
             _expect_no_rounding_of_inputs(layer)
             add = self._add_chain if isinstance(layer, keras.Sequential) else self._add_graph
             return add(layer, inputs, training)
-        return self._add_steps(steps_of(layer), inputs, layer, training)
+        if has_rule(layer):
+            return self._add_steps(steps_of(layer), inputs, layer, training)
+        expect_float32(layer)
+        return self._add_graph(traced(layer, call or layer.call, self._shapes(inputs)), inputs, training)
+
+    def _shapes(self, numbers):
+        """The shapes of values, with a batch of one image."""
+        for place in self.places[len(self._of_black) - 1 : max(numbers)]:
+            self._of_black.append(place.step.value(*(self._of_black[number] for number in place.inputs)))
+        return [self._of_black[number].shape for number in numbers]
 
     def _add_steps(self, steps, inputs, layer, training):
         steps = [each if isinstance(each, Taking) else Taking(each, ()) for each in steps]
@@ -173,42 +192,47 @@ class Network:
             self.places.append(Place(step, taken, len(self.places) + 1, described(layer), training))
             inputs = (self.places[-1].output,)
             numbers += inputs
-        (number,) = inputs
-        return number
+        return inputs
 
     def _add_chain(self, model, inputs, training):
         for layer in model.layers:
-            inputs = (self._add(layer, inputs, training),)
-        (number,) = inputs
-        return number
+            inputs = self._add(layer, inputs, training)
+        return inputs
 
     def _add_graph(self, model, inputs, training):
-        numbers = dict(zip(compat.tensor_keys(model.inputs), inputs))
-        for call in compat.layer_calls(model):
-            if len(call.outputs) != 1:
+        numbers, known = dict(zip(tensor_keys(model.inputs), inputs)), dict[int, Any]()
+        for call in layer_calls(model):
+            call = call.given(known)
+            taken = tuple(numbers[key] for key in call.inputs)
+            value = self._known(call, taken)
+            if value is not None:
+                known[call.outputs[0]] = value
+                continue
+            given = self._add_call(call, taken, training if call.training is None else call.training)
+            if len(given) != len(call.outputs):
                 raise ValueError(
                     f"Expected layers with one output. Received {described(call.layer)} with {len(call.outputs)}."
                 )
-            taken = [numbers[key] for key in call.inputs]
-            numbers[call.outputs[0]] = self._add_call(call, taken, training if call.training is None else call.training)
-        if len(model.outputs) != 1:
-            raise ValueError(
-                f"Expected a model with one output. Received {described(model)} with {len(model.outputs)}."
-            )
-        (result,) = compat.tensor_keys(model.outputs)
-        return numbers[result]
+            numbers.update(zip(call.outputs, given))
+        return tuple(numbers[key] for key in tensor_keys(model.outputs))
+
+    def _known(self, call, inputs):
+        """What a call gives whatever the images are, of which there is one; or `None`."""
+        if compat.operation_name(call.layer) == "shape":
+            (shape,) = self._shapes(inputs)
+            return call.run(tf.zeros(shape))
+        return None if inputs else call.run()
 
     def _add_call(self, call, inputs, training):
-        steps = operation_steps(call)
-        if steps is not None:
+        if compat.is_operation(call.layer):
+            steps = operation_steps(call, lambda: self._shapes(inputs))
             return self._add_steps(steps, inputs, call.layer, training)
-        number = self._add(call.layer, inputs, training)
-        if any(argument is not None for argument in call.arguments):
+        if has_rule(call.layer) and any(argument is not None for argument in call.arguments):
             raise ValueError(
                 "Expected layers that take nothing but what other layers give. "
                 f"Received {described(call.layer)}, called with a constant, such as an array."
             )
-        return number
+        return self._add(call.layer, inputs, training, call.run)
 
 
 def _expect_no_rounding_of_inputs(model):

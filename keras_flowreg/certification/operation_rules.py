@@ -1,7 +1,8 @@
 """Rules for operations outside of layers, such as `x + y`, `x / 255` or `keras.ops.mean(x, axis=1)` in a functional model."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Optional
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_flowreg import compat
 from keras_flowreg.certification.activation_rules import ACTIVATIONS
 from keras_flowreg.certification.activations import LeakyReLU, ParametricReLU
+from keras_flowreg.certification.calls import LayerCall
 from keras_flowreg.certification.linear_rules import Weightless
 from keras_flowreg.certification.merging_rules import (
     difference_step,
@@ -19,7 +21,9 @@ from keras_flowreg.certification.merging_rules import (
 )
 from keras_flowreg.certification.normalization_rules import Scale
 from keras_flowreg.certification.products import Product, Square
-from keras_flowreg.certification.steps import Step
+from keras_flowreg.certification.rules import described, unknown
+from keras_flowreg.certification.softmax import Softmax
+from keras_flowreg.certification.steps import Linear, MaxPool, Step, Taking
 from keras_flowreg.ops import random
 
 # By their names without underscores, in TensorFlow and in Keras 3. Activations are those that have no option, or one that is
@@ -58,20 +62,63 @@ _WITH_A_CONSTANT_BEFORE: dict[str, Callable[[tf.Tensor], list[Step]]] = {
 }
 # They put values elsewhere, repeat them, or add some up.
 _LINEAR = (
-    *("reshape", "transpose", "swapaxes", "moveaxis", "squeeze", "expanddims", "spacetodepth", "depthtospace"),
-    *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "pad", "tile", "repeat", "identity"),
-    *("concat", "concatenate", "stack", "sum", "reducesum", "mean", "reducemean"),
+    *("transpose", "swapaxes", "moveaxis", "squeeze", "expanddims", "spacetodepth", "depthtospace", "identity"),
+    *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "tile", "repeat", "extractpatches"),
+    *("converttotensor", "concat", "concatenate", "stack", "sum", "reducesum", "mean", "reducemean"),
+    *("averagepool", "avgpool", "avgpool2d"),
 )
-_OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power", "abs": "absolute"}
+# What the batch is may be written into them.
+_WITH_SHAPE = {"reshape": tf.reshape, "broadcastto": tf.broadcast_to}
+# Of values and of weights.
+_WEIGHTED = (
+    *("matmul", "dot", "tensordot", "einsum", "convolution", "conv", "conv2d"),
+    *("depthwiseconv", "depthwiseconv2d", "separableconv", "separableconv2d"),
+)
+_OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power", "abs": "absolute", "biasadd": "add"}
+
+Shapes = Callable[[], Sequence[tf.TensorShape]]
 
 
-def operation_steps(call: compat.LayerCall) -> Optional[list[Step]]:
-    """The steps of an operation, or `None` if there is no rule for it, or it is the call of a layer."""
+def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]]:
+    """The steps of an operation.
+
+    Args:
+      call: its call.
+      shapes: gives the shape of each input, with a batch of one.
+
+    Raises:
+      ValueError: if there is no rule for it.
+    """
     name = compat.operation_name(call.layer)
     name = _OTHER_NAMES.get(name, name)
+    steps = None
     if name in _LINEAR:
-        return [_OfEachImage(call.function)]
-    arguments = [argument for argument in call.arguments if argument is not False]  # An option that is off.
+        steps = _beside_arrays(call)
+    elif name == "pad":
+        steps = _padded(call, shapes())
+    elif name in _WITH_SHAPE and len(call.inputs) == 1:
+        steps = [_with_shape(_WITH_SHAPE[name], call, shapes())]
+    elif name in _WEIGHTED and len(call.inputs) == 1:
+        steps = [_weighted(call)]
+    elif name == "matmul" and not _arrays(call) and not _options(call):
+        steps = _matrix_product(shapes())
+    elif name in ("max", "reducemax"):
+        steps = _greatest_along_axes(call, shapes())
+    elif name == "softmax" and _options(call) in ([], [-1]):
+        steps = [Softmax()]
+    elif name == "gelu" and (getattr(call.layer, "approximate", False) or any(each is True for each in call.arguments)):
+        steps = [ACTIVATIONS["gelu_tanh"]()]
+    else:
+        steps = _arithmetic(name, call)
+    if steps is None:
+        raise unknown(call.layer)
+    return steps
+
+
+def _arithmetic(name, call):
+    """The steps of one or two values, or of a value and a constant."""
+    # Without options that are off, and the operation's name.
+    arguments = [argument for argument in call.arguments if argument is not False and not isinstance(argument, str)]
     constants = [argument for argument in arguments if argument is not None]
     if len(arguments) == 1 and not constants:
         return [_OF_ONE[name]()] if name in _OF_ONE else None
@@ -89,15 +136,121 @@ def _steps_with_a_constant(name, constant, is_behind):
     return rules[name](tf.cast(constant, tf.float32)) if name in rules else None
 
 
+def _beside_arrays(call):
+    """A linear operation; arrays, such as a class token beside patches, are values that no image changes."""
+    arrays = _arrays(call)
+    call = call._replace(inputs=[*call.inputs, *map(id, arrays)])
+    count = len(call.inputs)
+    linear = _OfEachImage(call.run)
+    return [*(Taking(_always(array), (0,)) for array in arrays), Taking(linear, tuple(range(count)))]
+
+
+def _always(array):
+    """An array of one image, for each."""
+    array = tf.cast(array, tf.float32)
+    return Linear(lambda inputs: tf.zeros([tf.shape(inputs)[0], *array.shape[1:]]), offset=array)
+
+
+def _padded(call, shapes):
+    """A padding by any number; by infinity, as before a maximum, it is one that is small enough for that."""
+    if not call.named_argument("constant_values"):
+        return _beside_arrays(call)
+    with_zeros = call.with_argument("constant_values", 0)
+    offset = call.run(tf.zeros(shapes[0]))
+    least = offset.dtype.min / 4
+    offset = tf.clip_by_value(offset, least, -least)
+    return [_OfEachImage(with_zeros.run, offset=offset)]
+
+
+def _with_shape(function, call, shapes):
+    """A change of the shape, to that of one image."""
+    shape = call.run(tf.zeros(shapes[0])).shape
+    if shape[0] != 1:
+        raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)}, to {shape[1:]}.")
+    return Weightless(lambda inputs: function(inputs, [tf.shape(inputs)[0], *shape[1:]]))
+
+
+def _weighted(call):
+    """A product of values and arrays of weights."""
+    weights = {id(array): tf.convert_to_tensor(array) for array in _arrays(call)}
+    sizes = {key: tf.abs(weight) for key, weight in weights.items()}
+    function, absolute = (call.given(each).run for each in (weights, sizes))
+    summands = max((math.prod(weight.shape) // min(weight.shape) for weight in weights.values()), default=1)
+    return _Weighted(function, absolute=absolute, summands=summands)
+
+
+def _matrix_product(shapes):
+    """Rows of the first value times columns of the second."""
+    first, second = shapes
+    if first.rank != second.rank or first.rank < 3:
+        return None
+    return [
+        Taking(Weightless(lambda rows: rows[..., tf.newaxis]), (0,)),
+        Taking(Weightless(lambda columns: columns[..., tf.newaxis, :, :]), (1,)),
+        Taking(Product(), (-2, -1)),
+        Weightless(lambda products: tf.reduce_sum(products, axis=-2)),
+    ]
+
+
+def _greatest_along_axes(call, shapes):
+    """The greatest of the values along some axes, which come before the last for that."""
+    (shape,) = shapes
+    axes = _option(call, "axis")
+    axes = sorted(axis % shape.rank for axis in tf.nest.flatten(range(shape.rank) if axes is None else axes))
+    if 0 in axes:
+        raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)} along axis 0.")
+    kept = [axis for axis in range(shape.rank) if axis not in axes]
+    result = call.run(tf.zeros(shape)).shape[1:]
+
+    def windows(inputs):
+        values = tf.transpose(inputs, [*kept, *axes])
+        return tf.reshape(values, [tf.shape(inputs)[0], *(shape[axis] for axis in kept[1:]), -1, 1])
+
+    def ended(inputs):
+        return tf.reshape(inputs, [tf.shape(inputs)[0], *result])
+
+    return [MaxPool(windows), Weightless(ended)]
+
+
+def _option(call, name):
+    """An option of an operation: one of Keras 3 holds it, one of TensorFlow is called with it."""
+    return getattr(call.layer, name, None) or call.named_argument(name)
+
+
+def _arrays(call):
+    """The arrays of numbers among what an operation is called with."""
+    return [
+        each for each in call.arguments if hasattr(each, "shape") and len(each.shape) and "float" in str(each.dtype)
+    ]
+
+
+def _options(call):
+    """All else that it is called with."""
+    axis = getattr(call.layer, "axis", None)  # Keras 3's operations hold it themselves.
+    options = [*call.arguments, axis]
+    return [each for each in options if each is not None and each is not False]
+
+
 class _OfEachImage(Weightless):
-    """A linear operation, of which nobody knows yet that it leaves images of a batch apart."""
+    """A linear operation without weights."""
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
-        together = self.value(*values)
-        alone = tf.concat([self.value(*(value[row : row + 1] for value in values)) for row in (0, 1)], axis=0)
-        if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-6):
-            raise ValueError(
-                f"Expected operations on each image alone. Received {layer}, which mixes those of a batch."
-            )
+        _expect_images_apart(self, shapes, layer)
         super().check(shapes, layer)
+
+
+class _Weighted(Linear):
+    """A linear operation with weights."""
+
+    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
+        _expect_images_apart(self, shapes, layer)
+        super().check(shapes, layer)
+
+
+def _expect_images_apart(step, shapes, layer):
+    """Checks that an operation leaves images of a batch apart, which nobody knows yet."""
+    values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
+    together = step.value(*values)
+    alone = tf.concat([step.value(*(value[row : row + 1] for value in values)) for row in (0, 1)], axis=0)
+    if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-6):
+        raise ValueError(f"Expected operations on each image alone. Received {layer}, which mixes those of a batch.")

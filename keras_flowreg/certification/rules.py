@@ -11,18 +11,17 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from keras_flowreg import compat
 from keras_flowreg.certification.steps import Linear, Step, Taking
 
 Rule = Callable[[Any], Sequence[Union[Step, Taking]]]
 _Rule = TypeVar("_Rule", bound=Rule)
 
 _RULES: dict[type, Rule] = {}
-_ADVICE = {
-    "Lambda": "a function of your own, of which nothing is known: write it as a layer",
-    "model": "a model of your own `call`: build it as a functional model of layers",
-    "operation": "an operation outside of a layer: of these, arithmetic, activations, and what moves values or adds them up "
-    "have rules; write it as a layer",
-}
+_OF_OPERATIONS = (
+    "an operation: of these, arithmetic, products with matrices and kernels, activations, and what moves values or adds them "
+    "up have rules"
+)
 # What each does outside of training, if the class exists in this Keras.
 _IDENTITIES = (
     *("Identity", "Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise"),
@@ -44,6 +43,8 @@ def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
     def _half(layer):
         return [fr.certification.Linear(lambda inputs: inputs / 2)]
     ```
+
+    A layer without a rule is read from its `call`, where that takes symbolic tensors; see `certify`.
 
     The function takes a layer and returns a list of `Step`s: `Linear`, `Smooth`, `LeakyReLU`, `MaxPool`, `Product`, or your
     own. Each takes what the one before gives, unless it is in a `Taking`. It is for layers of exactly these classes, since a
@@ -69,27 +70,34 @@ def register_rule(*classes: type) -> Callable[[_Rule], _Rule]:
     return register
 
 
+def has_rule(layer: Any) -> bool:
+    """Whether there is a rule for a layer."""
+    return type(layer) in _RULES
+
+
 def steps_of(layer: keras.layers.Layer) -> list[Union[Step, Taking]]:
     """The steps of a layer, by its rule.
 
     Raises:
-      ValueError: if there is no rule for it, or its options are not covered.
+      ValueError: if its options are not covered.
     """
-    rule = _RULES.get(type(layer))
-    if rule is None:
-        raise _unknown(layer)
-    if getattr(layer, "compute_dtype", "float32") != "float32":
-        raise ValueError(
-            f"Expected layers that compute in float32, as their bounds do. Received {described(layer)}, which "
-            f"computes in {layer.compute_dtype}."
-        )
+    expect_float32(layer)
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         raise ValueError(f"Expected layers with channels last. Received {described(layer)} with channels first.")
     if getattr(layer, "quantization_mode", None):
         raise ValueError(
             f"Expected layers whose weights are float32. Received {described(layer)}, quantized to {layer.quantization_mode}."
         )
-    return list(rule(layer))
+    return list(_RULES[type(layer)](layer))
+
+
+def expect_float32(layer: Any) -> None:
+    """Checks that a layer computes in the precision that its bounds have."""
+    if getattr(layer, "compute_dtype", "float32") != "float32":
+        raise ValueError(
+            f"Expected layers that compute in float32, as their bounds do. Received {described(layer)}, which "
+            f"computes in {layer.compute_dtype}."
+        )
 
 
 def described(layer: Any) -> str:
@@ -97,15 +105,12 @@ def described(layer: Any) -> str:
     return f"{layer.name} ({type(layer).__name__})"
 
 
-def _unknown(layer):
-    kind = type(layer).__name__
-    if isinstance(layer, keras.Model):
-        kind = "model"
-    elif kind in ("TFOpLambda", "SlicingOpLambda") or not isinstance(layer, layers.Layer):
-        kind = "operation"
-    reason = f", {_ADVICE[kind]}" if kind in _ADVICE else ""
+def unknown(layer: Any, reason: str = "") -> ValueError:
+    """The error about a layer, or an operation, that has no rule."""
+    if compat.is_operation(layer):
+        reason = _OF_OPERATIONS
     return ValueError(
-        f"Expected layers with a rule for bounds. Received {described(layer)}{reason}. "
+        f"Expected layers with a rule for bounds. Received {described(layer)}{reason and ', '}{reason}. "
         "`certification.register_rule` takes a rule for a layer of your own."
     )
 

@@ -25,7 +25,9 @@ def with_known_sizes(model: KerasModel, images: tf.Tensor) -> tf.Tensor:
     Raises:
       ValueError: if a size stays unknown.
     """
-    images = tf.ensure_shape(images, _batches_of(model))
+    known = _batches_of(model)
+    if known.rank is not None:
+        images = tf.ensure_shape(images, known)
     if images.shape.rank is None or None in images.shape[1:]:
         raise ValueError(
             "Expected images of a known height, width and number of channels, or a model with an input of such a shape. "

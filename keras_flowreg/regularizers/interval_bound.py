@@ -147,7 +147,7 @@ class IntervalBoundRegularizer(Regularizer):
             model, images = after_augmentation(model, images)
         predictions = model(images, training=training)
         images = tf.cast(images, tf.float32)
-        network = Network(classifier_of(model))
+        network = Network(classifier_of(model), images.shape[1:])
         expect_monotone(network, loss)
         if training:
             network = network.in_training(images)

@@ -11,7 +11,6 @@ from keras import layers
 import keras_flowreg as fr
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.intervals import Interval
-from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
 from tests.certification import networks
 
@@ -73,7 +72,7 @@ class PublishedTest(tf.test.TestCase):
         self.model = networks.randomize(keras.Sequential(stack))
         reachable = reach(IMAGES, EPSILON, "linf")
         self.low, self.high = (np.float64(end).ravel() for end in reachable.box)
-        self.bounds = Bounds(Network(self.model), reachable, rounding=0.0)
+        self.bounds = Bounds(networks.network_of(self.model), reachable, rounding=0.0)
         self.forms = tf.constant(np.concatenate([np.eye(3), -np.eye(3)])[np.newaxis], tf.float32)
         # The forms are one more affine layer, joined to the last one.
         *first, (weights, bias) = affine_layers(self.model)
@@ -104,7 +103,7 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
         pairs = np.eye(UNITS[-1])[:, np.newaxis] - np.eye(UNITS[-1])
         forms = pairs[~np.eye(UNITS[-1], dtype=bool)]
         repeated = tf.constant(np.tile(forms, [len(images), 1, 1]), tf.float32)
-        bounds = Bounds(Network(model), Reach(Interval(tf.constant(images), tf.constant(images))))
+        bounds = Bounds(networks.network_of(model), Reach(Interval(tf.constant(images), tf.constant(images))))
         found = [bounds.minimum_by_intervals(repeated), bounds.minimum(repeated)]
         bounds.tighten()
         for bound in (*found, bounds.minimum(repeated)):
@@ -154,7 +153,7 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
         values = np.random.RandomState(0).uniform(0.05, 1, 40).astype("float32")
         for value in values:
             images = np.full([1, *shape], value)
-            network = Network(model)
+            network = networks.network_of(model)
             interval = network.intervals(Interval(tf.constant(images), tf.constant(images)), 5e-7)[network.output]
             exact = np.float64(value) * sums
             computed = np.float64(model(images))
@@ -221,7 +220,7 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
             model.set_weights([np.full([2, 2, 3, 1], weight)] * len(sums))
             logits = np.full([1, 3], np.float64(value) * (4 * np.float64(weight)) ** len(sums))
             pixel = tf.fill([1, 1, 1, 3], value)
-            bounds = Bounds(Network(model), Reach(Interval(pixel, pixel)))
+            bounds = Bounds(networks.network_of(model), Reach(Interval(pixel, pixel)))
             for bound in (bounds.minimum_by_intervals(forms), bounds.minimum(forms)):
                 self.assertAllLessEqual(np.float64(bound) - forms @ logits[0], 0)
 
@@ -231,7 +230,7 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_tightened_intervals_leave_less_to_rounding(self):
         """Wide intervals before must not count afterwards."""
-        network = Network(networks.table()[1]["layer_normalization"]())
+        network = networks.network_of(networks.table()[1]["layer_normalization"]())
         images = networks.images(2)
         forms = tf.eye(networks.CLASSES, batch_shape=[2])
         at_once, asked_before = (Bounds(network, reach(images, 0.05, "linf")) for _ in range(2))
@@ -244,7 +243,7 @@ class RoundingTest(tf.test.TestCase, parameterized.TestCase):
     def test_examples_do_not_change_what_is_known_of_all(self):
         model, images = networks.table()[1]["relu"](), networks.images(4)
         bounds, fresh = (
-            Bounds(Network(model), Reach(Interval(images - radius, images + radius)))
+            Bounds(networks.network_of(model), Reach(Interval(images - radius, images + radius)))
             for radius in [np.reshape([0, 0, 0, 9], [4, 1, 1, 1]).astype("float32")] * 2
         )
         forms = tf.eye(networks.CLASSES, batch_shape=[4])

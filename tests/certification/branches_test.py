@@ -14,7 +14,6 @@ from keras_flowreg.certification.branches import minimum_by_branches
 from keras_flowreg.certification.choices import Chooser, crowns_choice, stacked
 from keras_flowreg.certification.forms import Choice
 from keras_flowreg.certification.intervals import Interval
-from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach, reach
 from keras_flowreg.certification.refutations import are_refuted
 from keras_flowreg.certification.slopes import minimum_by_best_slopes
@@ -54,7 +53,7 @@ class BranchesTest(tf.test.TestCase, parameterized.TestCase):
         size = np.ptp(logits_on_grid(model), axis=0)
         least = np.where(np.arange(12) < 6, 0.05, -0.002) * size
         model.layers[-1].bias.assign(model.layers[-1].bias + least - logits_on_grid(model).min(axis=0))
-        bounds, forms = Bounds(Network(model), square(12)), tf.eye(12)[:, tf.newaxis]
+        bounds, forms = Bounds(networks.network_of(model), square(12)), tf.eye(12)[:, tf.newaxis]
         bounds.tighten()
         by_slopes = minimum_by_best_slopes(bounds, forms, Chooser(bounds.network), lambda: False)[:, 0].numpy()
         found = prove(bounds, forms)[:, 0]
@@ -75,7 +74,7 @@ class BranchesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(alone.method[0], "beta_crown")
 
     def test_time_is_over(self):
-        bounds = Bounds(Network(network(layers.ReLU, 3)), square())
+        bounds = Bounds(networks.network_of(network(layers.ReLU, 3)), square())
         forms = tf.eye(3)[tf.newaxis]
         self.assertAllEqual(prove(bounds, forms, lambda: True), bounds.minimum(forms))
         asked = iter([False, True])
@@ -86,12 +85,12 @@ class BranchesTest(tf.test.TestCase, parameterized.TestCase):
         model = network(layers.ReLU, 3)
         for weights in model.trainable_weights:
             weights.assign(weights * 1e20)
-        bounds = Bounds(Network(model), square())
+        bounds = Bounds(networks.network_of(model), square())
         self.assertAllEqual(prove(bounds, tf.eye(3)[tf.newaxis]) > 0, np.zeros([1, 3], bool))
 
     def test_nothing_to_cut(self):
         model = networks.randomize(keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(3)]))
-        bounds = Bounds(Network(model), square())
+        bounds = Bounds(networks.network_of(model), square())
         self.assertAllClose(
             prove(bounds, tf.eye(3)[tf.newaxis])[0], logits_on_grid(model).min(axis=0), rtol=1e-4, atol=1e-4
         )
@@ -116,7 +115,7 @@ class MultipliersTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((True, 1.0), (False, -1.0))
     def test_closed_form(self, is_upper, sign):
         # The least of ±x over x ≥ 0, or of ±x over x ≤ 0, is 0; with a multiplier m it is that of ±x - m x, -|±1 - m|.
-        bounds = Bounds(Network(ramp()), square())
+        bounds = Bounds(networks.network_of(ramp()), square())
         before_relu, relu = bounds.network.relus[0].inputs[0], bounds.network.relus[0].output
         half = within(bounds, [[Half(before_relu, 0, 0.0, is_upper)]])
         form, chooser = sign * tf.constant([[0.0, 1.0]]), Chooser(bounds.network)
@@ -130,7 +129,7 @@ class MultipliersTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(chooser.least(half, form, best.choice)[0], best.least[0], atol=1e-5)
 
     def test_signs_of_what_is_not_assumed_are_zero(self):
-        bounds = Bounds(Network(ramp()), square())
+        bounds = Bounds(networks.network_of(ramp()), square())
         relu = bounds.network.relus[0]
         half = within(bounds, [[Half(relu.inputs[0], 0, 0.0, True)]])
         wild = Choice({}, {relu.output: np.float32([-3.0, 3.0])})
@@ -139,7 +138,7 @@ class MultipliersTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(stacked([wild], half).multipliers[relu.output], [[3.0, 0.0]])
 
     def test_halves_narrow_what_comes_behind(self):
-        bounds = Bounds(Network(ramp()), square(2))
+        bounds = Bounds(networks.network_of(ramp()), square(2))
         relu = bounds.network.relus[0]
         halves = within(bounds, [[Half(relu.inputs[0], 0, 0.25, True)], [Half(relu.inputs[0], 1, 1.5, False)]])
         before, logits = halves.inputs(relu), halves.logits
@@ -152,7 +151,7 @@ class MultipliersTest(tf.test.TestCase, parameterized.TestCase):
 class LikelySplitsTest(tf.test.TestCase):
     def test_the_activation_that_is_in_the_way(self):
         # Of -ReLU(x), the chord loses on both halves; ReLU(x + 2) is a line on the square.
-        bounds = Bounds(Network(ramp()), square())
+        bounds = Bounds(networks.network_of(ramp()), square())
         relu = bounds.network.relus[0]
         choice = crowns_choice(bounds)
         (splits,) = likely_splits(bounds, tf.constant([[-1.0, 1.0]]), choice, 5)
@@ -169,7 +168,7 @@ class RefutationsTest(tf.test.TestCase):
         forms = fr.certification.leads.lead_forms(tf.constant(labels, tf.int32), 3)
         for epsilon in (0.01, 0.05, 0.2):
             reachable = reach(images, epsilon, "linf")
-            refuted = are_refuted(Bounds(Network(model), reachable), forms)
+            refuted = are_refuted(Bounds(networks.network_of(model), reachable), forms)
             margin = fr.certify(model, images, labels, epsilon, method="crown").margin
             self.assertAllEqual(refuted, margin <= 0)
         self.assertTrue(np.any(refuted))

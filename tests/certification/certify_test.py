@@ -12,7 +12,6 @@ from keras import layers
 import keras_flowreg as fr
 from keras_flowreg.certification import METHODS
 from keras_flowreg.certification.bounds import Bounds
-from keras_flowreg.certification.network import Network
 from tests import testing
 from tests.certification import networks
 
@@ -250,7 +249,7 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllLess(margins[2] - margins[1], 0)
 
     def test_xla_gives_the_same_intervals(self):
-        network_of_steps = Network(networks.table()[1]["residual"]())
+        network_of_steps = networks.network_of(networks.table()[1]["residual"]())
         box = fr.certification.reach_box(IMAGES, EPSILON)
         compiled = tf.function(lambda box: network_of_steps.intervals(box)[-1], jit_compile=True)
         for end, expected in zip(compiled(box), network_of_steps.intervals(box)[-1]):

@@ -7,13 +7,18 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_flowreg.certification.network import Network
+
 SHAPE, CLASSES = (7, 6, 2), 3
 # In a functional model of Keras 3 operations are Keras's own; in one of Keras 2 they are TensorFlow's.
 ops = getattr(keras, "ops", tf)
 mean = getattr(ops, "mean", None) or tf.reduce_mean
+greatest = getattr(ops, "max", None) or tf.reduce_max
 total = getattr(ops, "sum", None) or tf.reduce_sum
 concatenated = getattr(ops, "concatenate", None) or tf.concat
 flipped = getattr(ops, "flip", None) or tf.reverse
+softmax = getattr(ops, "softmax", None) or tf.nn.softmax
+activated = getattr(ops, "gelu", None) or tf.nn.gelu
 convnext, inception_resnet = (
     sys.modules[network.__module__]
     for network in (keras.applications.ConvNeXtTiny, keras.applications.InceptionResNetV2)
@@ -23,6 +28,14 @@ _NAMES = (
     *("hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu6"),
 )
 ACTIVATIONS = [name for name in _NAMES if hasattr(keras.activations, name)]
+
+
+def convolved(inputs, kernel):
+    return tf.nn.conv2d(inputs, kernel, 1, "VALID") if ops is tf else ops.conv(inputs, kernel)
+
+
+def pooled(inputs):
+    return tf.nn.avg_pool2d(inputs, 2, 2, "VALID") if ops is tf else ops.average_pool(inputs, 2)
 
 
 def images(size=3, shape=SHAPE, seed=0):
@@ -39,6 +52,11 @@ def randomize(model, seed=0):
             layer.moving_mean.assign(random.randn(*layer.moving_mean.shape))
             layer.moving_variance.assign(random.uniform(0.5, 1.5, layer.moving_variance.shape))
     return model
+
+
+def network_of(model):
+    """The steps of a model that says which images it takes."""
+    return Network(model, model.input_shape[1:])
 
 
 def chain(*parts, shape=SHAPE, classes=CLASSES):
@@ -125,6 +143,7 @@ def _greatest_of_operations():
     x, y = (layers.Conv2D(4, 3, padding="same")(inputs) for _ in range(2))
     x = ops.maximum(ops.minimum(x, 0.5), -0.5) + ops.minimum(ops.abs(y), x)
     x = layers.Conv2D(4, 2)(ops.maximum(0.1, x)) ** 2
+    x = x - greatest(x, [1, 2], keepdims=True) + greatest(x, 3)[..., None]
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x + ops.square(x[:, ::-1])))))
 
 
@@ -181,6 +200,73 @@ def _nested():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x))))
 
 
+class Patches(layers.Layer):
+    """Patches behind a class token, with positions: arrays of its own."""
+
+    def build(self, shape):
+        self.embedding = layers.Conv2D(4, 2, strides=2)
+        self.embedding.build(shape)
+        self.token = self.add_weight(shape=(1, 1, 4), name="token")
+        self.positions = self.add_weight(shape=(1, 10, 4), name="positions")
+
+    def call(self, inputs):
+        patches = self.embedding(inputs)
+        size = ops.shape(patches)[0]
+        patches = ops.reshape(patches, [size, -1, patches.shape[-1]])
+        return concatenated([ops.tile(self.token, [size, 1, 1]), patches], 1) + self.positions
+
+
+class OwnAttention(layers.Layer):
+    """Attention by hand: products of matrices, and what is behind them."""
+
+    def build(self, shape):
+        self.kernels = [self.add_weight(shape=(4, 4), name=name, initializer="he_normal") for name in "qkv"]
+
+    def call(self, inputs):
+        query, key, value = (ops.matmul(inputs, kernel) for kernel in self.kernels)
+        weights = softmax(ops.matmul(query, ops.transpose(key, [0, 2, 1])) * 0.5)
+        return inputs + ops.matmul(weights, value)
+
+
+class OwnBlock(layers.Layer):
+    """Two convolutions and what they are added to; by a mode and a name that it is called with, and two outputs."""
+
+    def __init__(self, channels, **options):
+        super().__init__(**options)
+        self.first = layers.Conv2D(channels, 3, padding="same")
+        self.second = layers.Conv2D(channels, 3, padding="same")
+        self.drop = layers.Dropout(0.5)
+
+    def call(self, inputs, shortcut=None, training=None):
+        x = self.drop(activated(self.first(inputs)), training=training)
+        return activated(self.second(x) + shortcut), x
+
+
+def _own_layers():
+    inputs = keras.Input(SHAPE)
+    x = OwnAttention()(Patches()(inputs))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(x[:, 0])))
+
+
+def _own_layers_within():
+    """One of its own within one of its own, behind a convolution with a kernel of its own."""
+
+    class Whole(layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(2, 2, 2, 4), name="kernel", initializer="he_normal")
+            self.bias = self.add_weight(shape=(4,), name="bias")
+            self.shortcut, self.block = layers.Conv2D(3, 1), OwnBlock(3)
+
+        def call(self, inputs):
+            x = convolved(inputs, self.kernel) + self.bias
+            kept, between = self.block(x, shortcut=self.shortcut(x))
+            return activated(pooled(kept - between), approximate=True)
+
+    inputs = keras.Input(SHAPE)
+    x = Whole()(ops.pad(inputs, [[0, 0], [1, 0], [0, 0], [0, 0]], constant_values=0.3))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
+
+
 def _normalization():
     layer = layers.Normalization()
     layer.adapt(images(8))
@@ -205,6 +291,7 @@ def table():
         "conv_groups": lambda: chain(layers.Conv2D(4, 3, groups=2)),
         "depthwise": lambda: chain(layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2, padding="same")),
         "depthwise_dilated": lambda: chain(layers.DepthwiseConv2D(2, dilation_rate=2)),
+        "transposed": lambda: chain(layers.Conv2DTranspose(2, 3, strides=(2, 1), padding="same")),
         "separable": lambda: chain(layers.SeparableConv2D(3, 3, strides=2, use_bias=False)),
         "batch_normalization": lambda: chain(layers.Conv2D(3, 3), layers.BatchNormalization()),
         "batch_normalization_rows": lambda: chain(layers.BatchNormalization(axis=1, scale=False)),
@@ -283,6 +370,8 @@ def table():
         "greatest_and_least": _greatest_and_least,
         "residual": _residual,
         "nested": _nested,
+        "own_layers": _own_layers,
+        "own_layers_within": _own_layers_within,
     }
     if hasattr(layers, "RMSNormalization"):
         other["rms_normalization"] = lambda: chain(layers.Conv2D(4, 3), layers.RMSNormalization(), layers.Conv2D(3, 2))

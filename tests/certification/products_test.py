@@ -10,8 +10,8 @@ from absl.testing import parameterized
 import keras_flowreg as fr
 from keras_flowreg.certification import Interval, InverseRoot, Product, Square
 from keras_flowreg.certification.bounds import Bounds
-from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
+from tests.certification import networks
 
 
 def intervals(shapes, size=1.0, width=1.0, seed=0):
@@ -104,7 +104,7 @@ class NormalizedTest(tf.test.TestCase, parameterized.TestCase):
     def test_the_interval_ends_at_what_is_reached(self, make, square):
         shape, greatest = (2, 2, 12), square**0.5
         model = keras.Sequential([keras.Input(shape), make(), keras.layers.Flatten()])
-        network = Network(model)
+        network = networks.network_of(model)
         wide = Interval(tf.fill([1, *shape], -1e4), tf.fill([1, *shape], 1e4))
         low, high = network.intervals(wide)[-1]
         self.assertAllClose(high, np.full([1, 48], greatest), rtol=1e-4)
@@ -131,7 +131,7 @@ class RoundingTest(tf.test.TestCase):
         images = (1000 + np.random.RandomState(0).randn(4, 4, 4, 3)).astype("float32")
         centered = np.float64(images) - np.mean(np.float64(images), axis=-1, keepdims=True)
         exact = centered / np.sqrt(np.mean(centered**2, axis=-1, keepdims=True) + 1e-3)
-        bounds = Bounds(Network(model), Reach(Interval(tf.constant(images), tf.constant(images))))
+        bounds = Bounds(networks.network_of(model), Reach(Interval(tf.constant(images), tf.constant(images))))
         forms = tf.eye(48, batch_shape=[4])
         for sign in (1, -1):
             for least in (bounds.minimum(sign * forms), bounds.minimum_by_intervals(sign * forms)):

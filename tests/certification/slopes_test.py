@@ -10,7 +10,6 @@ from keras import layers
 from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.choices import Chooser, crowns_choice, ranges
 from keras_flowreg.certification.intervals import Interval
-from keras_flowreg.certification.network import Network
 from keras_flowreg.certification.reach import Reach
 from keras_flowreg.certification.slopes import minimum_by_best_slopes
 from tests.certification import networks
@@ -42,7 +41,7 @@ class SlopesTest(tf.test.TestCase):
             0.1 + 0.2 * a - 0.3 * b - abs(a + b) - abs(a - b)
             for a, b in itertools.product(np.linspace(0, 1, 101), repeat=2)
         ]
-        bounds = Bounds(Network(network()), Reach(box()))
+        bounds = Bounds(networks.network_of(network()), Reach(box()))
         forms = tf.constant([[[1.0, 0.0]]])
         self.assertAllClose(bounds.minimum(forms)[0, 0], 0.1 + 0.2 - 1 - 1, atol=1e-4)  # a = 1 and b = 0
         self.assertAllClose(by_best_slopes(bounds, forms)[0, 0], max(tried), atol=1e-3)
@@ -51,7 +50,7 @@ class SlopesTest(tf.test.TestCase):
         for leak in (0.0, 0.2):
             model = networks.chain(layers.LeakyReLU(leak), shape=(1, 3, 1))
             low, high = (tf.reshape(tf.constant(end), [1, 1, 3, 1]) for end in ([-2.0, -2.0, 0.5], [-1.0, 1.0, 1.0]))
-            bounds = Bounds(Network(model), Reach(Interval(low, high)))
+            bounds = Bounds(networks.network_of(model), Reach(Interval(low, high)))
             (found,) = ranges(bounds)[0].values()
             self.assertAllClose(np.ravel(found.low), [leak, leak, 1])
             self.assertAllClose(np.ravel(found.high), [leak, 1, 1])
@@ -62,7 +61,7 @@ class SlopesTest(tf.test.TestCase):
         images = networks.images(3)
         radius = 0.03
         for make in (networks.table()[1]["residual"], networks.table()[1]["leaky_relu"], networks.table()[1]["tanh"]):
-            bounds = Bounds(Network(make()), Reach(Interval(images - radius, images + radius)))
+            bounds = Bounds(networks.network_of(make()), Reach(Interval(images - radius, images + radius)))
             bounds.tighten()
             forms = tf.tile(tf.eye(3)[tf.newaxis], [3, 1, 1])
             crown, best = bounds.minimum(forms), by_best_slopes(bounds, forms)
@@ -72,7 +71,7 @@ class SlopesTest(tf.test.TestCase):
 
     def test_bounds_of_some_examples(self):
         images = networks.images(3)
-        whole = Bounds(Network(networks.table()[1]["relu"]()), Reach(Interval(images - 0.1, images + 0.1)))
+        whole = Bounds(networks.network_of(networks.table()[1]["relu"]()), Reach(Interval(images - 0.1, images + 0.1)))
         forms = tf.tile(tf.eye(3)[tf.newaxis], [3, 1, 1])
         chosen = whole.of(tf.constant([2, 0]))
         self.assertAllClose(chosen.minimum(forms[:2]), tf.gather(whole.minimum(forms), [2, 0]), rtol=1e-5)

@@ -1,0 +1,93 @@
+"""The calls that a functional model is made of."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
+
+import tensorflow as tf
+
+from keras_flowreg import compat
+from keras_flowreg.types import KerasModel
+
+
+class LayerCall(NamedTuple):
+    """A call of a layer or of an operation. A key stands for one tensor of the graph; see `tensor_keys`."""
+
+    layer: Any
+    inputs: list[int]  # keys
+    outputs: list[int]  # keys
+    shapes: list[tf.TensorShape]  # of the inputs
+    positional: tuple[Any, ...]  # what it was called with, with tensors of the graph among it
+    named: dict[str, Any]
+
+    @property
+    def training(self) -> Optional[bool]:
+        """The mode that the model's own does not change, if one is written into the call."""
+        return compat.written_mode(self._by_name().get("training"))
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What it was called with but for the mode, by position: `None` for a tensor of the graph."""
+        arguments = self._by_name()
+        arguments.pop("training", None)
+        return [None if id(each) in self.inputs else each for each in tf.nest.flatten(arguments) if each is not None]
+
+    def given(self, values: Mapping[int, Any]) -> "LayerCall":
+        """The call with values that are known in the places of their keys."""
+        positional, named = self._with(values)
+        left = [index for index, key in enumerate(self.inputs) if key not in values]
+        inputs, shapes = ([each[index] for index in left] for each in (self.inputs, self.shapes))
+        return self._replace(inputs=inputs, shapes=shapes, positional=positional, named=named)
+
+    def named_argument(self, name: str) -> Any:
+        """What it was called with by the name of a parameter, or `None`."""
+        return self._by_name().get(name)
+
+    def with_argument(self, name: str, value: Any) -> "LayerCall":
+        """The call with another value for a parameter that it was called with."""
+        bound = inspect.signature(self.layer.call).bind(*self.positional, **self.named)
+        bound.arguments[name] = value
+        return self._replace(positional=bound.args, named=bound.kwargs)
+
+    def run(self, *tensors: Any) -> Any:
+        """What the operation gives, or the `call` of the layer, of tensors for the inputs."""
+        positional, named = self._with(dict(zip(self.inputs, tensors)))
+        return compat.function_of(self.layer)(*positional, **named)
+
+    def _with(self, values):
+        return tf.nest.map_structure(lambda each: values.get(id(each), each), (self.positional, self.named))
+
+    def _by_name(self):
+        """What it was called with, by the names of parameters."""
+        signature = inspect.signature(self.layer.call)
+        arguments = dict(signature.bind(*self.positional, **self.named).arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name, {})
+        return arguments
+
+
+def layer_calls(model: KerasModel) -> list[LayerCall]:
+    """Every call in a functional model, in order; `tensor_keys` gives the keys of its own inputs and outputs."""
+    return [
+        LayerCall(
+            node.layer,
+            tensor_keys(node.inputs),
+            tensor_keys(node.outputs),
+            [tf.TensorShape(tensor.shape) for tensor in node.inputs],
+            node.positional,
+            _without_mode(node),
+        )
+        for node in compat.nodes(model)
+    ]
+
+
+def _without_mode(node):
+    """What it was called with by name; not the mode, where its `call` has none, as Keras leaves it out."""
+    has_mode = "training" in inspect.signature(node.layer.call).parameters
+    return {name: value for name, value in node.named.items() if name != "training" or has_mode}
+
+
+def tensor_keys(tensors: Any) -> list[int]:
+    """A key for each symbolic tensor."""
+    return [id(tensor) for tensor in tf.nest.flatten(tensors)]

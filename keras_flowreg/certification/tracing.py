@@ -1,0 +1,62 @@
+"""Layers and models of a `call` of their own, as the functional models that it amounts to.
+
+Their `call` is run once on symbolic tensors of one image. What it does to them, by layers and by operations, is the model.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_flowreg.certification.rules import unknown
+from keras_flowreg.types import KerasModel
+
+
+def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]) -> KerasModel:
+    """What a layer does, as a functional model of a batch of one image.
+
+    Args:
+      layer: the layer; nothing about it changes.
+      call: its `call`, as a function of one tensor for each input.
+      shapes: of each input, with the batch of one.
+
+    Raises:
+      ValueError: if its `call` does not take symbolic tensors, or gives other than one.
+    """
+    with _leaving_no_nodes(layer), _without_warnings():
+        symbols = [keras.Input(shape[1:], batch_size=1, dtype="float32") for shape in shapes]
+        try:
+            return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])
+        except Exception as error:  # Of code that is not ours.
+            reason = str(error).split("\n", 1)[0]
+            raise unknown(layer, f"whose `call` failed on symbolic tensors: {reason}") from error
+
+
+@contextlib.contextmanager
+def _leaving_no_nodes(layer: Any) -> Iterator[None]:
+    """Takes back what Keras notes in each layer that is called on symbolic tensors."""
+    notes = [
+        (nodes, list(nodes))
+        for each in layer._flatten_layers()
+        for nodes in (each._inbound_nodes, each._outbound_nodes)
+    ]
+    try:
+        yield
+    finally:
+        for nodes, before in notes:
+            nodes[:] = before
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps Keras 2 from saying that an operation with a weight of its own should be a layer's, as it is."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
