@@ -35,7 +35,7 @@ _WITHOUT_XLA = (
     *("RandomRotation", "RandomZoom", "RandomTranslation", "RandomHeight", "RandomWidth", "RandomShear"),
     *("RandomPerspective", "RandomElasticTransform", "AugMix", "RandAugment"),
 )
-_KERAS_2_OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
+_TENSORFLOW_OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOperation")
 # Keras 3 makes another iterator over a data set at the end of each epoch, and does not use it.
 ITERATORS_PER_EPOCH = 2 if KERAS_3 else 1
 
@@ -235,6 +235,18 @@ def weight_losses(model: KerasModel) -> list[Callable[[], Scalar]]:
     return [loss for layer in all_layers(model) for loss in layer._callable_losses]
 
 
+@contextlib.contextmanager
+def symbols_taken_by_tensorflow() -> Iterator[None]:
+    """In this scope, TensorFlow's functions take symbolic tensors, which in Keras 2 they always do."""
+    if not KERAS_3:
+        yield
+        return
+    from keras_flowreg import keras_3_symbols
+
+    with keras_3_symbols.taken_by_tensorflow():
+        yield
+
+
 class Node(NamedTuple):
     """A call of a layer, or of an operation, in a functional model."""
 
@@ -269,7 +281,7 @@ def written_mode(training: Any) -> Optional[bool]:
 
 def is_operation(layer: Any) -> bool:
     """Whether what a graph calls is an operation outside of layers."""
-    return not isinstance(layer, keras.layers.Layer) or type(layer).__name__ in _KERAS_2_OPERATIONS
+    return not isinstance(layer, keras.layers.Layer) or type(layer).__name__ in _TENSORFLOW_OPERATIONS
 
 
 def function_of(layer: Any) -> Callable[..., Any]:
@@ -281,8 +293,8 @@ def function_of(layer: Any) -> Callable[..., Any]:
 
 def operation_name(layer: Any) -> str:
     """What an operation outside of layers is called, without underscores, such as `"expanddims"`; `""` for a layer."""
-    if KERAS_3:
-        options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold")]
-        is_of_keras = type(layer).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
-        return type(layer).__name__.lower() if is_of_keras and not any(options) else ""
-    return layer.symbol.split(".")[-1].replace("_", "") if type(layer).__name__ in _KERAS_2_OPERATIONS else ""
+    if type(layer).__name__ in _TENSORFLOW_OPERATIONS:
+        return layer.symbol.split(".")[-1].replace("_", "")
+    options = [getattr(layer, name, None) for name in ("negative_slope", "max_value", "threshold")]
+    is_of_keras = type(layer).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
+    return type(layer).__name__.lower() if is_of_keras and not any(options) else ""

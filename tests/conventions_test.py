@@ -41,7 +41,7 @@ FLOORS = (
     ("ops",),
     ("files", "wrapped", "reaching_out"),
     ("compat",),
-    ("keras_2_draws",),
+    ("keras_2_draws", "keras_3_symbols"),
     ("types",),
 )
 

@@ -100,8 +100,8 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
         steps = [_with_shape(_WITH_SHAPE[name], call, shapes())]
     elif name in _WEIGHTED and len(call.inputs) == 1:
         steps = [_weighted(call)]
-    elif name == "matmul" and not _arrays(call) and not _options(call):
-        steps = _matrix_product(shapes())
+    elif name == "matmul" and not _arrays(call):
+        steps = _matrix_product(call, shapes())
     elif name in ("max", "reducemax"):
         steps = _greatest_along_axes(call, shapes())
     elif name == "softmax" and _options(call) in ([], [-1]):
@@ -179,14 +179,22 @@ def _weighted(call):
     return _Weighted(function, absolute=absolute, summands=summands)
 
 
-def _matrix_product(shapes):
+def _matrix_product(call, shapes):
     """Rows of the first value times columns of the second."""
     first, second = shapes
-    if first.rank != second.rank or first.rank < 3:
+    are_transposed = [bool(call.named_argument(name)) for name in ("transpose_a", "transpose_b")]
+    if first.rank != second.rank or first.rank < 3 or len(_options(call)) != sum(are_transposed):
         return None
+
+    def rows(values):
+        return (tf.linalg.matrix_transpose(values) if are_transposed[0] else values)[..., tf.newaxis]
+
+    def columns(values):
+        return (tf.linalg.matrix_transpose(values) if are_transposed[1] else values)[..., tf.newaxis, :, :]
+
     return [
-        Taking(Weightless(lambda rows: rows[..., tf.newaxis]), (0,)),
-        Taking(Weightless(lambda columns: columns[..., tf.newaxis, :, :]), (1,)),
+        Taking(Weightless(rows), (0,)),
+        Taking(Weightless(columns), (1,)),
         Taking(Product(), (-2, -1)),
         Weightless(lambda products: tf.reduce_sum(products, axis=-2)),
     ]
@@ -228,7 +236,7 @@ def _options(call):
     """All else that it is called with."""
     axis = getattr(call.layer, "axis", None)  # Keras 3's operations hold it themselves.
     options = [*call.arguments, axis]
-    return [each for each in options if each is not None and each is not False]
+    return [each for each in options if not (each is None or each is False or isinstance(each, str))]
 
 
 class _OfEachImage(Weightless):

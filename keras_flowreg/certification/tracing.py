@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_flowreg import compat
 from keras_flowreg.certification.rules import unknown
 from keras_flowreg.types import KerasModel
 
@@ -26,7 +27,7 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
     Raises:
       ValueError: if its `call` does not take symbolic tensors, or gives other than one.
     """
-    with _leaving_no_nodes(layer), _without_warnings():
+    with _leaving_no_nodes(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
         symbols = [keras.Input(shape[1:], batch_size=1, dtype="float32") for shape in shapes]
         try:
             return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])

@@ -267,6 +267,29 @@ def _own_layers_within():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))))
 
 
+class OfTensorFlow(layers.Layer):
+    """TensorFlow's functions, on either Keras, and weights on their left."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(2, 2, 2, 4), name="kernel", initializer="he_normal")
+        self.scale = self.add_weight(shape=(4,), name="scale")
+        self.token = self.add_weight(shape=(1, 1, 4), name="token")
+
+    def call(self, inputs):
+        x = tf.nn.conv2d(inputs, self.kernel, [1, 2, 2, 1], "VALID")
+        size = tf.shape(x)
+        x = np.float32(2) * tf.reshape(x, [size[0], size[1] * size[2], 4])
+        x = tf.concat([tf.repeat(self.token, size[0], 0), self.scale * x], axis=1)
+        weights = tf.nn.softmax(tf.matmul(x, x, transpose_b=True) / np.sqrt(4))
+        return tf.nn.gelu(tf.matmul(weights, x), approximate=True) - tf.reduce_mean(x, axis=1, keepdims=True)
+
+
+def _own_layers_of_tensorflow():
+    inputs = keras.Input(SHAPE)
+    x = layers.Flatten()(OfTensorFlow()(inputs))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(x)))
+
+
 def _normalization():
     layer = layers.Normalization()
     layer.adapt(images(8))
@@ -372,6 +395,7 @@ def table():
         "nested": _nested,
         "own_layers": _own_layers,
         "own_layers_within": _own_layers_within,
+        "own_layers_of_tensorflow": _own_layers_of_tensorflow,
     }
     if hasattr(layers, "RMSNormalization"):
         other["rms_normalization"] = lambda: chain(layers.Conv2D(4, 3), layers.RMSNormalization(), layers.Conv2D(3, 2))
