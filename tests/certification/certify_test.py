@@ -61,9 +61,10 @@ class CertifyTest(tf.test.TestCase, parameterized.TestCase):
                 return -self.base_model(images)
 
         model = Headed()
-        model(IMAGES)
-        with self.assertRaisesRegex(ValueError, "Expected layers with a rule for bounds"):
-            fr.certify(model, IMAGES, predicted(model), EPSILON)
+        labels = predicted(model)
+        negative = keras.Sequential([model.base_model, layers.Rescaling(-1.0)])
+        margins = [fr.certify(each, IMAGES, labels, EPSILON).margin for each in (model, negative)]
+        self.assertAllClose(*margins, rtol=1e-4)
 
     @parameterized.parameters(*METHODS, "auto")
     def test_margin_without_a_flow(self, method):
