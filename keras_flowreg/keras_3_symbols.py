@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "pow")
 _OPERATORS = [f"__{side}{name}__" for name in _ARITHMETIC for side in ("", "r")]
+_numbers = itertools.count()
 _is_taken = contextvars.ContextVar("is_taken", default=False)
 
 
@@ -21,7 +23,7 @@ class TensorFlowOperation(keras.Operation):
     """A function of TensorFlow as an operation of a graph, as Keras 2 has it. Its symbolic tensors have a known shape."""
 
     def __init__(self, function: Callable[..., Any], symbol: str):
-        super().__init__(name=f"tf.{symbol}")
+        super().__init__(name=f"tf.{symbol}_{next(_numbers)}")  # Keras asks that a graph has each name once.
         self.call = function
         self.symbol = symbol
 
