@@ -33,7 +33,7 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
             return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])
         except Exception as error:  # Of code that is not ours.
             reason = str(error).split("\n", 1)[0]
-            raise unknown(layer, f"whose `call` failed on symbolic tensors: {reason}") from error
+            raise unknown(layer, f"whose `call` failed on symbolic tensors ({reason})") from error
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
     def test_layers_without_a_rule(self):
         for layer, message in (
             (layers.Conv2DTranspose(2, 3, dilation_rate=2, name="wide"), r"without a dilation.*wide .*\(2, 2\)"),
-            (layers.Lambda(tf.sort, name="own"), r"Received (own|tf.sort) .*register_rule"),
+            (layers.Lambda(tf.sort, name="own"), r"Received (own|tf.sort\w*) .*register_rule"),
             (layers.Lambda(networks.ops.exp), r"Received .*exp.*, an operation.*have rules.*register_rule"),
             (
                 layers.Activation("exponential", name="exp"),
@@ -259,17 +259,19 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             def call(self, inputs):
                 return tf.ensure_shape(tf.numpy_function(np.negative, [inputs], tf.float32), inputs.shape)
 
-        self.expect_error(networks.chain(Strange()), r"numpy_function \(.*, an operation: of these")
+        self.expect_error(networks.chain(Strange()), r"numpy_function\w* \(.*, an operation: of these")
 
     def test_call_that_takes_no_symbols(self):
         class Strange(layers.Layer):
             def call(self, inputs):
-                return inputs if tf.autograph.experimental.do_not_convert(self.choose)(inputs) else -inputs
+                if keras.backend.is_keras_tensor(inputs):
+                    raise TypeError("not of symbols.\nAnd more")
+                return inputs
 
-            def choose(self, inputs):
-                return not hasattr(inputs, "numpy") or np.mean(inputs.numpy()) > 0
-
-        self.expect_error(networks.chain(Strange(name="own")), r"own \(Strange\).*`call` failed on symbolic tensors: ")
+        self.expect_error(
+            networks.chain(Strange(name="own")),
+            r"own \(Strange\).*`call` failed on symbolic tensors \(not of symbols.\)\.",
+        )
 
     def test_two_inputs(self):
         inputs = [keras.Input(networks.SHAPE) for _ in range(2)]
