@@ -16,7 +16,6 @@ class LayerCall(NamedTuple):
     layer: Any
     inputs: list[int]  # keys
     outputs: list[int]  # keys
-    shapes: list[tf.TensorShape]  # of the inputs
     positional: tuple[Any, ...]  # what it was called with, with tensors of the graph among it
     named: dict[str, Any]
 
@@ -35,9 +34,8 @@ class LayerCall(NamedTuple):
     def given(self, values: Mapping[int, Any]) -> "LayerCall":
         """The call with values that are known in the places of their keys."""
         positional, named = self._with(values)
-        left = [index for index, key in enumerate(self.inputs) if key not in values]
-        inputs, shapes = ([each[index] for index in left] for each in (self.inputs, self.shapes))
-        return self._replace(inputs=inputs, shapes=shapes, positional=positional, named=named)
+        inputs = [key for key in self.inputs if key not in values]
+        return self._replace(inputs=inputs, positional=positional, named=named)
 
     def named_argument(self, name: str) -> Any:
         """What it was called with by the name of a parameter, or `None`."""
@@ -74,7 +72,6 @@ def layer_calls(model: KerasModel) -> list[LayerCall]:
             node.layer,
             tensor_keys(node.inputs),
             tensor_keys(node.outputs),
-            [tf.TensorShape(tensor.shape) for tensor in node.inputs],
             node.positional,
             _without_mode(node),
         )
