@@ -6,6 +6,7 @@ from typing import Union
 
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
 from keras_flowreg import compat
 from keras_flowreg.certification.activation_rules import ACTIVATIONS
@@ -21,7 +22,7 @@ from keras_flowreg.certification.merging_rules import (
 )
 from keras_flowreg.certification.normalization_rules import Scale
 from keras_flowreg.certification.products import Product, Square
-from keras_flowreg.certification.rules import described, unknown
+from keras_flowreg.certification.rules import described, steps_of, unknown
 from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.certification.steps import Linear, MaxPool, Step, Taking
 from keras_flowreg.ops import random
@@ -104,6 +105,8 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
         steps = _matrix_product(call, shapes())
     elif name in ("max", "reducemax"):
         steps = _greatest_along_axes(call, shapes())
+    elif name in _AS_LAYERS:
+        steps = steps_of(_AS_LAYERS[name](call))
     elif name == "softmax" and _options(call) in ([], [-1]):
         steps = [Softmax()]
     elif name == "gelu" and (getattr(call.layer, "approximate", False) or any(each is True for each in call.arguments)):
@@ -218,6 +221,25 @@ def _greatest_along_axes(call, shapes):
         return tf.reshape(inputs, [tf.shape(inputs)[0], *result])
 
     return [MaxPool(windows), Weightless(ended)]
+
+
+def _max_pooling(call):
+    """The layer of a max pooling, by Keras's names of its options, or by TensorFlow's."""
+    sizes = _sides(_option(call, "pool_size") or _option(call, "ksize"))
+    strides = _option(call, "strides")
+    return layers.MaxPooling2D(sizes, _sides(strides) if strides else None, _option(call, "padding").lower())
+
+
+def _sides(size):
+    """Rows and columns of a size that is given for both, for each, or for the batch and the channels as well."""
+    sizes = tf.nest.flatten(size)
+    return tuple(sizes[1:3] if len(sizes) == 4 else sizes * (2 // len(sizes)))
+
+
+_AS_LAYERS: dict[str, Callable[[LayerCall], layers.Layer]] = {
+    **dict.fromkeys(("maxpool", "maxpool2d"), _max_pooling),
+    **dict.fromkeys(("normalize", "l2normalize"), lambda call: layers.UnitNormalization(_option(call, "axis"))),
+}
 
 
 def _option(call, name):

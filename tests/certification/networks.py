@@ -38,6 +38,14 @@ def pooled(inputs):
     return tf.nn.avg_pool2d(inputs, 2, 2, "VALID") if ops is tf else ops.average_pool(inputs, 2)
 
 
+def pooled_greatest(inputs):
+    return tf.nn.max_pool2d(inputs, [1, 2, 2, 1], 1, "SAME") if ops is tf else ops.max_pool(inputs, 2, 1, "same")
+
+
+def normalized(inputs):
+    return tf.math.l2_normalize(inputs, -1) if ops is tf else ops.normalize(inputs, -1)
+
+
 def images(size=3, shape=SHAPE, seed=0):
     return np.random.RandomState(seed).rand(size, *shape).astype("float32")
 
@@ -260,7 +268,8 @@ def _own_layers_within():
         def call(self, inputs):
             x = convolved(inputs, self.kernel) + self.bias
             kept, between = self.block(x, shortcut=self.shortcut(x))
-            return activated(pooled(kept - between), approximate=True)
+            x = pooled(pooled_greatest(kept) - normalized(between))
+            return activated(x, approximate=True)
 
     inputs = keras.Input(SHAPE)
     x = Whole()(ops.pad(inputs, [[0, 0], [1, 0], [0, 0], [0, 0]], constant_values=0.3))
