@@ -5,6 +5,7 @@ Their `call` is run once on symbolic tensors of one image. What it does to them,
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import tensorflow as tf
 from keras_flowreg import compat
 from keras_flowreg.certification.rules import unknown
 from keras_flowreg.types import KerasModel
+
+_one_at_a_time = threading.Lock()  # What is changed for a while, and set back, is Keras's and the layers'.
 
 
 def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]) -> KerasModel:
@@ -27,7 +30,7 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
     Raises:
       ValueError: if its `call` does not take symbolic tensors, or gives other than one.
     """
-    with _leaving_no_nodes(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
+    with _one_at_a_time, _leaving_no_nodes(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
         symbols = [keras.Input(shape[1:], batch_size=1, dtype="float32") for shape in shapes]
         try:
             return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])
