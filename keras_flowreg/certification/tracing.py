@@ -30,7 +30,7 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
     Raises:
       ValueError: if its `call` does not take symbolic tensors, or gives other than one.
     """
-    with _one_at_a_time, _leaving_no_nodes(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
+    with _one_at_a_time, _leaving_no_trace(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
         symbols = [keras.Input(shape[1:], batch_size=1, dtype="float32") for shape in shapes]
         try:
             return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])
@@ -40,16 +40,18 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
 
 
 @contextlib.contextmanager
-def _leaving_no_nodes(layer: Any) -> Iterator[None]:
-    """Takes back what Keras notes in each layer that is called on symbolic tensors."""
-    notes = [
-        (nodes, list(nodes))
-        for each in layer._flatten_layers()
-        for nodes in (each._inbound_nodes, each._outbound_nodes)
-    ]
+def _leaving_no_trace(layer: Any) -> Iterator[None]:
+    """Takes back what Keras notes in each layer that is called on symbolic tensors, and their names, of which it wants others."""
+    layers = list(layer._flatten_layers())
+    notes = [(nodes, list(nodes)) for each in layers for nodes in (each._inbound_nodes, each._outbound_nodes)]
+    names = [(vars(each), "name" if "name" in vars(each) else "_name", each.name) for each in layers]
+    for number, (attributes, attribute, name) in enumerate(names):
+        attributes[attribute] = f"{name}_{number}"
     try:
         yield
     finally:
+        for attributes, attribute, name in names:
+            attributes[attribute] = name
         for nodes, before in notes:
             nodes[:] = before
 

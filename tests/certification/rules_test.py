@@ -480,6 +480,21 @@ class TracingTest(tf.test.TestCase, parameterized.TestCase):
         plain = networks.chain(layers.Dense(4, activation="relu"), layers.Rescaling(3.0))
         self.assertAllClose(self.margins(own), self.margins(plain), rtol=1e-4)
 
+    def test_layers_of_one_name(self):
+        class Own(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.parts = [layers.Dense(4, activation="relu", name="same") for _ in range(2)]
+
+            def call(self, inputs):
+                return self.parts[1](self.parts[0](inputs))
+
+        own = networks.chain(Own())
+        first, second = own.layers[0].parts
+        plain = keras.Sequential([keras.Sequential([first]), second, *own.layers[1:]])
+        self.assertAllClose(self.margins(own), self.margins(plain))
+        self.assertEqual([first.name, second.name], ["same", "same"])
+
     def test_lambda(self):
         self.assertAllClose(
             self.margins(networks.chain(layers.Lambda(lambda x: 0.5 - x))),
