@@ -60,6 +60,7 @@ def draw_clean_against_robust(settings, path):
                 axes.plot(*zip(*points), marker="o", color=color, label=_label(family))
             epsilon = variants[0].setting["epsilon"]
             axes.set(xlabel="clean accuracy", ylabel=f"worst case up to {epsilon:g} px")
+            axes.locator_params(axis="x", nbins=6)  # Ticks of four digits would touch.
 
 
 def draw_radii(chosen, path):
