@@ -41,10 +41,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 def shared(items, number, count):
-    """The items of one share. Tests take turns in who gets the odd case."""
+    """The items of one share. Tests take turns in who gets the odd case: the same turns on either stack."""
     chosen = set()
     for turn, (_, cases) in enumerate(itertools.groupby(sorted(items, key=test_of), key=test_of)):
-        cases = list(cases)
+        # The second before the tenth, so that either stack has them in the same places.
+        cases = sorted(cases, key=lambda item: (len(item.nodeid), item.nodeid))
         alone = len(cases) == 1 and not is_dealt_out(cases[0])
         chosen.update(cases if alone else cases[(number - 1 + turn) % count :: count])
     return [item for item in items if item in chosen]
@@ -52,11 +53,8 @@ def shared(items, number, count):
 
 def test_of(item):
     """What the cases of one test have in common."""
-    path = item.nodeid.split("::")[0]
-    if is_dealt_out(item):
-        return path, "", ""
     function = inspect.unwrap(item.function)
-    return path, getattr(item.cls, "__qualname__", ""), function.__qualname__
+    return item.nodeid.split("::")[0], getattr(item.cls, "__qualname__", ""), function.__qualname__
 
 
 def is_dealt_out(item):
