@@ -7,7 +7,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 try:
     import keras
@@ -247,31 +247,21 @@ def symbols_taken_by_tensorflow() -> Iterator[None]:
         yield
 
 
-class Node(NamedTuple):
-    """A call of a layer, or of an operation, in a functional model."""
+def nodes(model: KerasModel) -> list[tuple[Any, Any, Any, Any, Any]]:
+    """Every call in a functional model, in order.
 
-    layer: Any
-    positional: tuple[Any, ...]  # what it was called with, with symbolic tensors among it
-    named: dict[str, Any]
-    inputs: list[Any]  # the symbolic tensors
-    outputs: list[Any]
-
-
-def nodes(model: KerasModel) -> list[Node]:
-    """Every call in a functional model, in order."""
+    Returns:
+      For each `(layer, inputs, outputs, positional, named)`: the layer or the operation, the symbolic tensors that it takes and
+      gives, and what it is called with, by position and by name, with those it takes among it.
+    """
     found = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-    return [_node_of(node) for node in found if not node.is_input]
+    return [_parts_of(node) for node in found if not node.is_input]
 
 
-def _node_of(node):
-    parts: tuple[Any, ...]
+def _parts_of(node):
     if KERAS_3:
-        arguments = node.arguments
-        parts = node.operation, arguments.args, arguments.kwargs, node.input_tensors, node.output_tensors
-    else:
-        parts = node.layer, node.call_args, node.call_kwargs, node.keras_inputs, node.outputs
-    layer, positional, named, inputs, outputs = parts
-    return Node(layer, tuple(positional), dict(named), tf.nest.flatten(inputs), tf.nest.flatten(outputs))
+        return node.operation, node.input_tensors, node.output_tensors, node.arguments.args, node.arguments.kwargs
+    return node.layer, node.keras_inputs, node.outputs, node.call_args, node.call_kwargs
 
 
 def written_mode(training: Any) -> Optional[bool]:

@@ -43,7 +43,7 @@ class LayerCall(NamedTuple):
 
     def with_argument(self, name: str, value: Any) -> "LayerCall":
         """The call with another value for a parameter that it was called with."""
-        bound = inspect.signature(self.layer.call).bind(*self.positional, **self.named)
+        bound = self._bound()
         bound.arguments[name] = value
         return self._replace(positional=bound.args, named=bound.kwargs)
 
@@ -57,32 +57,29 @@ class LayerCall(NamedTuple):
 
     def _by_name(self):
         """What it was called with, by the names of parameters."""
-        signature = inspect.signature(self.layer.call)
-        arguments = dict(signature.bind(*self.positional, **self.named).arguments)
-        for parameter in signature.parameters.values():
+        bound = self._bound()
+        arguments = dict(bound.arguments)
+        for parameter in bound.signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 arguments |= arguments.pop(parameter.name, {})
         return arguments
+
+    def _bound(self):
+        return inspect.signature(self.layer.call).bind(*self.positional, **self.named)
 
 
 def layer_calls(model: KerasModel) -> list[LayerCall]:
     """Every call in a functional model, in order; `tensor_keys` gives the keys of its own inputs and outputs."""
     return [
-        LayerCall(
-            node.layer,
-            tensor_keys(node.inputs),
-            tensor_keys(node.outputs),
-            node.positional,
-            _without_mode(node),
-        )
-        for node in compat.nodes(model)
+        LayerCall(layer, tensor_keys(inputs), tensor_keys(outputs), tuple(positional), _without_mode(layer, named))
+        for layer, inputs, outputs, positional, named in compat.nodes(model)
     ]
 
 
-def _without_mode(node):
-    """What it was called with by name; not the mode, where its `call` has none, as Keras leaves it out."""
-    has_mode = "training" in inspect.signature(node.layer.call).parameters
-    return {name: value for name, value in node.named.items() if name != "training" or has_mode}
+def _without_mode(layer, named):
+    """What a layer is called with by name; not the mode, where its `call` has none, as Keras leaves it out."""
+    has_mode = "training" in inspect.signature(layer.call).parameters
+    return {name: value for name, value in named.items() if name != "training" or has_mode}
 
 
 def tensor_keys(tensors: Any) -> list[int]:

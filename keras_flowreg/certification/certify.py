@@ -109,8 +109,8 @@ def certify(
       `Certificate`.
 
     Raises:
-      ValueError: if an argument is out of its range, if a layer or an operation has no rule, if one prediction for two classes is a
-        probability that does not come out of a last sigmoid, or in a graph.
+      ValueError: if an argument is out of its range, if a layer or an operation has no rule, if one prediction for two classes
+        is a probability that does not come out of a last sigmoid, or in a graph.
       TypeError: if `model` is not a Keras model, or images or labels are not numbers.
 
     Reference: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",

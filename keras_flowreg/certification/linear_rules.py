@@ -61,8 +61,7 @@ def _transposed_convolution(layer):
     def transpose(coefficients, shapes):
         return [tf.nn.conv2d(coefficients, kernel, strides, padding)]
 
-    summands = math.prod(kernel.shape[:2]) * max(kernel.shape[2:])
-    linear = _weighted(convolve, kernel, offset=_bias(layer), summands=summands, transpose=transpose)
+    linear = _weighted(convolve, kernel, offset=_bias(layer), summands=_summands(kernel), transpose=transpose)
     return [linear, *activation_steps(layer)]
 
 
@@ -167,8 +166,12 @@ def _convolve(kernel, strides, padding, bias):
         shape = [tf.shape(coefficients)[0], *shapes[0]]
         return [tf.nn.conv2d_transpose(coefficients, kernel, shape, strides, "VALID")]
 
-    summands = math.prod(kernel.shape[:2]) * max(kernel.shape[2:])
-    return _weighted(convolve, kernel, offset=bias, summands=summands, sliding=sliding, transpose=transpose)
+    return _weighted(convolve, kernel, offset=bias, summands=_summands(kernel), sliding=sliding, transpose=transpose)
+
+
+def _summands(kernel):
+    """How many inputs an output of a convolution is the sum of, or outputs an input goes into, at most."""
+    return math.prod(kernel.shape[:2]) * max(kernel.shape[2:])
 
 
 def _convolve_depthwise(layer, kernel, bias):

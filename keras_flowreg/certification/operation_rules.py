@@ -109,7 +109,7 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
         steps = steps_of(_AS_LAYERS[name](call))
     elif name == "softmax" and _options(call) in ([], [-1]):
         steps = [Softmax()]
-    elif name == "gelu" and (getattr(call.layer, "approximate", False) or any(each is True for each in call.arguments)):
+    elif name == "gelu" and _option(call, "approximate"):
         steps = [ACTIVATIONS["gelu_tanh"]()]
     else:
         steps = _arithmetic(name, call)
@@ -144,7 +144,7 @@ def _beside_arrays(call):
     arrays = _arrays(call)
     call = call._replace(inputs=[*call.inputs, *map(id, arrays)])
     count = len(call.inputs)
-    linear = _OfEachImage(call.run)
+    linear = _WeightlessImagesApart(call.run)
     return [*(Taking(_always(array), (0,)) for array in arrays), Taking(linear, tuple(range(count)))]
 
 
@@ -162,7 +162,7 @@ def _padded(call, shapes):
     offset = call.run(tf.zeros(shapes[0]))
     least = offset.dtype.min / 4
     offset = tf.clip_by_value(offset, least, -least)
-    return [_OfEachImage(with_zeros.run, offset=offset)]
+    return [_WeightlessImagesApart(with_zeros.run, offset=offset)]
 
 
 def _with_shape(function, call, shapes):
@@ -179,7 +179,7 @@ def _weighted(call):
     sizes = {key: tf.abs(weight) for key, weight in weights.items()}
     function, absolute = (call.given(each).run for each in (weights, sizes))
     summands = max((math.prod(weight.shape) // min(weight.shape) for weight in weights.values()), default=1)
-    return _Weighted(function, absolute=absolute, summands=summands)
+    return _ImagesApart(function, absolute=absolute, summands=summands)
 
 
 def _matrix_product(call, shapes):
@@ -261,26 +261,19 @@ def _options(call):
     return [each for each in options if not (each is None or each is False or isinstance(each, str))]
 
 
-class _OfEachImage(Weightless):
-    """A linear operation without weights."""
+class _ImagesApart(Linear):
+    """A linear operation, of which nobody knows yet that it leaves images of a batch apart."""
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        _expect_images_apart(self, shapes, layer)
+        values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
+        together = self.value(*values)
+        alone = tf.concat([self.value(*(value[row : row + 1] for value in values)) for row in (0, 1)], axis=0)
+        if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-6):
+            raise ValueError(
+                f"Expected operations on each image alone. Received {layer}, which mixes those of a batch."
+            )
         super().check(shapes, layer)
 
 
-class _Weighted(Linear):
-    """A linear operation with weights."""
-
-    def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        _expect_images_apart(self, shapes, layer)
-        super().check(shapes, layer)
-
-
-def _expect_images_apart(step, shapes, layer):
-    """Checks that an operation leaves images of a batch apart, which nobody knows yet."""
-    values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
-    together = step.value(*values)
-    alone = tf.concat([step.value(*(value[row : row + 1] for value in values)) for row in (0, 1)], axis=0)
-    if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-6):
-        raise ValueError(f"Expected operations on each image alone. Received {layer}, which mixes those of a batch.")
+class _WeightlessImagesApart(_ImagesApart, Weightless):
+    """One without weights."""
