@@ -16,7 +16,6 @@ from keras_flowreg.attacks.fgsm import FlowFGSM
 from keras_flowreg.attacks.flow_pgd import FlowPGD
 from keras_flowreg.attacks.frank_wolfe import FlowFrankWolfe
 from keras_flowreg.attacks.leads import lead_is_below
-from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.random_flow import RandomFlow
 from keras_flowreg.attacks.search import Candidate, Examples, Objective, iterate, select
 from keras_flowreg.attacks.square import FlowSquare
@@ -170,7 +169,8 @@ def _run_member(member, choice, objective, examples, best, starts, seed):
     A targeted member is led to the likeliest other class, then to the next one, and so on. What comes of random starts is
     noted, of those with sweeps, too.
     """
-    raised = RaisedLoss(resolve_loss(member.loss, objective.raised.loss), member.targeted)
+    loss = resolve_loss(member.loss, objective.raised.loss)
+    raised = objective.raised._replace(loss=loss, targeted=member.targeted)
     member_objective = objective._replace(raised=raised, perturbation=member.perturbation)
     # A targeted attack has its one class, and each member searches for it.
     seeks_classes = member.targeted and not objective.raised.targeted

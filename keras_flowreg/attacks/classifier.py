@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.gradients import gradient_through, widened
+from keras_flowreg.ops.signatures import spec_of_any_batch
 from keras_flowreg.types import Images, KerasModel, Labels, Number, Predictions
 
 # What is measured of predictions: each a [batch].
@@ -171,7 +172,7 @@ class TracedClassifier(Classifier):
         return self.run(key, differentiate, images, labels, tf.constant(scale))
 
     def run(self, key: Any, function: Callable, *tensors: tf.Tensor) -> Any:
-        specs = tuple(_spec_of_any_batch(tensor) for tensor in tensors)
+        specs = tuple(spec_of_any_batch(tensor) for tensor in tensors)
         key = key, specs
         with self._lock:
             if key not in self._functions:
@@ -186,11 +187,6 @@ class TracedClassifier(Classifier):
         """A function that is compiled once, and not copied into those that call it."""
         options = {"jit_compile": True} if self._jit_compile else {"experimental_attributes": {"_noinline": True}}
         return tf.function(function, autograph=False, **options).get_concrete_function(*specs)
-
-
-def _spec_of_any_batch(tensor):
-    shape = [None, *tensor.shape[1:]] if tensor.shape.rank else []
-    return tf.TensorSpec(shape, tensor.dtype)
 
 
 def _expect_one_output(predictions):

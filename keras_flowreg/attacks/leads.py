@@ -1,6 +1,5 @@
 """How far a search has come with each example."""
 
-from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.search import Candidate, Examples, Objective
 from keras_flowreg.ops.labels import logits_of
 from keras_flowreg.ops.losses import per_example_loss, resolve_loss, takes_logits
@@ -25,7 +24,7 @@ def lead_is_below(part: float, objective: Objective, examples: Examples, best: C
       bool `[batch]`.
     """
     loss = _margin_of_probabilities if takes_logits(objective.raised.loss) is False else _MARGIN
-    measured = objective._replace(raised=RaisedLoss(loss, objective.raised.targeted))
+    measured = objective._replace(raised=objective.raised._replace(loss=loss))
     clean, found = measured.query_clean(examples), measured.query(examples, best.parameters)
     return found.loss > part * clean.loss
 

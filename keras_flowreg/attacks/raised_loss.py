@@ -1,9 +1,9 @@
 """The loss that a search raises."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from keras_flowreg.ops.labels import LabelKind, expect_labels
-from keras_flowreg.ops.losses import ignored_class, label_kind, per_example_loss
+from keras_flowreg.ops.losses import label_kind, per_example_loss
 from keras_flowreg.types import Labels, LossFunction, PerExample, Predictions
 
 
@@ -12,6 +12,7 @@ class RaisedLoss(NamedTuple):
 
     loss: LossFunction
     targeted: bool
+    ignored: Optional[int] = None  # the label of examples that the compiled loss leaves out
 
     @property
     def label_kind(self) -> LabelKind:
@@ -23,7 +24,7 @@ class RaisedLoss(NamedTuple):
 
     def expect_labels(self, labels: Labels, predictions: Predictions) -> Labels:
         """Checks labels of these predictions; see `ops.labels.expect_labels`. Returns them."""
-        return expect_labels(labels, predictions, self.label_kind, ignored_class(self.loss))
+        return expect_labels(labels, predictions, self.label_kind, self.ignored)
 
     def __call__(self, labels: Labels, predictions: Predictions) -> PerExample:
         """The loss of each example; for a target, minus its loss."""

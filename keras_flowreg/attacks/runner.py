@@ -13,8 +13,9 @@ from keras_flowreg.attacks.classifier import Classifier, TracedClassifier
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.attacks.search import Examples, Objective
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics
-from keras_flowreg.ops.losses import compiled_loss, resolve_loss
+from keras_flowreg.ops.losses import compiled_loss, ignored_class, resolve_loss
 from keras_flowreg.ops.matching import expect_images_of, expect_within_images
+from keras_flowreg.ops.signatures import spec_of_any_batch
 from keras_flowreg.ops.validation import (
     as_images,
     as_labels,
@@ -74,7 +75,10 @@ def run(
     expect_instance("model", model, keras.Model)
     expect_boolean("stop_when_fooled", stop_when_fooled)
     images, labels = expect_examples(attack, images, labels, model)
-    raised = RaisedLoss(resolve_loss(attack.loss if loss is None else loss, compiled_loss(model)), attack.targeted)
+    trained = compiled_loss(model)
+    loss = resolve_loss(attack.loss if loss is None else loss, trained)
+    ignored = ignored_class(loss)
+    raised = RaisedLoss(loss, attack.targeted, ignored_class(trained) if ignored is None else ignored)
     seed = tf.constant([attack.seed, 0]) if seed is None else as_seed_pair(seed)
     if not tf.executing_eagerly():
         return _search(attack, Classifier(model), raised, images, labels, seed, stop_when_fooled)
@@ -175,7 +179,7 @@ def traced_classifier(model: KerasModel, images: tf.Tensor, jit_compile: JitComp
     """
     if jit_compile == "auto":
         jit_compile = compat.jit_compile_on_this_machine(model)
-    spec = tf.TensorSpec([None, *images.shape[1:]], images.dtype)
+    spec = spec_of_any_batch(images)
     with _lock:
         if model not in _traces or not _traces[model].are_of(model):
             _traces[model] = _Traces(model)

@@ -10,6 +10,7 @@ from keras_flowreg.certification.bounds import Bounds
 from keras_flowreg.certification.forms import Choice
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.network import Network
+from keras_flowreg.ops.signatures import spec_of_any_batch
 
 _STEP_SIZE = 0.25
 _MOMENTA = (0.9, 0.999)
@@ -92,14 +93,9 @@ class Chooser:
 def _run(function, *arguments):
     """Calls a function that is traced once for batches of any size."""
     tensors = tf.nest.map_structure(lambda value: None if value is None else tf.convert_to_tensor(value), arguments)
-    function.get_concrete_function(*tf.nest.map_structure(_spec_of_any_batch, tensors))
+    specs = tf.nest.map_structure(lambda tensor: None if tensor is None else spec_of_any_batch(tensor), tensors)
+    function.get_concrete_function(*specs)
     return function(*tensors)
-
-
-def _spec_of_any_batch(tensor):
-    if tensor is None:
-        return None
-    return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
 
 
 def _mixed(old, new, share):

@@ -1,6 +1,5 @@
 """Losses: those of this library, any that Keras knows, and the loss of each example."""
 
-import functools
 from typing import Any, Optional
 
 import keras
@@ -14,7 +13,7 @@ from keras_flowreg.types import Config, KerasModel, Labels, Loss, LossFunction, 
 NAMED_LOSSES = ("margin", "log_odds")
 # Keras's losses of one probability distribution for each example.
 _OF_ONE_HOT = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "kldivergence", "kullbackleiblerdivergence"}
-_of_name = functools.cache(keras.losses.get)  # which makes another object each time, of the name of a class
+_of_classes: dict[type, LossFunction] = {}
 
 
 @keras.saving.register_keras_serializable(package="keras_flowreg")
@@ -169,7 +168,9 @@ def resolve_loss(loss: Optional[Loss], default: Optional[LossFunction] = None) -
 
 
 def _loss_of(loss):
-    return _of_name(loss) if isinstance(loss, str) else keras.losses.get(loss)
+    found = keras.losses.get(loss)
+    is_new = isinstance(loss, str) and isinstance(found, keras.losses.Loss)  # of the name of a class, another each time
+    return _of_classes.setdefault(type(found), found) if is_new else found
 
 
 def expect_loss(loss: Optional[Loss]) -> Optional[Loss]:

@@ -160,6 +160,19 @@ class WithoutGradientTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(runner.has_gradient(fresh, images))
         self.assertAllEqual(attack.run(images, labels, model=fresh).queries, first.queries)
 
+    @parameterized.parameters(None, "margin", "log_odds")
+    def test_beside_an_ignored_label_others_are_attacked_as_without_it(self, loss):
+        model = testing.network()
+        model.compile("sgd", testing.cross_entropy(ignore_class=-1))
+        attack = fr.attacks.FlowFrankWolfe(EPSILON, steps=3, loss=loss)
+        labels = np.argmax(model(self.images), axis=1)
+        expected = attack.run(self.images, labels, model=model)
+        found = attack.run(self.images, np.where(np.arange(len(labels)) == 0, -1, labels), model=model)
+        self.assertAllClose(found.images[1:], expected.images[1:])
+        self.assertAllEqual(found.success[1:], expected.success[1:])
+        with self.assertRaisesRegex(ValueError, "Expected labels from 0 to 3"):
+            attack.run(self.images, labels - labels - 2, model=model)
+
     def test_a_loss_without_a_gradient(self):
         def errors(labels, predictions):
             wrong = tf.cast(tf.reshape(labels, [-1]), tf.int64) != tf.argmax(predictions, axis=1)

@@ -159,6 +159,20 @@ class LogOddsLossTest(tf.test.TestCase, parameterized.TestCase):
         model.compile(loss=keras.losses.serialize(keras.losses.SparseCategoricalCrossentropy(from_logits=True)))
         self.assertTrue(compiled_loss(model).get_config()["from_logits"])
 
+    def test_a_name_is_looked_up_where_it_is_used(self):
+        if compat.KERAS_3:
+            self.skipTest("Keras 3 knows no names of losses but its own.")
+
+        class First(keras.losses.MeanSquaredError):
+            pass
+
+        class Second(keras.losses.MeanSquaredError):
+            pass
+
+        for loss in (First, Second):
+            with keras.saving.custom_object_scope({"loss_of_ours": loss}):
+                self.assertIsInstance(resolve_loss("loss_of_ours"), loss)
+
     def test_by_name_it_takes_what_the_compiled_loss_takes(self):
         model = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
         for compiled, from_logits in (
