@@ -25,6 +25,17 @@ class LayerCall(NamedTuple):
         return compat.written_mode(self._by_name().get("training"))
 
     @property
+    def sets_training(self) -> bool:
+        """Whether the mode of training is written into the call; in a `call` of a layer's own it is that of Keras 3, too."""
+        training = self.named_argument("training")
+        return isinstance(training, (bool, int)) and bool(training)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it was called with a mask."""
+        return any("mask" in name and value is not None for name, value in self._by_name().items())
+
+    @property
     def arguments(self) -> list[Any]:
         """What it was called with but for the mode, by position: `None` for a tensor of the graph."""
         arguments = self._by_name()
@@ -36,6 +47,12 @@ class LayerCall(NamedTuple):
         positional, named = self._with(values)
         inputs = [key for key in self.inputs if key not in values]
         return self._replace(inputs=inputs, positional=positional, named=named)
+
+    def with_inputs_in_order(self) -> "LayerCall":
+        """The call with its inputs in the order of its parameters. Keras sorts those that are given by name."""
+        parts = [each for argument in self._by_name().values() for each in tf.nest.flatten(argument)]
+        inputs = [id(each) for each in parts if id(each) in self.inputs]
+        return self._replace(inputs=inputs) if sorted(inputs) == sorted(self.inputs) else self
 
     def named_argument(self, name: str) -> Any:
         """What it was called with by the name of a parameter, or `None`."""
@@ -70,10 +87,11 @@ class LayerCall(NamedTuple):
 
 def layer_calls(model: KerasModel) -> list[LayerCall]:
     """Every call in a functional model, in order; `tensor_keys` gives the keys of its own inputs and outputs."""
-    return [
+    calls = [
         LayerCall(layer, tensor_keys(inputs), tensor_keys(outputs), tuple(positional), _without_mode(layer, named))
         for layer, inputs, outputs, positional, named in compat.nodes(model)
     ]
+    return [call.with_inputs_in_order() for call in calls]
 
 
 def _without_mode(layer, named):

@@ -20,7 +20,7 @@ from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.calls import layer_calls, tensor_keys
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.operation_rules import operation_steps
-from keras_flowreg.certification.rules import described, expect_float32, has_rule, steps_of
+from keras_flowreg.certification.rules import described, expect_float32, expect_no_quantization, has_rule, steps_of
 from keras_flowreg.certification.steps import Elementwise, Step, Taking
 from keras_flowreg.certification.tracing import traced
 from keras_flowreg.ops import random
@@ -75,12 +75,12 @@ class Network:
             raise ValueError(f"Expected a model with one output. Received {described(model)} with {len(outputs)}.")
         self.output = self.logits = outputs[0]
         if self.last is not None and self.last.keeps_class:
-            (self.logits,) = self.places[-1].inputs
+            (self.logits,) = self.places[self.output - 1].inputs
 
     @property
     def last(self) -> Optional[Step]:
-        """The last step, if there is one."""
-        return self.places[-1].step if self.places else None
+        """The step that gives the predictions, if there is one: a layer may give other values behind it."""
+        return self.places[self.output - 1].step if self.output else None
 
     @property
     def places_before_logits(self) -> list[Place]:
@@ -126,7 +126,7 @@ class Network:
 
     def predictions(self, logits: tf.Tensor) -> Predictions:
         """What the model makes of its logits: probabilities, if it ends in a softmax or sigmoid."""
-        return logits if self.logits == self.output else self.places[-1].step.value(logits)
+        return logits if self.logits == self.output else self.places[self.output - 1].step.value(logits)
 
     def check(self, model: KerasModel, images: Images) -> None:
         """Checks that the steps compute what the model does, and that each is what its class says.
@@ -172,7 +172,10 @@ class Network:
         if has_rule(layer):
             return self._add_steps(steps_of(layer), inputs, layer, training)
         expect_float32(layer)
-        return self._add_graph(traced(layer, call or layer.call, self._shapes(inputs)), inputs, training)
+        expect_no_quantization(layer)
+        return self._add_graph(
+            traced(layer, call or layer.call, self._shapes(inputs)), inputs, training, is_traced=True
+        )
 
     def _shapes(self, numbers):
         """The shapes of values, with a batch of one image."""
@@ -199,7 +202,7 @@ class Network:
             inputs = self._add(layer, inputs, training)
         return inputs
 
-    def _add_graph(self, model, inputs, training):
+    def _add_graph(self, model, inputs, training, is_traced=False):
         numbers, known = dict(zip(tensor_keys(model.inputs), inputs)), dict[int, Any]()
         for call in layer_calls(model):
             call = call.given(known)
@@ -208,7 +211,8 @@ class Network:
             if value is not None:
                 known[call.outputs[0]] = value
                 continue
-            given = self._add_call(call, taken, training if call.training is None else call.training)
+            written = True if is_traced and call.sets_training else call.training
+            given = self._add_call(call, taken, training if written is None else written)
             if len(given) != len(call.outputs):
                 raise ValueError(
                     f"Expected layers with one output. Received {described(call.layer)} with {len(call.outputs)}."
@@ -227,10 +231,10 @@ class Network:
         if compat.is_operation(call.layer):
             steps = operation_steps(call, lambda: self._shapes(inputs))
             return self._add_steps(steps, inputs, call.layer, training)
-        if has_rule(call.layer) and any(argument is not None for argument in call.arguments):
+        if has_rule(call.layer) and (call.has_mask or any(argument is not None for argument in call.arguments)):
             raise ValueError(
                 "Expected layers that take nothing but what other layers give. "
-                f"Received {described(call.layer)}, called with a constant, such as an array."
+                f"Received {described(call.layer)}, called with a constant, such as an array, or with a mask."
             )
         return self._add(call.layer, inputs, training, call.run)
 

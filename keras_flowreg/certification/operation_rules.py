@@ -79,6 +79,8 @@ _OTHER_NAMES = {"truediv": "divide", "truedivide": "divide", "pow": "power", "ab
 
 Shapes = Callable[[], Sequence[tf.TensorShape]]
 
+_IMAGES = 7  # that tell whether an operation leaves them apart: a prime, which few moves along the batch go round
+
 
 def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]]:
     """The steps of an operation.
@@ -105,8 +107,10 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
         steps = _matrix_product(call, shapes())
     elif name in ("max", "reducemax"):
         steps = _greatest_along_axes(call, shapes())
-    elif name in _AS_LAYERS:
-        steps = steps_of(_AS_LAYERS[name](call))
+    elif name in ("maxpool", "maxpool2d"):
+        steps = _max_pooling(call, shapes())
+    elif name in ("normalize", "l2normalize") and not _option(call, "epsilon"):
+        steps = steps_of(layers.UnitNormalization(_option(call, "axis")))
     elif name == "softmax" and _options(call) in ([], [-1]):
         steps = [Softmax()]
     elif name == "gelu" and _option(call, "approximate"):
@@ -206,16 +210,19 @@ def _matrix_product(call, shapes):
 def _greatest_along_axes(call, shapes):
     """The greatest of the values along some axes, which come before the last for that."""
     (shape,) = shapes
+    if getattr(call.layer, "initial", None) is not None:
+        return None
     axes = _option(call, "axis")
     axes = sorted(axis % shape.rank for axis in tf.nest.flatten(range(shape.rank) if axes is None else axes))
     if 0 in axes:
         raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)} along axis 0.")
     kept = [axis for axis in range(shape.rank) if axis not in axes]
+    count = math.prod(shape[axis] for axis in axes)
     result = call.run(tf.zeros(shape)).shape[1:]
 
     def windows(inputs):
         values = tf.transpose(inputs, [*kept, *axes])
-        return tf.reshape(values, [tf.shape(inputs)[0], *(shape[axis] for axis in kept[1:]), -1, 1])
+        return tf.reshape(values, [tf.shape(inputs)[0], *(shape[axis] for axis in kept[1:]), count, 1])
 
     def ended(inputs):
         return tf.reshape(inputs, [tf.shape(inputs)[0], *result])
@@ -223,23 +230,22 @@ def _greatest_along_axes(call, shapes):
     return [MaxPool(windows), Weightless(ended)]
 
 
-def _max_pooling(call):
-    """The layer of a max pooling, by Keras's names of its options, or by TensorFlow's."""
-    sizes = _sides(_option(call, "pool_size") or _option(call, "ksize"))
-    strides = _option(call, "strides")
-    return layers.MaxPooling2D(sizes, _sides(strides) if strides else None, _option(call, "padding").lower())
+def _max_pooling(call, shapes):
+    """Those of the layer for images, by Keras's names of its options, or by TensorFlow's."""
+    size, strides = _option(call, "pool_size") or _option(call, "ksize"), _option(call, "strides")
+    padding = _option(call, "padding")
+    sides = [_sides(size), _sides(strides or size)]
+    if shapes[0].rank != 4 or None in sides or not isinstance(padding, str):
+        return None
+    return steps_of(layers.MaxPooling2D(*sides, padding.lower()))
 
 
 def _sides(size):
-    """Rows and columns of a size that is given for both, for each, or for the batch and the channels as well."""
+    """Rows and columns of a size that is given for both, for each, or for the batch and the channels as well, as 1."""
     sizes = tf.nest.flatten(size)
-    return tuple(sizes[1:3] if len(sizes) == 4 else sizes * (2 // len(sizes)))
-
-
-_AS_LAYERS: dict[str, Callable[[LayerCall], layers.Layer]] = {
-    **dict.fromkeys(("maxpool", "maxpool2d"), _max_pooling),
-    **dict.fromkeys(("normalize", "l2normalize"), lambda call: layers.UnitNormalization(_option(call, "axis"))),
-}
+    if len(sizes) == 4:
+        return tuple(sizes[1:3]) if sizes[0] == sizes[3] == 1 else None
+    return tuple(sizes * (2 // len(sizes))) if len(sizes) < 3 else None
 
 
 def _option(call, name):
@@ -265,9 +271,9 @@ class _ImagesApart(Linear):
     """A linear operation, of which nobody knows yet that it leaves images of a batch apart."""
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        values = [random.uniform([2, *shape], (0, 0)) for shape in shapes]
+        values = [random.uniform([_IMAGES, *shape], (0, 0)) for shape in shapes]
         together = self.value(*values)
-        alone = tf.concat([self.value(*(value[row : row + 1] for value in values)) for row in (0, 1)], axis=0)
+        alone = tf.concat([self.value(*(value[row : row + 1] for value in values)) for row in range(_IMAGES)], axis=0)
         if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-6):
             raise ValueError(
                 f"Expected operations on each image alone. Received {layer}, which mixes those of a batch."

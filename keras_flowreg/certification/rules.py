@@ -84,10 +84,7 @@ def steps_of(layer: keras.layers.Layer) -> list[Union[Step, Taking]]:
     expect_float32(layer)
     if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
         raise ValueError(f"Expected layers with channels last. Received {described(layer)} with channels first.")
-    if getattr(layer, "quantization_mode", None):
-        raise ValueError(
-            f"Expected layers whose weights are float32. Received {described(layer)}, quantized to {layer.quantization_mode}."
-        )
+    expect_no_quantization(layer)
     return list(_RULES[type(layer)](layer))
 
 
@@ -98,6 +95,15 @@ def expect_float32(layer: Any) -> None:
             f"Expected layers that compute in float32, as their bounds do. Received {described(layer)}, which "
             f"computes in {layer.compute_dtype}."
         )
+
+
+def expect_no_quantization(layer: Any) -> None:
+    """Checks that neither a layer nor those within it, whose weights its rule reads, are quantized."""
+    for each in layer._flatten_layers():
+        if getattr(each, "quantization_mode", None):
+            raise ValueError(
+                f"Expected layers whose weights are float32. Received {described(each)}, quantized to {each.quantization_mode}."
+            )
 
 
 def described(layer: Any) -> str:

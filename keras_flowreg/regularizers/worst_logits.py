@@ -75,4 +75,4 @@ def expect_monotone(network: Network, loss: LossFunction) -> None:
 
 
 def _ends_in(network, kinds):
-    return network.logits != network.output and isinstance(network.places[-1].step, kinds)
+    return network.logits != network.output and isinstance(network.last, kinds)

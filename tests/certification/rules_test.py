@@ -416,6 +416,39 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(Open()(inputs, training=False))))
         self.assertEqual(fr.certify(model, IMAGES, [0, 1], 0.1).margin.shape, [2])
 
+    def expect_error_of_call(self, call, message):
+        class Own(layers.Layer):
+            def call(self, inputs):
+                return call(inputs)
+
+        self.expect_error(networks.chain(Own()), message)
+
+    @parameterized.named_parameters(
+        ("epsilon", lambda x: tf.math.l2_normalize(x, axis=-1, epsilon=1.0)),
+        ("along one axis", lambda x: tf.nn.max_pool(x[:, 0], 2, 1, "VALID")),
+        ("padding by numbers", lambda x: tf.nn.max_pool(x, 2, 1, [[0, 0], [1, 1], [1, 1], [0, 0]])),
+    )
+    def test_options_of_operations(self, call):
+        self.expect_error_of_call(call, "Expected layers with a rule for bounds")
+
+    def test_images_that_change_places(self):
+        for shift in (1, 2):
+            self.expect_error_of_call(lambda x, shift=shift: tf.roll(x, shift, axis=0), "on each image alone")
+
+    def test_training_mode_that_is_written_in_a_call(self):
+        noise = layers.GaussianNoise(1e-4)
+        self.expect_error_of_call(lambda x: noise(x, training=True), "mode of their model")
+
+    def test_options_of_keras_3(self):
+        if not compat.KERAS_3:
+            self.skipTest("Keras 2 has neither operations nor quantized layers.")
+        self.expect_error_of_call(lambda x: keras.ops.max(x, axis=[1, 2], initial=0.0), "with a rule for bounds")
+        self.expect_error_of_call(lambda x: keras.ops.normalize(x, epsilon=1.0), "with a rule for bounds")
+        dense = layers.EinsumDense("bhwc,cd->bhwd", [7, 6, 3])
+        model = networks.chain(dense)
+        dense.quantize("int8")
+        self.expect_error(model, "quantized to int8")
+
     def test_activation_that_has_no_hash(self):
         class Own:
             __hash__ = None
@@ -435,6 +468,11 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         fr.certification.register_rule(Edge)(lambda layer: [])
         with self.assertRaisesRegex(ValueError, "computes what its layers' rules say"):
             fr.certify(networks.chain(Edge()), images, [0, 1], 0.1)
+
+
+class GreatestOfPlace(layers.Layer):
+    def call(self, inputs):
+        return tf.reduce_max(inputs, axis=[1, 2])
 
 
 class TracingTest(tf.test.TestCase, parameterized.TestCase):
@@ -461,6 +499,39 @@ class TracingTest(tf.test.TestCase, parameterized.TestCase):
     def test_model_of_a_call_of_its_own(self, method):
         own, functional = self.own_model()
         self.assertAllClose(self.margins(own, method), self.margins(functional, method))
+
+    def test_output_that_is_not_the_last_to_be_computed(self):
+        class Heads(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.logits, self.other = layers.Dense(3), layers.Dense(3)
+
+            def call(self, inputs):
+                return tf.nn.softmax(self.other(inputs)), self.logits(inputs)
+
+        inputs, heads = keras.Input(networks.SHAPE), Heads()
+        own = networks.randomize(keras.Model(inputs, heads(layers.Flatten()(inputs))[1]))
+        plain = keras.Sequential([keras.Input(networks.SHAPE), layers.Flatten(), heads.logits])
+        for method in ("ibp", "crown"):
+            self.assertAllClose(self.margins(own, method), self.margins(plain, method))
+
+    @parameterized.parameters("crown", "alpha_crown", "beta_crown")
+    def test_greatest_value(self, method):
+        inputs = keras.Input(networks.SHAPE)
+        values = layers.Conv2D(4, 3)(inputs)
+        end = layers.Dense(3)
+        own = networks.randomize(keras.Model(inputs, end(GreatestOfPlace()(values))))
+        plain = keras.Model(inputs, end(layers.GlobalMaxPooling2D()(values)))
+        self.assertAllClose(self.margins(own, method), self.margins(plain, method), rtol=1e-3, atol=1e-4)
+
+    def test_attention_by_names(self):
+        inputs = keras.Input(networks.SHAPE)
+        places = layers.Reshape([-1, networks.SHAPE[-1]])(inputs)
+        first, second, third = (layers.Dense(size, activation="relu")(places) for size in (2, 3, 4))
+        attention, end = layers.MultiHeadAttention(2, 3), keras.Sequential([layers.Flatten(), layers.Dense(3)])
+        named = networks.randomize(keras.Model(inputs, end(attention(key=first, value=second, query=third))))
+        plain = keras.Model(inputs, end(attention(third, second, first)))
+        self.assertAllClose(self.margins(named), self.margins(plain))
 
     def test_functional_model_of_a_call_of_its_own(self):
         class Own(keras.Sequential):
