@@ -126,6 +126,7 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
             self.build(base_model.input_shape)
         # Tools that explain a model read them.
         self.inputs, self.outputs = getattr(base_model, "inputs", None), getattr(base_model, "outputs", None)
+        self.output_names = getattr(base_model, "output_names", None)  # by which losses and metrics may be named
 
     def call(self, images: Images, training: Optional[bool] = None) -> Predictions:
         # Keras hands `training` on to the base model by its call context, whether it takes it or not.

@@ -60,6 +60,13 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(model.base_model.get_weights()[0], plain.get_weights()[0], atol=1e-6)
         self.assertNotIn("gradient_penalty", testing.fit(model))
 
+    def test_a_loss_by_the_name_of_the_output(self):
+        inputs = keras.Input(testing.SHAPE)
+        base = keras.Model(inputs, keras.layers.Dense(testing.CLASSES, name="end")(keras.layers.Flatten()(inputs)))
+        model = fr.FlowRegularizedModel(base)
+        model.compile("sgd", {"end": testing.cross_entropy()}, metrics={"end": ["accuracy"]})
+        self.assertTrue(np.isfinite(model.fit(*testing.data(4), verbose=0).history["loss"][0]))
+
     def test_training_lowers_the_penalty(self):
         history = testing.fit(testing.regularized(weight=10.0), epochs=8)
         plain = testing.fit(testing.regularized(weight=0.0), epochs=8)

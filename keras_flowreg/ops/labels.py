@@ -13,6 +13,7 @@ from keras_flowreg.types import Labels, PerExample, Predictions
 LabelKind = Literal["indices", "one_hot", "either", "each", "any"]
 _SMALLEST_PROBABILITY = 1e-30  # whose logarithm is finite, in float32 too
 _SMALL = 1e-3  # by which probabilities may miss 1
+_SMALL_IN_HALF = 1e-2  # the same, of a softmax in bfloat16
 
 
 def split_predictions(labels: Labels, predictions: Predictions) -> tuple[PerExample, Predictions]:
@@ -45,7 +46,7 @@ def logits_of(probabilities: Predictions) -> Predictions:
 
 def look_like_probabilities(predictions: np.ndarray) -> bool:
     """Whether all of some predictions, `[batch, classes]`, could be probabilities."""
-    return bool(np.all(predictions >= 0) and np.allclose(predictions.sum(axis=1), 1, atol=_SMALL))
+    return bool(np.all(predictions >= 0) and np.allclose(predictions.sum(axis=1), 1, atol=_SMALL_IN_HALF))
 
 
 def other_class(labels: Labels, predictions: Predictions, rank: int) -> Labels:
@@ -63,7 +64,7 @@ def other_class(labels: Labels, predictions: Predictions, rank: int) -> Labels:
     classes = tf.shape(predictions)[1]
     found = tf.argsort(others, axis=1, direction="DESCENDING", stable=True)[:, rank % (classes - 1)]
     if are_one_hot(labels):
-        return tf.one_hot(found, classes, dtype=labels.dtype)
+        return tf.cast(tf.one_hot(found, classes), labels.dtype)
     return tf.reshape(tf.cast(found, labels.dtype), tf.shape(labels))
 
 

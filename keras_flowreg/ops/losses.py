@@ -188,7 +188,7 @@ def expect_loss(loss: Optional[Loss]) -> Optional[Loss]:
 
 def deserialize_loss(config: Any) -> Optional[Loss]:
     """The loss of a configuration, from what `keras.saving.serialize_keras_object` made of it."""
-    return config if config is None or config in NAMED_LOSSES else keras.losses.get(config)
+    return config if config is None or isinstance(config, str) else keras.losses.get(config)
 
 
 def takes_logits(loss: LossFunction) -> Optional[bool]:

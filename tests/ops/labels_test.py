@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_flowreg.ops.labels import are_one_hot, is_correct, other_class, split_predictions
+from keras_flowreg.ops.labels import are_one_hot, is_correct, look_like_probabilities, other_class, split_predictions
 
 LOGITS = np.array([[2.0, 1.0, 0.0], [0.5, -1.0, 3.0]], "float32")
 
@@ -11,11 +11,18 @@ LOGITS = np.array([[2.0, 1.0, 0.0], [0.5, -1.0, 3.0]], "float32")
 class LabelsTest(tf.test.TestCase):
     def test_other_classes_in_their_order(self):
         predictions = tf.constant([[0.1, 0.5, 0.3, 0.2], [4.0, 1.0, 2.0, 3.0]])
-        for labels in ([1, 3], [[1], [3]], np.eye(4)[[1, 3]]):
+        for labels in ([1, 3], [[1], [3]], np.eye(4)[[1, 3]], np.eye(4, dtype=bool)[[1, 3]]):
             for rank, expected in enumerate([[2, 0], [3, 2], [0, 1], [2, 0]]):
                 found = other_class(tf.constant(labels), predictions, rank)
                 self.assertEqual((found.dtype, found.shape), (tf.constant(labels).dtype, np.shape(labels)))
-                self.assertAllEqual(np.argmax(found, axis=1) if found.shape[1:] == 4 else np.ravel(found), expected)
+                self.assertAllEqual(
+                    np.argmax(np.float32(found), axis=1) if found.shape[1:] == 4 else np.ravel(found), expected
+                )
+
+    def test_a_softmax_in_half_precision_looks_like_probabilities(self):
+        probabilities = tf.nn.softmax(tf.random.stateless_normal([64, 10], (0, 0), dtype=tf.bfloat16))
+        self.assertTrue(look_like_probabilities(np.float32(probabilities)))
+        self.assertFalse(look_like_probabilities(1.1 * np.float32(probabilities)))
 
     def test_is_correct(self):
         logits = tf.constant(LOGITS)

@@ -159,6 +159,12 @@ class LogOddsLossTest(tf.test.TestCase, parameterized.TestCase):
         model.compile(loss=keras.losses.serialize(keras.losses.SparseCategoricalCrossentropy(from_logits=True)))
         self.assertTrue(compiled_loss(model).get_config()["from_logits"])
 
+    def test_an_attack_on_a_named_loss_is_the_same_from_its_configuration(self):
+        attack = fr.attacks.FlowPGD(0.3, loss="sparse_categorical_crossentropy")
+        again = type(attack).from_config(attack.get_config())
+        self.assertEqual(again, attack)
+        self.assertEqual(again.settings(), attack.settings())
+
     def test_a_name_is_looked_up_where_it_is_used(self):
         if compat.KERAS_3:
             self.skipTest("Keras 3 knows no names of losses but its own.")
