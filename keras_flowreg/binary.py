@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_flowreg.ops.losses import compiled_loss, takes_logits
-from keras_flowreg.ops.validation import expect_classifier
+from keras_flowreg.ops.matching import expect_classifier
 from keras_flowreg.types import KerasModel
 
 

@@ -161,10 +161,7 @@ def _compiles_with_xla(layer):
 
 def build(model: KerasModel, image_shape: Sequence[int]) -> None:
     """Makes the variables of a subclassed model. Keras 3 makes them in a call, and Keras 2 keeps the batch size of one."""
-    if KERAS_3:
-        model(tf.zeros([1, *image_shape]), training=False)
-    else:
-        model.build((None, *image_shape))
+    model(tf.zeros([1, *image_shape]) if KERAS_3 else keras.Input(image_shape), training=False)
 
 
 def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> None:

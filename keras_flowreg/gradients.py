@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range, per_example_loss, resolve_loss
-from keras_flowreg.ops.matching import expect_images_of
+from keras_flowreg.ops.matching import expect_images_of, expect_one_output
 from keras_flowreg.ops.validation import (
     as_images,
     as_labels,
@@ -58,7 +58,7 @@ def loss_gradient(
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
         with exact_second_derivatives():
-            predictions = model(images, training=training)
+            predictions = expect_one_output(model(images, training=training))
         wide = widened(predictions, images)
         labels = expect_labels_in_range(labels, predictions, loss)
         losses = per_example_loss(loss, labels, wide)

@@ -13,10 +13,10 @@ from keras_flowreg.gradients import expect_differentiable_images
 from keras_flowreg.guard import GuardedModel, expect_batch
 from keras_flowreg.ops import random
 from keras_flowreg.ops.losses import compiled_loss, expect_labels_in_range
+from keras_flowreg.ops.matching import expect_classifier, expect_one_output
 from keras_flowreg.ops.requirements import collected_requirements
 from keras_flowreg.ops.validation import (
     expect_boolean,
-    expect_classifier,
     expect_finite,
     expect_fraction,
     expect_instance,
@@ -113,9 +113,10 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         self.seed = expect_seed(seed)
         self.check_layers = expect_boolean("check_layers", check_layers)
         self._is_checked = False
-        self._total_tracker = keras.metrics.Mean(name="loss")
-        self._task_tracker = keras.metrics.Mean(name="task_loss")
-        self._penalty_tracker = keras.metrics.Mean(name=getattr(regularizer, "penalty_name", "penalty"))
+        # By these names Keras 2 saves each apart, and not as one of `metrics`, which has a penalty or not.
+        self.total_tracker = keras.metrics.Mean(name="loss")
+        self.task_tracker = keras.metrics.Mean(name="task_loss")
+        self.penalty_tracker = keras.metrics.Mean(name=getattr(regularizer, "penalty_name", "penalty"))
         if regularizer is not None:
             self._add_scale("penalty_scale")
             if regularizer.epsilon is not None:
@@ -158,10 +159,10 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        own = [self._total_tracker, self._task_tracker]
+        own = [self.total_tracker, self.task_tracker]
         if self.regularizer is not None:
-            own.append(self._penalty_tracker)
-        trackers = (self._total_tracker, self._task_tracker, self._penalty_tracker, self._unmet)
+            own.append(self.penalty_tracker)
+        trackers = (self.total_tracker, self.task_tracker, self.penalty_tracker, self._unmet)
         # Keras's own "loss" is the task loss alone.
         others = [
             metric for metric in super().metrics if metric.name != "loss" and all(metric is not t for t in trackers)
@@ -247,7 +248,7 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
     def _predict(self, images, labels, sample_weight, training, penalized_steps=1):
         """The predictions, and the penalty if it is taken, which stands for a number of steps; 0 for no penalty."""
         if self.regularizer is None or not penalized_steps:
-            return self(images, training=training), None
+            return expect_one_output(self(images, training=training)), None
         radius = 1.0 if self.epsilon_scale is None else self.epsilon_scale
         return self.regularizer(
             self,
@@ -268,7 +269,7 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         if penalty is None:
             return _Losses(task, task, None)
         # The replicas' gradients are added up.
-        weighted = tf.cast(self._penalty_weight() * penalized_steps, penalty.dtype) * penalty / _replicas()
+        weighted = tf.cast(self._penalty_weight() * penalized_steps, penalty.dtype) * penalty / _replicas_of(task)
         return _Losses(task + tf.cast(weighted, task.dtype), task, penalty)
 
     def _penalty_weight(self):
@@ -277,11 +278,11 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
 
     def _log(self, losses, images):
         """Puts the parts of the loss into the logs."""
-        examples, replicas = tf.shape(images)[0], _replicas()
-        self._total_tracker.update_state(losses.total * replicas, sample_weight=examples)
-        self._task_tracker.update_state(losses.task * replicas, sample_weight=examples)
+        examples, parts = tf.shape(images)[0], _replicas_of(losses.task)
+        self.total_tracker.update_state(losses.total * parts, sample_weight=examples)
+        self.task_tracker.update_state(losses.task * parts, sample_weight=examples)
         if losses.penalty is not None:
-            self._penalty_tracker.update_state(losses.penalty, sample_weight=examples)
+            self.penalty_tracker.update_state(losses.penalty, sample_weight=examples)
 
     def _step_seed(self):
         """A seed for each step and replica, that a resumed training finds again."""
@@ -290,5 +291,6 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         return random.fold_in(tf.stack([self.seed, step]), replica)
 
 
-def _replicas():
-    return tf.distribute.get_strategy().num_replicas_in_sync
+def _replicas_of(task):
+    """Of how many parts, one for each replica, a loss is the sum. One without a reduction, `[batch]`, is whole."""
+    return 1 if task.shape.rank else tf.distribute.get_strategy().num_replicas_in_sync

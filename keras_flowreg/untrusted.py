@@ -120,7 +120,7 @@ def _program(name, module, config):
     is_function = name == "function"
     if (not module and not is_function) or _only_computes(str(module), is_function):
         return None
-    if is_function and module == "builtins" and _is_of_keras(str(inner)):
+    if is_function and module == "builtins" and _is_known_function(str(inner)):
         return None
     registered = inner if is_function else config.get("registered_name")
     if keras.saving.get_registered_object(registered) is not None:
@@ -150,10 +150,14 @@ def _is_arithmetic(function):
     return function in _FUNCTIONS if not namespace else namespace in _NAMESPACES and bool(rest)
 
 
-def _is_of_keras(function):
-    """Whether a name is that of one of Keras's losses and the like, and of nothing in Python itself, where Keras looks, too."""
+def _is_known_function(name):
+    """Whether a name is that of one of Keras's losses and the like, or of a registered function, without its package.
+
+    Nothing in Python itself may have the name, where Keras looks, too.
+    """
     kinds = (getattr(keras, kind, None) for kind in _OF_FUNCTIONS)
-    return not hasattr(builtins, function) and any(hasattr(kind, function) for kind in kinds)
+    registered = (key.split(">")[-1] for key in keras.saving.get_custom_objects())
+    return not hasattr(builtins, name) and (name in registered or any(hasattr(kind, name) for kind in kinds))
 
 
 def _is_imported_class(module, name):

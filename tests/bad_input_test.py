@@ -62,6 +62,19 @@ def two_outputs():
     return keras.Model(image, [keras.layers.Dense(4)(flat), keras.layers.Dense(4)(flat)])
 
 
+class GivingPairs(testing.Subclassed):
+    """A model that gives its predictions and something else."""
+
+    def call(self, images):
+        return super().call(images), images
+
+
+def giving_pairs():
+    classifier = GivingPairs()
+    classifier(IMAGES)
+    return classifier
+
+
 @functools.cache
 def saved(name="model.keras"):
     """A model in a file."""
@@ -518,6 +531,15 @@ SHAPES = [  # kind 3
     ("attack_one_image", lambda: run(IMAGES[0], LABELS[:1]), ValueError, r"\[batch, height, width, channels\]"),
     ("attack_no_channel", lambda: run(IMAGES[..., 0]), ValueError, r"\[batch, height, width, channels\]"),
     ("attack_text_images", lambda: run(np.full(IMAGES.shape, "a")), TypeError, "`images`.*string"),
+    *(
+        (f"{name}_pair", call, ValueError, "one output, .*Received a model that gives tuple")
+        for name, call in {
+            "attack": lambda: run(classifier=giving_pairs(), loss="margin"),
+            "gradients": lambda: fr.flow_gradients(giving_pairs(), IMAGES, LABELS, testing.cross_entropy()),
+            "bounds": lambda: fr.first_order_bounds(giving_pairs(), IMAGES, LABELS, 0.1, testing.cross_entropy()),
+            "report": lambda: evaluate(classifier=giving_pairs(), loss=testing.cross_entropy()),
+        }.items()
+    ),
     ("attack_two_outputs", lambda: run(classifier=two_outputs(), loss="margin"), ValueError, "one output"),
     ("attack_not_compiled", lambda: run(classifier=testing.network()), ValueError, "Expected a loss"),
     ("attack_call_last_line", lambda: LITTLE(IMAGES, LABELS + 9, model=model()), ValueError, "labels from 0 to 3"),

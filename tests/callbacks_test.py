@@ -221,6 +221,26 @@ class RobustAccuracyMonitorTest(tf.test.TestCase):
         self.assertAllClose(history["val_robust_accuracy"][-1], np.mean(np.concatenate(left)))
         self.assertEqual(best.best, max(history["val_robust_accuracy"]))
 
+    def test_what_the_loss_ignores_does_not_count(self):
+        images, labels = testing.data(20)
+        labels[:3] = -1
+        monitors = [
+            fr.callbacks.RobustAccuracyMonitor(fr.attacks.FlowPGD(0.1, steps=2), (images, labels), batch_size=3)
+        ]
+        monitors += [fr.callbacks.FlowGradientMonitor((images, labels), batch_size=8)]
+        others = [fr.callbacks.RobustAccuracyMonitor(fr.attacks.FlowPGD(0.1, steps=2), (images[3:], labels[3:]))]
+        others += [fr.callbacks.FlowGradientMonitor((images[3:], labels[3:]))]
+        found, expected = (
+            testing.fit(testing.regularized(compile_loss=testing.cross_entropy(ignore_class=-1)), callbacks=callbacks)
+            for callbacks in (monitors, others)
+        )
+        for name in ("val_robust_accuracy", *FlowGradientMonitorTest.NAMES):
+            self.assertAllClose(found[name], expected[name], rtol=1e-4)
+        model = testing.regularized(compile_loss=testing.cross_entropy(ignore_class=-1))
+        monitor = fr.callbacks.FlowGradientMonitor((images[:3], labels[:3]))
+        with self.assertRaisesRegex(ValueError, "Expected labels that the loss does not ignore.*Received -1 alone"):
+            testing.fit(model, callbacks=[monitor])
+
     def test_attacks_the_model_that_is_trained(self):
         """One monitor, two models: each sees its own robust accuracy."""
         images, labels = testing.data(20)

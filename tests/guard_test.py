@@ -111,6 +111,19 @@ class LabelsTest(tf.test.TestCase):
                 expected = trained(images[1:], labels[1:], **options)[name]
                 self.assertAllClose(trained(images, ignored, **options)[name], expected, rtol=1e-4)
 
+    def test_a_model_that_gives_a_pair(self):
+        class Pairs(testing.Subclassed):
+            def call(self, images):
+                return super().call(images), images
+
+        for weight in (0.0, 1.0):
+            with self.assertRaisesRegex(ValueError, "Expected a model with one output"):
+                testing.fit(testing.regularized(Pairs(), weight=weight))
+        with self.assertRaisesRegex(ValueError, "Expected a model with one output"):
+            model = fr.FlowRegularizedModel(Pairs())
+            model.compile("sgd", testing.cross_entropy())
+            testing.fit(model)
+
     def test_a_class_that_the_loss_ignores(self):
         model = build(random_start=0.0)
         model.compile("sgd", testing.cross_entropy(ignore_class=-1))

@@ -38,6 +38,19 @@ class MirroredStrategyTest(tf.test.TestCase):
             rtol=1e-5,
         )
 
+    def test_a_loss_without_a_reduction_is_weighed_as_on_one_replica(self):
+        def trained():
+            model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(2.0))
+            model.compile(keras.optimizers.SGD(0.01), testing.cross_entropy(reduction="none"))
+            return model, testing.fit(model)
+
+        alone, expected = trained()
+        with virtual_devices.two_replicas().scope():
+            mirrored, history = trained()
+        for name in expected:
+            self.assertAllClose(history[name], expected[name], rtol=1e-4)
+        self.assertAllClose(mirrored.base_model.get_weights(), alone.base_model.get_weights(), atol=1e-5)
+
     def test_evaluation_where_a_replica_gets_no_examples(self):
         if compat.KERAS_3:
             self.skipTest("The evaluation of Keras 3 fails on an empty share, with any model.")

@@ -1,5 +1,6 @@
 """Tests that a saved FlowRegularizedModel comes back whole."""
 
+import itertools
 import os
 import zipfile
 
@@ -30,6 +31,20 @@ FORMATS = ("model.keras",) if compat.KERAS_3 else ("model.keras", "model")
 
 
 class SavingTest(tf.test.TestCase, parameterized.TestCase):
+    def test_weights_are_those_of_a_model_with_another_regularizer_or_none(self):
+        models = [fr.FlowRegularizedModel(testing.network()), testing.regularized()]
+        models.append(fr.FlowRegularizedModel(testing.network(), fr.InputGradientRegularizer(1.0)))
+        for model in models:
+            model.compile("sgd", testing.cross_entropy(), metrics=["accuracy"])
+            testing.fit(model)
+        for model, other in itertools.permutations(models, 2):
+            path = os.path.join(self.get_temp_dir(), "a.weights.h5")
+            model.save_weights(path, overwrite=True)
+            other.load_weights(path)
+            self.assertAllEqual(
+                other.predict(testing.data()[0], verbose=0), model.predict(testing.data()[0], verbose=0)
+            )
+
     @parameterized.product(
         base=[
             lambda: testing.network(keras.layers.BatchNormalization()),

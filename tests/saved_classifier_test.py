@@ -84,6 +84,16 @@ class LoadClassifierTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "Twice.* A class of your own must be imported, and registered"):
             fr.load_classifier(path)
 
+    def test_a_registered_loss(self):
+        @keras.saving.register_keras_serializable(package="saved_classifier_test")
+        def margin(labels, predictions):
+            return fr.ops.MarginLoss().call(labels, predictions)
+
+        self.model.compile("sgd", margin)
+        path = self.path + ".keras"
+        self.model.save(path)
+        self.assertIs(compiled_loss(fr.load_classifier(path)), margin)
+
     def test_weights_alone_are_no_classifier(self):
         path = os.path.join(self.get_temp_dir(), "a.weights.h5")
         testing.network().save_weights(path)

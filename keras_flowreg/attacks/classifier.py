@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_flowreg.attacks.raised_loss import RaisedLoss
 from keras_flowreg.gradients import gradient_through, widened
+from keras_flowreg.ops.matching import expect_one_output
 from keras_flowreg.ops.signatures import spec_of_any_batch
 from keras_flowreg.types import Images, KerasModel, Labels, Number, Predictions
 
@@ -122,7 +123,7 @@ class TracedClassifier(Classifier):
         self._functions: collections.OrderedDict = collections.OrderedDict()
         self._lock = threading.RLock()
         self.forward = self._compile(self._call, [images])
-        _expect_one_output(self.forward.structured_outputs)
+        expect_one_output(self.forward.structured_outputs)
         self.has_gradient = False
 
     @property
@@ -187,11 +188,3 @@ class TracedClassifier(Classifier):
         """A function that is compiled once, and not copied into those that call it."""
         options = {"jit_compile": True} if self._jit_compile else {"experimental_attributes": {"_noinline": True}}
         return tf.function(function, autograph=False, **options).get_concrete_function(*specs)
-
-
-def _expect_one_output(predictions):
-    if not tf.is_tensor(predictions):
-        raise ValueError(
-            "Expected a model with one output, logits or probabilities [batch, classes]. "
-            f"Received a model that gives {type(predictions).__name__}."
-        )

@@ -10,6 +10,7 @@ from keras_flowreg.attacks import Attack
 from keras_flowreg.attacks.base import expect_untargeted
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.gradients import input_gradients
+from keras_flowreg.ops.losses import compiled_loss, ignored_class
 from keras_flowreg.ops.validation import as_images, expect_one_of
 from keras_flowreg.ops.warp import DERIVATIVE_RULES
 from keras_flowreg.perturbations import Flow
@@ -31,7 +32,7 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
     Args:
       attack: an untargeted `Attack`.
       validation_data: two arrays `(images, labels)`, or batches of them in any form that `fit` takes and that can be read
-        again after each epoch; see `batches.Batches`.
+        again after each epoch; see `batches.Batches`. Examples whose label the loss ignores do not count.
       batch_size: how many examples a batch of the arrays has.
       batches: how many batches to attack; `None` for all.
 
@@ -46,7 +47,8 @@ class RobustAccuracyMonitor(keras.callbacks.Callback):
         self._data = Batches(validation_data, "validation_data", batch_size=batch_size, batches=batches)
 
     def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
-        fooled = [self.attack.run(images, labels, model=self.model).success for images, labels in self._data]
+        batches = _labelled(self._data, self.model)
+        fooled = [self.attack.run(images, labels, model=self.model).success for images, labels in batches]
         if logs is not None:
             logs["val_robust_accuracy"] = 1 - float(np.mean(np.concatenate(fooled)))
 
@@ -67,7 +69,7 @@ class FlowGradientMonitor(keras.callbacks.Callback):
 
     Args:
       validation_data: two arrays `(images, labels)`, or batches of them in any form that `fit` takes and that can be read
-        again after each epoch; see `batches.Batches`.
+        again after each epoch; see `batches.Batches`. Examples whose label the loss ignores do not count.
       batch_size: how many examples a batch of the arrays has.
       batches: how many batches to measure; `None` for all.
       lattice: the warp's derivative at integer positions: `"forward"`, `"backward"` or `"central"`; see `ops.warp`.
@@ -95,7 +97,7 @@ class FlowGradientMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         if self._norms is None:
             self._norms = tf.function(self._gradient_norms, reduce_retracing=True)
-        batches = [self._norms(images, labels) for images, labels in self._data]
+        batches = [self._norms(images, labels) for images, labels in _labelled(self._data, self.model)]
         flow_norms, input_norms = (tf.concat(norms, axis=0) for norms in zip(*batches))
         if logs is not None:
             logs["val_flow_gradient_norm"] = float(tf.reduce_mean(flow_norms))
@@ -105,6 +107,24 @@ class FlowGradientMonitor(keras.callbacks.Callback):
         upstream = input_gradients(self.model, images, labels)
         _, pull_back = Flow(self.lattice).linearize_at_identity(as_images(images))
         return _norms(pull_back(upstream)), _norms(upstream)
+
+
+def _labelled(data, model):
+    """The batches, without the examples whose label the model's loss ignores."""
+    ignored = ignored_class(compiled_loss(model))
+    if ignored is None:
+        yield from data
+        return
+    found = 0
+    for images, labels in data:
+        rows = np.flatnonzero(np.reshape(labels, [-1]) != ignored)
+        found += len(rows)
+        if len(rows):
+            yield tf.gather(images, rows), tf.gather(labels, rows)
+    if not found:
+        raise ValueError(
+            f"Expected labels that the loss does not ignore, in `validation_data`. Received {ignored} alone."
+        )
 
 
 def _norms(gradients):

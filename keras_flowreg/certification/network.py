@@ -24,6 +24,7 @@ from keras_flowreg.certification.rules import described, expect_float32, expect_
 from keras_flowreg.certification.steps import Elementwise, Step, Taking
 from keras_flowreg.certification.tracing import traced
 from keras_flowreg.ops import random
+from keras_flowreg.ops.matching import expect_one_output
 from keras_flowreg.types import Images, KerasModel, Predictions
 
 _CHECKED_EXAMPLES = 4
@@ -137,11 +138,7 @@ class Network:
         images = images[:_CHECKED_EXAMPLES]
         others = random.uniform(tf.shape(images), (0, 0), tf.reduce_min(images), tf.reduce_max(images))
         images = tf.concat([images, others], axis=0)
-        predictions = model(images, training=False)
-        if not tf.is_tensor(predictions):
-            raise ValueError(
-                f"Expected a model that gives a tensor. Received one that gives a {type(predictions).__name__}."
-            )
+        predictions = expect_one_output(model(images, training=False))
         values = self.values(images)
         computed = values[self.output]
         if predictions.shape.rank != 2 or computed.shape != predictions.shape:

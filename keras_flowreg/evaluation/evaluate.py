@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from keras_flowreg import compat
 from keras_flowreg.attacks import Attack, AutoDeform
-from keras_flowreg.attacks.raised_loss import RaisedLoss
-from keras_flowreg.attacks.runner import expect_examples, has_gradient
+from keras_flowreg.attacks.runner import has_gradient
 from keras_flowreg.batches import Batches, Data
 from keras_flowreg.descriptions import described_loss
 from keras_flowreg.evaluation import checks
@@ -22,9 +21,9 @@ from keras_flowreg.evaluation.report import RobustnessReport
 from keras_flowreg.evaluation.results import Finding, Run
 from keras_flowreg.evaluation.shards import expect_shard
 from keras_flowreg.evaluation.work import Search, Work
-from keras_flowreg.ops.labels import expect_classes, expect_labels
+from keras_flowreg.ops.labels import expect_classes
 from keras_flowreg.ops.losses import compiled_loss, resolve_loss
-from keras_flowreg.ops.matching import expect_images_of, expect_within_images
+from keras_flowreg.ops.matching import expect_images_of, expect_one_output, expect_within_images
 from keras_flowreg.ops.validation import (
     as_images,
     expect_boolean,
@@ -65,7 +64,8 @@ def evaluate_robustness(
     Args:
       model: a Keras classifier, from images `[batch, height, width, channels]` to logits `[batch, classes]`.
       dataset: a pair of arrays, `(images, labels)`, or batches of them in any form that `fit` takes; see
-        `batches.Batches`. Weights beside the labels are not used.
+        `batches.Batches`. Weights beside the labels are not used. Every example needs a class: leave out those whose label
+        the loss ignores.
       attacks: one `Attack`, a list of them, or a dictionary of them by the name they have in the report; `None` for
         `AutoDeform`. An attack with a radius is run at each of `epsilons`, and its own radius is not used. One
         without, such as `RotationTranslation`, is run once.
@@ -121,10 +121,10 @@ def evaluate_robustness(
     _expect_values_of(runs, images, value_range)
     if check:
         expect_in_range(images, value_range)
-    predictions = model(images[:1], training=False)  # A model has no weights before it has seen an image.
-    expect_classes(predictions)
+    # A model has no weights before it has seen an image.
+    expect_classes(expect_one_output(model(images[:1], training=False)))
     if batches.can_be_read_again:
-        _expect_all(batches, part, model, runs, predictions.shape[1])
+        _expect_all(batches, part, model, runs)
     findings = [] if has_gradient(model, images) else _without_gradient(runs)
     certifier = Certifier(model, radii(search.attack for search in runs.values()) if certify else (), seed)
     certifier.try_one(*first)
@@ -231,16 +231,14 @@ def _expect_values_of(runs, images, value_range):
             )
 
 
-def _expect_all(batches, part, model, runs, classes):
+def _expect_all(batches, part, model, runs):
     """Checks every batch of the part for what an attack would stop at, and that there is one."""
     taken = 0
-    for number, (images, labels) in enumerate(batches):
+    for number, batch in enumerate(batches):
         if part.takes(number):
             taken += 1
             for search in runs.values():
-                _, checked = expect_examples(search.attack, images, labels, model)
-                kind = RaisedLoss(search.loss, targeted=False).label_kind
-                expect_labels(checked, tf.TensorSpec([len(images), classes]), kind)
+                search.expect_examples(model, *batch)
     part.expect_batches(taken)
 
 

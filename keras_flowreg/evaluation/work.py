@@ -10,14 +10,14 @@ import numpy as np
 
 from keras_flowreg.attacks import Attack
 from keras_flowreg.attacks.chunks import filled_chunks
-from keras_flowreg.attacks.runner import traced_classifier
+from keras_flowreg.attacks.raised_loss import RaisedLoss
+from keras_flowreg.attacks.runner import expect_examples, traced_classifier
 from keras_flowreg.batches import Batches
 from keras_flowreg.evaluation.certified import Certifier
 from keras_flowreg.evaluation.journal import Journal, digest
 from keras_flowreg.evaluation.record import AttackRecord
 from keras_flowreg.evaluation.results import Run
 from keras_flowreg.evaluation.shards import Shard
-from keras_flowreg.ops.matching import expect_images_of
 from keras_flowreg.ops.validation import as_images
 from keras_flowreg.types import Images, KerasModel, Labels, LossFunction
 
@@ -30,6 +30,17 @@ class Search(NamedTuple):
 
     attack: Attack
     loss: LossFunction
+
+    def expect_examples(self, model: KerasModel, images: Images, labels: Labels) -> None:
+        """Checks that a batch is one that the attack takes, and that every label is a class of the model's.
+
+        Raises:
+          TypeError: if images or labels are not numbers.
+          ValueError: if they are not such a batch. A label that the loss ignores is no class.
+        """
+        checked, labels = expect_examples(self.attack, images, labels, model)
+        predictions = traced_classifier(model, checked, self.attack.jit_compile).predictions
+        RaisedLoss(self.loss, targeted=False).expect_labels(labels, predictions)
 
 
 class Batch(NamedTuple):
@@ -92,7 +103,8 @@ class Work:
         progress = self._progress(batches.size(), shard, verbose)
         for number, (images, labels) in enumerate(batches):
             if shard.takes(number):
-                expect_images_of(self._model, as_images(images))
+                for search in self._searches.values():
+                    search.expect_examples(self._model, images, labels)
                 batch = Batch(number, images, labels, digest([images, labels]))
                 proven = self._prove(batch, progress)
                 for epsilon, of_batch in proven.items():

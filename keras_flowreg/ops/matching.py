@@ -1,12 +1,56 @@
-"""Early, clear errors for images, models, parameters and sizes that do not fit each other."""
+"""Early, clear errors for models that are no classifiers, and for images, models, parameters and sizes that do not fit."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
+import keras
 import tensorflow as tf
 
-from keras_flowreg.types import KerasModel, Parameters
+from keras_flowreg.types import KerasModel, Parameters, Predictions
 from keras_flowreg.wrapped import Restored, classifier_of
+
+
+def expect_classifier(name: str, model: KerasModel) -> KerasModel:
+    """Checks that a Keras model has one input and one output; returns it."""
+    if not isinstance(model, keras.Model):
+        hint = ""
+        if type(model).__module__.startswith("tf_keras"):
+            hint = " It is of Keras 2 (tf_keras): save it to a .h5 file, and load that by `load_classifier`."
+        raise TypeError(f"Expected `{name}` to be a keras.Model. Received {model!r}.{hint}")
+    for side in ("inputs", "outputs"):
+        tensors = getattr(model, side, None) or []
+        if len(tensors) > 1:
+            raise ValueError(
+                f"Expected `{name}` to map one batch of images to one batch of predictions. "
+                f"Received a model with {len(tensors)} {side}."
+            )
+    if isinstance(getattr(model, "output", None) if getattr(model, "outputs", None) else None, dict):
+        raise ValueError(
+            f"Expected `{name}` to give a tensor of predictions. Received a model that gives a dictionary: take its entry "
+            "by keras.Model(model.inputs, model.output[...])."
+        )
+    first: Any = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
+    if getattr(first, "data_format", None) == "channels_first":
+        raise ValueError(
+            f"Expected `{name}` to take images whose channels come last, since a flow moves height and width. Received a "
+            f"model whose layer {first.name!r} takes channels first: put keras.layers.Permute((3, 1, 2)) before it."
+        )
+    return model
+
+
+def _decides_the_format(layer):
+    """Whether a layer tells height, width and channels apart, or moves them."""
+    return hasattr(layer, "data_format") or type(layer).__name__ in ("Permute", "Reshape", "Lambda")
+
+
+def expect_one_output(predictions: Any) -> Predictions:
+    """Checks that what a model gives is a tensor, or a symbol of one; returns it."""
+    if not hasattr(predictions, "shape"):
+        raise ValueError(
+            "Expected a model with one output, logits or probabilities [batch, classes]. "
+            f"Received a model that gives {type(predictions).__name__}: wrap it in one that gives its predictions alone."
+        )
+    return predictions
 
 
 def expect_images_of(model: KerasModel, images: tf.Tensor) -> None:

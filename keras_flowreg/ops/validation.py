@@ -14,7 +14,6 @@ from keras_flowreg.types import (
     FlowField,
     Images,
     JitCompile,
-    KerasModel,
     Labels,
     Number,
     Seed,
@@ -154,12 +153,19 @@ def expect_one_of(name: str, value: str, allowed: Sequence[str]) -> str:
 def expect_number(name: str, value: Any) -> float:
     """Checks that an option is a finite number, and not a bool or text; returns it as a float."""
     try:
-        number = None if isinstance(value, (bool, str, bytes)) or np.ndim(value) else float(value)
+        number = None if isinstance(value, (bool, str, bytes)) or np.ndim(value) else _as_float(value)
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or not math.isfinite(number):
         raise ValueError(f"Expected `{name}` to be a finite number. Received {_short(value)}.")
     return number
+
+
+def _as_float(value):
+    """A number as a float. One in single precision is that which its digits say: 0.1, not 0.10000000149."""
+    number = np.asarray(value)[()]
+    is_short = isinstance(number, np.floating) and number.itemsize < 8
+    return float(str(number) if is_short else number)
 
 
 def expect_not_negative(name: str, value: Any) -> Number:
@@ -254,39 +260,6 @@ def expect_instance(name: str, value: Any, cls: type[_Value]) -> _Value:
         article = "an" if kind[0] in "AEIOU" else "a"
         raise TypeError(f"Expected `{name}` to be {article} {kind}. Received {_short(value)}.")
     return value
-
-
-def expect_classifier(name: str, model: KerasModel) -> KerasModel:
-    """Checks that a Keras model has one input and one output; returns it."""
-    if not isinstance(model, keras.Model):
-        hint = ""
-        if type(model).__module__.startswith("tf_keras"):
-            hint = " It is of Keras 2 (tf_keras): save it to a .h5 file, and load that by `load_classifier`."
-        raise TypeError(f"Expected `{name}` to be a keras.Model. Received {model!r}.{hint}")
-    for side in ("inputs", "outputs"):
-        tensors = getattr(model, side, None) or []
-        if len(tensors) > 1:
-            raise ValueError(
-                f"Expected `{name}` to map one batch of images to one batch of predictions. "
-                f"Received a model with {len(tensors)} {side}."
-            )
-    if isinstance(getattr(model, "output", None) if getattr(model, "outputs", None) else None, dict):
-        raise ValueError(
-            f"Expected `{name}` to give a tensor of predictions. Received a model that gives a dictionary: take its entry "
-            "by keras.Model(model.inputs, model.output[...])."
-        )
-    first: Any = next((layer for layer in getattr(model, "layers", []) if _decides_the_format(layer)), None)
-    if getattr(first, "data_format", None) == "channels_first":
-        raise ValueError(
-            f"Expected `{name}` to take images whose channels come last, since a flow moves height and width. Received a "
-            f"model whose layer {first.name!r} takes channels first: put keras.layers.Permute((3, 1, 2)) before it."
-        )
-    return model
-
-
-def _decides_the_format(layer):
-    """Whether a layer tells height, width and channels apart, or moves them."""
-    return hasattr(layer, "data_format") or type(layer).__name__ in ("Permute", "Reshape", "Lambda")
 
 
 def _short(value):

@@ -213,6 +213,23 @@ class WithoutGradientTest(tf.test.TestCase):
                 with self.assertRaisesRegex(ValueError, message):
                     fr.evaluate_robustness(model(), dataset, fr.attacks.FlowFGSM(0.3), [0.3], check=False, verbose=0)
 
+    def test_every_example_has_a_class(self):
+        images, labels = testing.data(40)
+        labels[20] = -1
+        network = model(loss=testing.cross_entropy(ignore_class=-1))
+        for batches in ((images, labels), iter([(images[:16], labels[:16]), (images[16:], labels[16:])])):
+            with self.assertRaisesRegex(ValueError, "Expected labels from 0 to 3"):
+                attack = fr.attacks.FlowFGSM(0.3)
+                fr.evaluate_robustness(network, batches, attack, [0.3], examples=40, check=False, verbose=0)
+
+    def test_radii_in_single_precision_are_found_by_their_digits(self):
+        for radii in (np.array([0.1, 0.3], "float32"), [np.float16(0.1), tf.constant(0.3)]):
+            report = fr.evaluate_robustness(model(), data(), fr.attacks.FlowFGSM(0.3), radii, check=False, verbose=0)
+            self.assertEqual(
+                report.robust_accuracy("FlowFGSM", 0.1).value, np.mean(report.robust[Run("FlowFGSM", 0.1)])
+            )
+            self.assertEqual(list(report.worst_case()), [0.1, 0.3])
+
     def test_attacks_have_the_reports_values(self):
         images, labels = testing.data(8)
         bytes_ = (255 * images).astype("uint8")
