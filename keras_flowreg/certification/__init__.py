@@ -4,9 +4,9 @@ intervals.py  what a value can be
 reach.py      what an image can become
 linearity.py  whether what is called linear is so; envelopes.py whether an activation lies between its lines
 rounding.py   how much more a sum of many terms is rounded
-steps.py      what an operation does to bounds; activations.py for those between lines
+steps.py      what an operation does to bounds; activations.py for those between lines, curves.py for those that bend one way
 products.py   products, squares and roots; softmax.py for softmax
-rules.py      the table from layers to steps; what ends in _rules.py fills it
+rules.py      the table from layers to steps; what ends in _rules.py fills it; arithmetic.py has operations of numbers
 calls.py      the calls that a functional model is made of; tracing.py makes one of a layer of any other `call`
 network.py    a Keras model as a list of steps
 leads.py      the forms of the logits that are to be positive
@@ -26,6 +26,7 @@ initialization.py  weights to begin certified training with
 
 from keras_flowreg.certification.activations import Clipped, LeakyReLU, ParametricReLU, Sigmoid, Smooth
 from keras_flowreg.certification.certify import Certificate, certify
+from keras_flowreg.certification.curves import Curve
 from keras_flowreg.certification.initialization import initialize
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.products import InverseRoot, Normalized, Product, Square
@@ -38,6 +39,7 @@ from keras_flowreg.certification.steps import Elementwise, Linear, MaxPool, Step
 __all__ = [
     "Certificate",
     "Clipped",
+    "Curve",
     "Elementwise",
     "Interval",
     "InverseRoot",

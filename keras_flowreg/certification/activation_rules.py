@@ -16,6 +16,7 @@ from keras_flowreg.certification.activations import (
     Smooth,
     sigmoid_slope,
 )
+from keras_flowreg.certification.curves import exponential
 from keras_flowreg.certification.intervals import Interval
 from keras_flowreg.certification.rules import described, register_rule
 from keras_flowreg.certification.softmax import Softmax
@@ -197,6 +198,7 @@ ACTIVATIONS: dict[str, Callable[[], Step]] = {
     "softmax": Softmax,
     "softplus": _softplus,
     "softsign": _softsign,
+    "exponential": exponential,
     "elu": elu,
     "celu": elu,
     "selu": _selu,

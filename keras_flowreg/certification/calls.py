@@ -18,6 +18,7 @@ class LayerCall(NamedTuple):
     outputs: list[int]  # keys
     positional: tuple[Any, ...]  # what it was called with, with tensors of the graph among it
     named: dict[str, Any]
+    part: Optional[int] = None  # the only one of several outputs that `run` gives
 
     @property
     def training(self) -> Optional[bool]:
@@ -67,7 +68,12 @@ class LayerCall(NamedTuple):
     def run(self, *tensors: Any) -> Any:
         """What the operation gives, or the `call` of the layer, of tensors for the inputs."""
         positional, named = self._with(dict(zip(self.inputs, tensors)))
-        return compat.function_of(self.layer)(*positional, **named)
+        found = compat.function_of(self.layer)(*positional, **named)
+        return found if self.part is None else tf.nest.flatten(found)[self.part]
+
+    def parts(self) -> list["LayerCall"]:
+        """For each output, the call that gives it alone."""
+        return [self._replace(outputs=[output], part=number) for number, output in enumerate(self.outputs)]
 
     def _with(self, values):
         return tf.nest.map_structure(lambda each: values.get(id(each), each), (self.positional, self.named))

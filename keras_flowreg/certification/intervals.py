@@ -37,6 +37,13 @@ class Interval(NamedTuple):
         """The interval, and as much more at each end."""
         return Interval(self.low - by, self.high + by)
 
+    def without_nan(self) -> "Interval":
+        """The interval, where what has overflowed, and is NaN, can be any number."""
+        infinity = tf.constant(float("inf"), self.low.dtype)
+        return Interval(
+            *(tf.where(tf.math.is_nan(end), each, end) for end, each in ((self.low, -infinity), (self.high, infinity)))
+        )
+
     def intersect(self, other: "Interval") -> "Interval":
         """What lies in both. Both hold the true value, so they meet, but for rounding."""
         low, high = tf.maximum(self.low, other.low), tf.minimum(self.high, other.high)

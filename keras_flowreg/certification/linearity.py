@@ -1,14 +1,18 @@
 """Checks that what a rule calls linear is so: a wrong rule would prove what is not true."""
 
 from collections.abc import Callable, Sequence
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
+
+from keras_flowreg.certification.windows import Sliding
 
 _DRAWS = 8
 _TOLERANCE = 1e-4
 
 Function = Callable[..., tf.Tensor]
+Transpose = Callable[[tf.Tensor, Sequence[Sequence[int]]], list[tf.Tensor]]
 
 
 def expect_linear(function: Function, absolute: Function, shapes: Sequence[Sequence[int]], name: str) -> None:
@@ -41,6 +45,42 @@ def expect_linear(function: Function, absolute: Function, shapes: Sequence[Seque
         )
 
 
+def expect_transposed(
+    function: Function,
+    absolute: Function,
+    transpose: Transpose,
+    shapes: Sequence[Sequence[int]],
+    sliding: Optional[Sliding],
+    name: str,
+) -> None:
+    """Checks that a map is the transposed one of a linear function: Σ c · f(x) = Σ fᵀ(c) · x.
+
+    Args:
+      function: of one tensor for each input.
+      absolute: the function with the absolute value of each weight.
+      transpose: of coefficients of the output, and of the inputs' shapes, to a list of coefficients of the inputs.
+      shapes: of each input, without the batch.
+      sliding: how the function slides over images, if it does: the coefficients are of the pixels that its outputs see.
+      name: that of the layer.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    inputs = _random(shapes, seed=0)
+    outputs = function(*inputs)
+    (coefficients,) = _random([outputs.shape[1:]], seed=2)
+    are_images = {len(shape) for shape in shapes} == {3} and len({tuple(shape[:2]) for shape in shapes}) == 1
+    seen = [sliding.seen(each, outputs.shape[1:3]) for each in inputs] if sliding and are_images else inputs
+    parts = transpose(coefficients, [each.shape[1:] for each in seen])
+    found = sum(tf.reduce_sum(part * each) for part, each in zip(parts, seen))
+    size = tf.reduce_sum(tf.abs(coefficients) * absolute(*map(tf.abs, inputs)))
+    if not abs(found - tf.reduce_sum(coefficients * outputs)) <= _TOLERANCE * size + _TOLERANCE**2:
+        raise ValueError(
+            "Expected a `Linear` whose derivative is its own, or whose `transpose` is that of its function. Received another, "
+            f"by the rule of {name}: it may stop a gradient, or turn it around."
+        )
+
+
 def _is_within_sizes(function, absolute, shapes):
     """Whether all outputs are, for random inputs."""
     values = _random(shapes, seed=0)
@@ -54,12 +94,6 @@ def _is_additive(function, absolute, shapes):
     error = tf.abs(difference - (function(*first) - function(*second)))
     terms = absolute(*(tf.abs(one) + tf.abs(other) for one, other in zip(first, second)))
     return bool(tf.reduce_all(error <= _TOLERANCE * tf.abs(terms) + _TOLERANCE**2))
-
-
-def _random(shapes, seed):
-    """Numbers between -1 and 1, for each input."""
-    random = np.random.RandomState(seed)
-    return [tf.constant(random.uniform(-1, 1, [_DRAWS, *shape]), tf.float32) for shape in shapes]
 
 
 def _are_weights_within_sizes(function, absolute, shapes):
@@ -80,3 +114,9 @@ def _weights(function, inputs):
 
 def _is_below(values, sizes):
     return bool(tf.reduce_all(tf.abs(values) <= sizes + _TOLERANCE * tf.abs(sizes) + _TOLERANCE**2))
+
+
+def _random(shapes, seed):
+    """Numbers between -1 and 1, for each input."""
+    random = np.random.RandomState(seed)
+    return [tf.constant(random.uniform(-1, 1, [_DRAWS, *shape]), tf.float32) for shape in shapes]

@@ -45,7 +45,7 @@ class Place(NamedTuple):
         """The interval of its output, of those of all values; see `Network.intervals`."""
         interval = self.step.interval(*(values[number] for number in self.inputs))
         terms = self.terms(values) if rounding else None
-        return interval if terms is None else interval.widened(rounding * terms)
+        return (interval if terms is None else interval.widened(rounding * terms)).without_nan()
 
     def terms(self, values: Sequence[Interval]) -> Optional[tf.Tensor]:
         """The sum of the absolute terms of each output, at most, over the whole batch; see `Step.terms`."""
@@ -206,7 +206,7 @@ class Network:
             taken = tuple(numbers[key] for key in call.inputs)
             value = self._known(call, taken)
             if value is not None:
-                known[call.outputs[0]] = value
+                known.update(zip(call.outputs, tf.nest.flatten(value)))
                 continue
             written = True if is_traced and call.sets_training else call.training
             given = self._add_call(call, taken, training if written is None else written)
@@ -226,8 +226,8 @@ class Network:
 
     def _add_call(self, call, inputs, training):
         if compat.is_operation(call.layer):
-            steps = operation_steps(call, lambda: self._shapes(inputs))
-            return self._add_steps(steps, inputs, call.layer, training)
+            steps = [operation_steps(part, lambda: self._shapes(inputs)) for part in call.parts()]
+            return tuple(number for each in steps for number in self._add_steps(each, inputs, call.layer, training))
         if has_rule(call.layer) and (call.has_mask or any(argument is not None for argument in call.arguments)):
             raise ValueError(
                 "Expected layers that take nothing but what other layers give. "

@@ -42,7 +42,8 @@ def _layer_normalization(layer):
         raise ValueError(
             f"Expected a layer normalization of the last axes. Received {described(layer)} of {layer.axis}."
         )
-    return [centering_step(axes), *_division_by_root(axes, layer.epsilon, is_centered=True), _scaled(layer)]
+    shape = [layer.get_build_config()["input_shape"][axis] for axis in axes]
+    return [centering_step(axes), *_division_by_root(axes, layer.epsilon, is_centered=True), _scaled(layer, shape)]
 
 
 @register_rule(layers.GroupNormalization)
@@ -140,9 +141,10 @@ def _count_along(axes, inputs):
     return math.prod(inputs.shape[axis] for axis in axes)
 
 
-def _scaled(layer):
-    """The step that multiplies by a layer's gamma and adds its beta, where it has them."""
-    return Scale(1.0 if layer.gamma is None else layer.gamma, 0.0 if layer.beta is None else layer.beta)
+def _scaled(layer, shape=(-1,)):
+    """The step that multiplies by a layer's gamma and adds its beta, of this shape, where it has them."""
+    gamma, beta = (None if each is None else tf.reshape(each, shape) for each in (layer.gamma, layer.beta))
+    return Scale(1.0 if gamma is None else gamma, 0.0 if beta is None else beta)
 
 
 def _is_by_channel(values):

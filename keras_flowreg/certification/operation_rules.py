@@ -1,8 +1,8 @@
-"""Rules for operations outside of layers, such as `x + y`, `x / 255` or `keras.ops.mean(x, axis=1)` in a functional model."""
+"""Rules for operations outside of layers, such as `keras.ops.mean(x, axis=1)` in a functional model."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -10,64 +10,25 @@ from keras import layers
 
 from keras_flowreg import compat
 from keras_flowreg.certification.activation_rules import ACTIVATIONS
-from keras_flowreg.certification.activations import LeakyReLU, ParametricReLU
+from keras_flowreg.certification.arithmetic import Steps, arithmetic_steps
 from keras_flowreg.certification.calls import LayerCall
+from keras_flowreg.certification.curves import square_root
 from keras_flowreg.certification.linear_rules import Weightless
-from keras_flowreg.certification.merging_rules import (
-    difference_step,
-    greatest_steps,
-    least_steps,
-    negative_step,
-    sum_step,
-)
-from keras_flowreg.certification.normalization_rules import Scale
+from keras_flowreg.certification.normalization_rules import centering_step
 from keras_flowreg.certification.products import Product, Square
 from keras_flowreg.certification.rules import described, steps_of, unknown
 from keras_flowreg.certification.softmax import Softmax
 from keras_flowreg.certification.steps import Linear, MaxPool, Step, Taking
 from keras_flowreg.ops import random
 
-# By their names without underscores, in TensorFlow and in Keras 3. Activations are those that have no option, or one that is
-# off by default.
-_ACTIVATIONS = (
-    *("relu", "relu6", "tanh", "sigmoid", "hard_sigmoid", "log_sigmoid", "softplus", "softsign"),
-    *("silu", "swish", "hard_silu", "hard_swish", "gelu", "selu", "mish"),
-)
-_OF_ONE: dict[str, Callable[[], Step]] = {
-    **{name.replace("_", ""): ACTIVATIONS[name] for name in _ACTIVATIONS},
-    "negative": negative_step,
-    "square": Square,
-    "absolute": lambda: ParametricReLU(-1.0),
-}
-_OF_TWO: dict[str, Callable[[], list[Step]]] = {
-    "add": lambda: [sum_step()],
-    "subtract": lambda: [difference_step()],
-    "multiply": lambda: [Product()],
-    "maximum": greatest_steps,
-    "minimum": least_steps,
-}
-_WITH_A_CONSTANT: dict[str, Callable[[tf.Tensor], list[Step]]] = {
-    "add": lambda constant: [Scale(1.0, constant)],
-    "multiply": lambda constant: [Scale(constant, 0.0)],
-    "maximum": lambda constant: [Scale(1.0, -constant), LeakyReLU(), Scale(1.0, constant)],
-    "minimum": lambda constant: [Scale(-1.0, constant), LeakyReLU(), Scale(-1.0, constant)],
-}
-_WITH_A_CONSTANT_BEHIND: dict[str, Callable[[tf.Tensor], list[Step]]] = {
-    **_WITH_A_CONSTANT,
-    "subtract": lambda constant: [Scale(1.0, -constant)],
-    "divide": lambda constant: [Scale(1 / constant, 0.0)],
-}
-_WITH_A_CONSTANT_BEFORE: dict[str, Callable[[tf.Tensor], list[Step]]] = {
-    **_WITH_A_CONSTANT,
-    "subtract": lambda constant: [Scale(-1.0, constant)],
-}
 # They put values elsewhere, repeat them, or add some up.
 _LINEAR = (
     *("transpose", "swapaxes", "moveaxis", "squeeze", "expanddims", "spacetodepth", "depthtospace", "identity"),
     *("flip", "flipleftright", "flipupdown", "reverse", "roll", "getitem", "tile", "repeat", "extractpatches"),
-    *("converttotensor", "concat", "concatenate", "stack", "sum", "reducesum", "mean", "reducemean"),
+    *("concat", "concatenate", "stack", "split", "unstack", "sum", "reducesum", "mean", "reducemean"),
     *("averagepool", "avgpool", "avgpool2d"),
 )
+_CASTS = ("cast", "converttotensor")
 # What the batch is may be written into them.
 _WITH_SHAPE = {"reshape": tf.reshape, "broadcastto": tf.broadcast_to}
 # Of values and of weights.
@@ -94,8 +55,10 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
     """
     name = compat.operation_name(call.layer)
     name = _OTHER_NAMES.get(name, name)
-    steps = None
-    if name in _LINEAR:
+    steps: Optional[Steps] = None
+    if name == "stopgradient":
+        steps = []
+    elif name in _LINEAR or (name in _CASTS and _keeps_float32(call)):
         steps = _beside_arrays(call)
     elif name == "pad":
         steps = _padded(call, shapes())
@@ -105,6 +68,12 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
         steps = [_weighted(call)]
     elif name == "matmul" and not _arrays(call):
         steps = _matrix_product(call, shapes())
+    elif name in ("var", "reducevariance"):
+        steps = _variance(call, "axis", shapes())
+    elif name == "norm":
+        steps = _norm(call, shapes())
+    elif name == "moments":
+        steps = _variance(call, "axes", shapes()) if call.part else _beside_arrays(call)
     elif name in ("max", "reducemax"):
         steps = _greatest_along_axes(call, shapes())
     elif name in ("maxpool", "maxpool2d"):
@@ -116,31 +85,10 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
     elif name == "gelu" and _option(call, "approximate"):
         steps = [ACTIVATIONS["gelu_tanh"]()]
     else:
-        steps = _arithmetic(name, call)
+        steps = arithmetic_steps(name, call)
     if steps is None:
         raise unknown(call.layer)
-    return steps
-
-
-def _arithmetic(name, call):
-    """The steps of one or two values, or of a value and a constant."""
-    # Without options that are off, and the operation's name.
-    arguments = [argument for argument in call.arguments if argument is not False and not isinstance(argument, str)]
-    constants = [argument for argument in arguments if argument is not None]
-    if len(arguments) == 1 and not constants:
-        return [_OF_ONE[name]()] if name in _OF_ONE else None
-    if len(arguments) != 2 or len(constants) > 1:
-        return None
-    if not constants:
-        return _OF_TWO[name]() if name in _OF_TWO else None
-    return _steps_with_a_constant(name, constants[0], is_behind=arguments[0] is None)
-
-
-def _steps_with_a_constant(name, constant, is_behind):
-    if name == "power":
-        return [Square()] if is_behind and np.array_equal(constant, 2) else None
-    rules = _WITH_A_CONSTANT_BEHIND if is_behind else _WITH_A_CONSTANT_BEFORE
-    return rules[name](tf.cast(constant, tf.float32)) if name in rules else None
+    return list(steps)
 
 
 def _beside_arrays(call):
@@ -207,15 +155,43 @@ def _matrix_product(call, shapes):
     ]
 
 
+def _keeps_float32(call):
+    is_layer = isinstance(call.layer, layers.Layer)  # whose dtype is another thing
+    dtype = call.named_argument("dtype") or (None if is_layer else getattr(call.layer, "dtype", None))
+    return dtype is None or tf.as_dtype(dtype) == tf.float32
+
+
+def _axes(call, name, shape):
+    """The axes of an option, all of them if it has none, in rising order."""
+    axes = _option(call, name)
+    axes = sorted(axis % shape.rank for axis in tf.nest.flatten(range(shape.rank) if axes is None else axes))
+    if 0 in axes:
+        raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)} along axis 0.")
+    return axes
+
+
+def _variance(call, axes_name, shapes):
+    """The mean of the squares of what is left of each value without the mean."""
+    axes, keeps_axes = _axes(call, axes_name, *shapes), bool(_option(call, "keepdims"))
+    mean = Weightless(lambda inputs: tf.reduce_mean(inputs, axes, keepdims=keeps_axes))
+    return [centering_step(axes), Square(), mean]
+
+
+def _norm(call, shapes):
+    """The root of the sum of squares."""
+    axes, keeps_axes, order = _axes(call, "axis", *shapes), bool(_option(call, "keepdims")), _option(call, "ord")
+    if order not in (None, "euclidean") and (order != 2 or len(axes) > 1):  # That of a matrix is another norm.
+        return None
+    total = Weightless(lambda inputs: tf.reduce_sum(inputs, axes, keepdims=keeps_axes))
+    return [Square(), total, square_root()]
+
+
 def _greatest_along_axes(call, shapes):
     """The greatest of the values along some axes, which come before the last for that."""
     (shape,) = shapes
     if getattr(call.layer, "initial", None) is not None:
         return None
-    axes = _option(call, "axis")
-    axes = sorted(axis % shape.rank for axis in tf.nest.flatten(range(shape.rank) if axes is None else axes))
-    if 0 in axes:
-        raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)} along axis 0.")
+    axes = _axes(call, "axis", shape)
     kept = [axis for axis in range(shape.rank) if axis not in axes]
     count = math.prod(shape[axis] for axis in axes)
     result = call.run(tf.zeros(shape)).shape[1:]

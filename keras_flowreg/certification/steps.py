@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_flowreg.certification.envelopes import expect_enclosed
 from keras_flowreg.certification.intervals import Interval
-from keras_flowreg.certification.linearity import expect_linear
+from keras_flowreg.certification.linearity import expect_linear, expect_transposed
 from keras_flowreg.certification.rounding import summands_by_shape, weight_of
 from keras_flowreg.certification.windows import Sliding
 
@@ -181,7 +181,9 @@ class Linear(Step):
         return max(self._summands, summands_by_shape(inputs, output))
 
     def check(self, shapes: Sequence[Sequence[int]], layer: str) -> None:
-        expect_linear(self._function, self._absolute or self._function, shapes, layer)
+        absolute = self._absolute or self._function
+        expect_linear(self._function, absolute, shapes, layer)
+        expect_transposed(self._function, absolute, self._transpose, shapes, self.sliding, layer)
 
     def value(self, *inputs: tf.Tensor) -> tf.Tensor:
         output = self._function(*inputs)

@@ -26,6 +26,11 @@ class Sliding(NamedTuple):
         missing = [max(whole - side, 0) for whole, side in zip(self.covered(counts), sides)]
         return [(each // 2, each - each // 2) for each in missing]
 
+    def seen(self, images: tf.Tensor, counts: Sequence[int]) -> tf.Tensor:
+        """The pixels of images, padded, that as many outputs see."""
+        height, width = self.covered(counts)
+        return tf.pad(images, [(0, 0), *self.paddings(images.shape[1:3]), (0, 0)])[:, :height, :width]
+
     def covered(self, counts: Sequence[int]) -> list[int]:
         """The sides of what as many outputs see."""
         return [(count - 1) * stride + size for count, stride, size in zip(counts, self.strides, self.sizes)]

@@ -18,6 +18,9 @@ total = getattr(ops, "sum", None) or tf.reduce_sum
 concatenated = getattr(ops, "concatenate", None) or tf.concat
 flipped = getattr(ops, "flip", None) or tf.reverse
 softmax = getattr(ops, "softmax", None) or tf.nn.softmax
+erf, rsqrt, log = (getattr(ops, name, None) or getattr(tf.math, name) for name in ("erf", "rsqrt", "log"))
+moments = getattr(ops, "moments", None) or tf.nn.moments
+length, variance = getattr(ops, "norm", tf.norm), getattr(ops, "var", None) or tf.math.reduce_variance
 activated = getattr(ops, "gelu", None) or tf.nn.gelu
 convnext, inception_resnet = (
     sys.modules[network.__module__]
@@ -144,6 +147,55 @@ def _sums():
     x = layers.Conv2D(4, 2)(ops.tile(ops.repeat(inputs, 2, 2), [1, 1, 2, 1]))
     x = layers.Conv2D(3, 1)(mean(x, 1, keepdims=True) + mean(x, [1, 2], keepdims=True))
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(total(x, [1, 2]) / 20)))
+
+
+def _parts():
+    """Operations that give several values."""
+    inputs = keras.Input(SHAPE)
+    first, second, third = ops.split(layers.Conv2D(6, 2)(inputs), 3, axis=3)
+    left, *_, right = ops.unstack(ops.stop_gradient(first - third), axis=2)
+    rows = concatenated([left, right], 1)
+    center, _ = moments(second, [1, 2])
+    x = concatenated([layers.Flatten()(rows), center], 1)
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(ops.cast(x, "float32"))))
+
+
+class ByHand(layers.Layer):
+    """What layers do, by operations: a normalization, attention of parts, and GELU."""
+
+    def __init__(self):
+        super().__init__()
+        self.split, self.merged = layers.Dense(12), layers.Dense(4)
+
+    def call(self, inputs):
+        x = self.attended(self.normalized(inputs))
+        return 0.5 * x * (1 + erf(x / np.sqrt(2.0))) + x**3 / (1 + ops.exp(-ops.tanh(x)))
+
+    def normalized(self, inputs):
+        center = mean(inputs, -1, keepdims=True)
+        variance = mean(ops.square(inputs - center), -1, keepdims=True)
+        return (inputs - center) * rsqrt(variance + 1.0)
+
+    def attended(self, x):
+        query, key, value = ops.split(self.split(x), 3, axis=-1)
+        weights = ops.exp(4 * ops.tanh(ops.matmul(query, ops.transpose(key, [0, 2, 1])) / 20))
+        return self.merged(ops.matmul(weights / total(weights, -1, keepdims=True), value))
+
+
+def _by_hand():
+    inputs = keras.Input(SHAPE)
+    x = layers.Reshape((9, 4))(layers.Conv2D(4, 2, strides=2)(inputs))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(ByHand()(x)))))
+
+
+def _roots():
+    """Norms and variances, by names and by powers; logarithms; a constant over a value."""
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3)(inputs)
+    _, spread = moments(x, [1, 2], keepdims=True)
+    x = x / ops.sqrt(spread + 0.5) + x / (length(x, axis=-1, keepdims=True) + 1)
+    y = log(variance(x, 3) + 0.5) + 1 / (1 + ops.square(x[..., 0])) ** 0.5
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(y + total(x, 3) ** 4 / 100))))
 
 
 def _greatest_of_operations():
@@ -345,6 +397,7 @@ def table():
         "arithmetic": _arithmetic,
         "moves": _moves,
         "sums": _sums,
+        "parts": _parts,
         "average_of_rows": lambda: chain(layers.Conv2D(4, 3), layers.Reshape((20, 4)), layers.GlobalAveragePooling1D()),
         "sum_with_scale": _sum_with_scale,
         "sum_with_mean": _sum_with_mean,
@@ -385,6 +438,9 @@ def table():
         "layer_normalization": lambda: chain(
             layers.Conv2D(4, 3), layers.LayerNormalization(), layers.Conv2D(3, 2, activation="swish")
         ),
+        "layer_normalization_of_two": lambda: chain(
+            layers.Conv2D(4, 3), layers.LayerNormalization([-1, -2]), layers.Conv2D(3, 2)
+        ),
         "layer_normalization_of_all": lambda: chain(
             layers.Conv2D(4, 3), layers.LayerNormalization([1, 2, 3], center=False), layers.Conv2D(3, 2)
         ),
@@ -397,6 +453,8 @@ def table():
             layers.Conv2D(4, 3), layers.GroupNormalization(2, scale=False), layers.Conv2D(3, 2, activation="relu")
         ),
         "arithmetic_of_products": _arithmetic_of_products,
+        "by_hand": _by_hand,
+        "roots": _roots,
         "gated": _gated,
         "greatest_of_operations": _greatest_of_operations,
         "greatest_and_least": _greatest_and_least,

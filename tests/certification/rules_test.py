@@ -161,11 +161,8 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         for layer, message in (
             (layers.Conv2DTranspose(2, 3, dilation_rate=2, name="wide"), r"without a dilation.*wide .*\(2, 2\)"),
             (layers.Lambda(tf.sort, name="own"), r"Received (own|tf.sort\w*) .*register_rule"),
-            (layers.Lambda(networks.ops.exp), r"Received .*exp.*, an operation.*have rules.*register_rule"),
-            (
-                layers.Activation("exponential", name="exp"),
-                r"Expected an activation.*relu.*Received exponential in exp",
-            ),
+            (layers.Lambda(networks.ops.sin), r"Received .*sin.*, an operation.*have rules.*register_rule"),
+            (layers.Activation(tf.sin, name="wave"), r"Expected an activation.*relu.*Received sin in wave"),
             (
                 layers.ReLU(max_value=6, negative_slope=0.1, name="six"),
                 r"a slope or a largest value, not both.*six \(ReLU\)",
@@ -292,12 +289,12 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
     def test_operations_without_a_rule(self):
         inputs = keras.Input(networks.SHAPE)
         for operation in (
-            lambda x: 1 / (x + 1.0),
-            lambda x: x / (x + 1.0),
-            lambda x: x**3,
+            lambda x: x**5,
+            lambda x: x**1.5,
             lambda x: 2**x,
             lambda x: keras.activations.relu(x, max_value=1.0),
-            lambda x: keras.activations.exponential(x),
+            lambda x: networks.length(x, ord=1, axis=3),
+            lambda x: networks.ops.cast(networks.ops.cast(x, "float16"), "float32"),
         ):
             model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs))))
             self.expect_error(model, "an operation: of these")
@@ -312,6 +309,15 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
         ):
             model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs))))
             self.expect_error(model, "each image alone. Received .*mixes those of a batch")
+
+    def test_variance_of_a_batch(self):
+        inputs = keras.Input(networks.SHAPE)
+        for operation in (
+            lambda x: networks.variance(x, [0, 1, 2], keepdims=True),
+            lambda x: networks.length(x, axis=0, keepdims=True),
+        ):
+            model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(operation(inputs) + inputs)))
+            self.expect_error(model, "each image alone. Received .*along axis 0")
 
     def test_attention_among_other_places(self):
         inputs = keras.Input(networks.SHAPE)
@@ -356,6 +362,17 @@ class BadNetworksTest(tf.test.TestCase, parameterized.TestCase):
             self.expect_error(
                 networks.chain(OfFunction(function, name="bent")),
                 r"a difference of inputs.*rule of bent \(OfFunction\)",
+            )
+
+    def test_linear_rule_of_what_has_another_gradient(self):
+        @tf.custom_gradient
+        def reversed_gradient(x):
+            return 2 * x, lambda upstream: -upstream
+
+        fr.certification.register_rule(OfFunction)(lambda layer: [fr.certification.Linear(layer)])
+        for function in (tf.stop_gradient, reversed_gradient, lambda x: x + tf.stop_gradient(x[:, ::-1])):
+            self.expect_error(
+                networks.chain(OfFunction(function, name="cut")), r"derivative is its own.*rule of cut \(OfF"
             )
 
     def test_constants_in_a_call(self):
