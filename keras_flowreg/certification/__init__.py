@@ -8,6 +8,7 @@ steps.py      what an operation does to bounds; activations.py for those between
 products.py   products, squares and roots; softmax.py for softmax
 rules.py      the table from layers to steps; what ends in _rules.py fills it; arithmetic.py has operations of numbers
 calls.py      the calls that a functional model is made of; tracing.py makes one of a layer of any other `call`
+layouts.py    where a tensor has its batch; rows.py takes the rows of an image in it for images
 network.py    a Keras model as a list of steps
 leads.py      the forms of the logits that are to be positive
 windows.py    coefficients on a part of an image

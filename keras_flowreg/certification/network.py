@@ -19,8 +19,17 @@ from keras_flowreg.certification import (  # noqa: F401  They fill the table.
 from keras_flowreg.certification.activations import LeakyReLU
 from keras_flowreg.certification.calls import layer_calls, tensor_keys
 from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.layouts import Layout
 from keras_flowreg.certification.operation_rules import operation_steps
-from keras_flowreg.certification.rules import described, expect_float32, expect_no_quantization, has_rule, steps_of
+from keras_flowreg.certification.rows import fitted
+from keras_flowreg.certification.rules import (
+    described,
+    expect_float32,
+    expect_no_quantization,
+    has_rule,
+    steps_of,
+    unknown,
+)
 from keras_flowreg.certification.steps import Elementwise, Step, Taking
 from keras_flowreg.certification.tracing import traced
 from keras_flowreg.ops import random
@@ -71,10 +80,15 @@ class Network:
     def __init__(self, model: KerasModel, image_shape: Sequence[int]):
         self.places: list[Place] = []
         self._of_black = [tf.zeros([1, *image_shape])]  # the first values for a black image
+        self._layouts = [Layout()]  # of all values
         outputs = self._add(model, (0,))
         if len(outputs) != 1:
             raise ValueError(f"Expected a model with one output. Received {described(model)} with {len(outputs)}.")
         self.output = self.logits = outputs[0]
+        if self._layouts[self.output] != Layout():
+            raise ValueError(
+                f"Expected predictions of each image alone. Received several of {described(model)} for each."
+            )
         if self.last is not None and self.last.keeps_class:
             (self.logits,) = self.places[self.output - 1].inputs
 
@@ -175,10 +189,10 @@ class Network:
         )
 
     def _shapes(self, numbers):
-        """The shapes of values, with a batch of one image."""
+        """The shapes of values as the model has them, with a batch of one image."""
         for place in self.places[len(self._of_black) - 1 : max(numbers)]:
             self._of_black.append(place.step.value(*(self._of_black[number] for number in place.inputs)))
-        return [self._of_black[number].shape for number in numbers]
+        return [self._layouts[number].outer(self._of_black[number]).shape for number in numbers]
 
     def _add_steps(self, steps, inputs, layer, training):
         steps = [each if isinstance(each, Taking) else Taking(each, ()) for each in steps]
@@ -189,7 +203,12 @@ class Network:
         numbers = [*inputs]
         for step, values in steps:
             taken = tuple(numbers[value] for value in values) or tuple(inputs)
+            try:
+                step, layout = fitted(step, [self._layouts[number] for number in taken])
+            except ValueError as error:
+                raise unknown(layer, f"of values {error}") from error
             self.places.append(Place(step, taken, len(self.places) + 1, described(layer), training))
+            self._layouts.append(layout)
             inputs = (self.places[-1].output,)
             numbers += inputs
         return inputs
@@ -226,7 +245,8 @@ class Network:
 
     def _add_call(self, call, inputs, training):
         if compat.is_operation(call.layer):
-            steps = [operation_steps(part, lambda: self._shapes(inputs)) for part in call.parts()]
+            layouts = [self._layouts[number] for number in inputs]
+            steps = [operation_steps(part, lambda: self._shapes(inputs), layouts) for part in call.parts()]
             return tuple(number for each in steps for number in self._add_steps(each, inputs, call.layer, training))
         if has_rule(call.layer) and (call.has_mask or any(argument is not None for argument in call.arguments)):
             raise ValueError(

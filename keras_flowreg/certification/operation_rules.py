@@ -13,6 +13,7 @@ from keras_flowreg.certification.activation_rules import ACTIVATIONS
 from keras_flowreg.certification.arithmetic import Steps, arithmetic_steps
 from keras_flowreg.certification.calls import LayerCall
 from keras_flowreg.certification.curves import square_root
+from keras_flowreg.certification.layouts import Layout, layout_of_output
 from keras_flowreg.certification.linear_rules import Weightless
 from keras_flowreg.certification.normalization_rules import centering_step
 from keras_flowreg.certification.products import Product, Square
@@ -43,12 +44,13 @@ Shapes = Callable[[], Sequence[tf.TensorShape]]
 _IMAGES = 7  # that tell whether an operation leaves them apart: a prime, which few moves along the batch go round
 
 
-def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]]:
+def operation_steps(call: LayerCall, shapes: Shapes, layouts: Sequence[Layout]) -> list[Union[Step, Taking]]:
     """The steps of an operation.
 
     Args:
       call: its call.
       shapes: gives the shape of each input, with a batch of one.
+      layouts: where each input has the batch.
 
     Raises:
       ValueError: if there is no rule for it.
@@ -59,11 +61,11 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
     if name == "stopgradient":
         steps = []
     elif name in _LINEAR or (name in _CASTS and _keeps_float32(call)):
-        steps = _beside_arrays(call)
+        steps = _beside_arrays(call, shapes(), layouts)
     elif name == "pad":
-        steps = _padded(call, shapes())
+        steps = _padded(call, shapes(), layouts)
     elif name in _WITH_SHAPE and len(call.inputs) == 1:
-        steps = [_with_shape(_WITH_SHAPE[name], call, shapes())]
+        steps = [_with_shape(_WITH_SHAPE[name], call, shapes(), *layouts)]
     elif name in _WEIGHTED and len(call.inputs) == 1:
         steps = [_weighted(call)]
     elif name == "matmul" and not _arrays(call):
@@ -73,7 +75,7 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
     elif name == "norm":
         steps = _norm(call, shapes())
     elif name == "moments":
-        steps = _variance(call, "axes", shapes()) if call.part else _beside_arrays(call)
+        steps = _variance(call, "axes", shapes()) if call.part else _beside_arrays(call, shapes(), layouts)
     elif name in ("max", "reducemax"):
         steps = _greatest_along_axes(call, shapes())
     elif name in ("maxpool", "maxpool2d"):
@@ -91,25 +93,28 @@ def operation_steps(call: LayerCall, shapes: Shapes) -> list[Union[Step, Taking]
     return list(steps)
 
 
-def _beside_arrays(call):
+def _beside_arrays(call, shapes, layouts):
     """A linear operation; arrays, such as a class token beside patches, are values that no image changes."""
     arrays = _arrays(call)
     call = call._replace(inputs=[*call.inputs, *map(id, arrays)])
-    count = len(call.inputs)
-    linear = _WeightlessImagesApart(call.run)
-    return [*(Taking(_always(array), (0,)) for array in arrays), Taking(linear, tuple(range(count)))]
+    shapes = [*shapes, *(array.shape for array in arrays)]
+    layouts = [*layouts, *(Layout() for _ in arrays)]
+    linear = _Moving(call.run, layouts, layout_of_output(call.run, shapes, layouts))
+    return [*(Taking(_always(array), (0,)) for array in arrays), Taking(linear, tuple(range(len(layouts))))]
 
 
 def _always(array):
     """An array of one image, for each."""
     array = tf.cast(array, tf.float32)
-    return Linear(lambda inputs: tf.zeros([tf.shape(inputs)[0], *array.shape[1:]]), offset=array)
+    step = Linear(lambda inputs: tf.zeros([tf.shape(inputs)[0], *array.shape[1:]]), offset=array)
+    step.layout = Layout()
+    return step
 
 
-def _padded(call, shapes):
+def _padded(call, shapes, layouts):
     """A padding by any number; by infinity, as before a maximum, it is one that is small enough for that."""
     if not call.named_argument("constant_values"):
-        return _beside_arrays(call)
+        return _beside_arrays(call, shapes, layouts)
     with_zeros = call.with_argument("constant_values", 0)
     offset = call.run(tf.zeros(shapes[0]))
     least = offset.dtype.min / 4
@@ -117,12 +122,15 @@ def _padded(call, shapes):
     return [_WeightlessImagesApart(with_zeros.run, offset=offset)]
 
 
-def _with_shape(function, call, shapes):
-    """A change of the shape, to that of one image."""
-    shape = call.run(tf.zeros(shapes[0])).shape
-    if shape[0] != 1:
-        raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)}, to {shape[1:]}.")
-    return Weightless(lambda inputs: function(inputs, [tf.shape(inputs)[0], *shape[1:]]))
+def _with_shape(function, call, shapes, layout):
+    """A change of the shape, to that of one image, of which there may be several rows in the batch then."""
+    first, *others = call.run(tf.zeros(shapes[0])).shape
+    if layout.axis or (first != layout.rows and function is not tf.reshape):
+        raise ValueError(f"Expected operations on each image alone. Received {described(call.layer)}, to {others}.")
+    rows = [] if first == 1 else [first]
+    step = Weightless(lambda inputs: function(inputs, [tf.shape(inputs)[0], *rows, *others]))
+    step.layout = Layout(rows=first)
+    return step
 
 
 def _weighted(call):
@@ -259,3 +267,11 @@ class _ImagesApart(Linear):
 
 class _WeightlessImagesApart(_ImagesApart, Weightless):
     """One without weights."""
+
+
+class _Moving(_WeightlessImagesApart):
+    """One that takes values of any layouts, and may give one of another."""
+
+    def __init__(self, function: Callable[..., tf.Tensor], layouts: Sequence[Layout], layout: Layout):
+        super().__init__(lambda *inputs: layout.inner(function(*map(Layout.outer, layouts, inputs))))
+        self.layout = layout

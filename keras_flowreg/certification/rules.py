@@ -114,7 +114,7 @@ def described(layer: Any) -> str:
 def unknown(layer: Any, reason: str = "") -> ValueError:
     """The error about a layer, or an operation, that has no rule."""
     if compat.is_operation(layer):
-        reason = _OF_OPERATIONS
+        reason = reason or _OF_OPERATIONS
     return ValueError(
         f"Expected layers with a rule for bounds. Received {described(layer)}{reason and ', '}{reason}. "
         "`certification.register_rule` takes a rule for a layer of your own."

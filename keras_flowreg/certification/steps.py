@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_flowreg.certification.envelopes import expect_enclosed
 from keras_flowreg.certification.intervals import Interval
+from keras_flowreg.certification.layouts import Layout
 from keras_flowreg.certification.linearity import expect_linear, expect_transposed
 from keras_flowreg.certification.rounding import summands_by_shape, weight_of
 from keras_flowreg.certification.windows import Sliding
@@ -37,12 +38,14 @@ class Step:
       has_statistics: whether it is another step in training, by the statistics of the batch.
       sliding: how it slides over images, if each output sees a few pixels only; `None` if it may see all.
       keeps_class: whether it leaves the class of predictions as it is. A last step that does is not bounded.
+      layout: where its output has the batch, of a step that takes values of any layout; `None` where its inputs have it.
     """
 
     is_linear = False
     sliding: Optional[Sliding] = None
     keeps_class = False
     has_statistics = False
+    layout: Optional[Layout] = None
 
     def interval(self, *inputs: Interval) -> Interval:
         """The interval of the output."""
@@ -115,8 +118,7 @@ class Taking(NamedTuple):
 
     Attributes:
       step: the step.
-      values: the numbers of the values: those of the layer's inputs, from 0, and behind them what each of its steps gives.
-        Negative ones are counted from the last.
+      values: their numbers: the layer's inputs from 0, behind them what each step gives; negative ones from the last.
     """
 
     step: Step

@@ -25,14 +25,14 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
     Args:
       layer: the layer; nothing about it changes.
       call: its `call`, as a function of one tensor for each input.
-      shapes: of each input, with the batch of one.
+      shapes: of each input, for a batch of one.
 
     Raises:
       ValueError: if its `call` does not take symbolic tensors, or does not give any.
     """
     try:
         with _one_at_a_time, _leaving_no_trace(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
-            symbols = [keras.Input(shape[1:], batch_size=1, dtype="float32") for shape in shapes]
+            symbols = [keras.Input(shape[1:], batch_size=shape[0], dtype="float32") for shape in shapes]
             return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])
     except Exception as error:  # Of code that is not ours.
         reason = str(error).split("\n", 1)[0]

@@ -188,6 +188,40 @@ def _by_hand():
     return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(ByHand()(x)))))
 
 
+class Windows(layers.Layer):
+    """Layers, and attention of several heads by hand, in windows that are put into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalization, self.heads, self.merged = layers.LayerNormalization(), layers.Dense(24), layers.Dense(8)
+
+    def build(self, shape):
+        self.bias = self.add_weight(shape=(2, 4, 4), name="bias")
+
+    def call(self, inputs):  # [batch, 6, 4, 8]
+        size = ops.shape(inputs)[0]
+        x = ops.transpose(ops.reshape(inputs, [size, 3, 2, 2, 2, 8]), [0, 1, 3, 2, 4, 5])
+        x = ops.reshape(x, [-1, 4, 8])  # four pixels in each of six windows
+        x = keras.activations.relu(x + self.attended(self.normalization(x)))
+        x = ops.transpose(ops.reshape(x, [size, 3, 2, 2, 2, 8]), [0, 1, 3, 2, 4, 5])
+        return ops.reshape(x, [-1, 6, 4, 8])
+
+    def attended(self, x):
+        heads = ops.reshape(self.heads(x), [ops.shape(x)[0], 4, 3, 2, 4])
+        query, key, value = ops.unstack(ops.transpose(heads, [2, 0, 3, 1, 4]), axis=0)
+        scores = ops.matmul(query, ops.transpose(key, [0, 1, 3, 2])) * 0.1 + self.bias
+        scores = ops.reshape(scores, [-1, 6, 2, 4, 4]) + images(1, (6, 1, 4, 4))
+        weights = softmax(ops.reshape(scores, [-1, 2, 4, 4]))
+        mixed = ops.transpose(ops.matmul(weights, value), [0, 2, 1, 3])
+        return self.merged(ops.reshape(mixed, [-1, 4, 8]))
+
+
+def _windows():
+    inputs = keras.Input(SHAPE)
+    x = Windows()(layers.Conv2D(8, (2, 3), activation="relu")(inputs))
+    return randomize(keras.Model(inputs, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x))))
+
+
 def _roots():
     """Norms and variances, by names and by powers; logarithms; a constant over a value."""
     inputs = keras.Input(SHAPE)
@@ -455,6 +489,7 @@ def table():
         "arithmetic_of_products": _arithmetic_of_products,
         "by_hand": _by_hand,
         "roots": _roots,
+        "windows": _windows,
         "gated": _gated,
         "greatest_of_operations": _greatest_of_operations,
         "greatest_and_least": _greatest_and_least,
