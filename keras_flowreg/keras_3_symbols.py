@@ -10,6 +10,8 @@ from unittest import mock
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.layers import layer
+from keras.src.ops.node import Node
 from tensorflow.python.util import dispatch
 from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
@@ -36,7 +38,10 @@ class TensorFlowOperation(keras.Operation):
 
 @contextlib.contextmanager
 def taken_by_tensorflow() -> Iterator[None]:
-    """In this scope, TensorFlow's functions take symbolic tensors, and these take numbers as TensorFlow's tensors do."""
+    """In this scope, TensorFlow's functions take symbolic tensors, and these take numbers as TensorFlow's tensors do.
+
+    A layer may give `None` among its outputs.
+    """
     token = _is_taken.set(True)
     changes = {name: _with_numbers_of_its_dtype(getattr(keras.KerasTensor, name)) for name in _OPERATORS}
     changes["__array_ufunc__"] = None  # NumPy leaves what is on its right to these operators.
@@ -44,9 +49,15 @@ def taken_by_tensorflow() -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for name, change in changes.items():
                 stack.enter_context(mock.patch.object(keras.KerasTensor, name, change, create=True))
+            stack.enter_context(mock.patch.object(layer, "Node", _node_of_tensors))
             yield
     finally:
         _is_taken.reset(token)
+
+
+def _node_of_tensors(*arguments, outputs, **named):
+    """A node of a graph, of the tensors among what a layer gives."""
+    return Node(*arguments, outputs=[each for each in keras.tree.flatten(outputs) if each is not None], **named)
 
 
 def _with_numbers_of_its_dtype(operator):

@@ -34,6 +34,7 @@ OPTIONS = {
         "block_type": "basic_block_vd",
     },
     "DenseNet": {"stackwise_num_repeats": [2, 2], "growth_rate": 8},
+    "DeiT": {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32},
     "ViT": {"patch_size": (8, 8), "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32},
     "MiT": {
         "layerwise_depths": [1, 1],
@@ -94,15 +95,12 @@ OPTIONS = {
         "output_activation": "hard_swish",
     },
 }
-WITHOUT_PROOFS = {
-    "DeiT": {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32},
-}
 
 
 def classifier(name):
     """A classifier of a kind: the first word of the name."""
     keras.utils.set_random_seed(0)
-    kind, options = name.split()[0], {**OPTIONS, **WITHOUT_PROOFS}[name]
+    kind, options = name.split()[0], OPTIONS[name]
     shape = {"input_shape" if kind == "EfficientNet" else "image_shape": SHAPE}
     backbone = getattr(models, f"{kind}Backbone")(**options, **shape)
     head = {"preprocessor": None, "head_filters": 16} if kind == "HGNetV2" else {}
@@ -117,7 +115,7 @@ class KerasHubTest(tf.test.TestCase, parameterized.TestCase):
         if models is None:
             self.skipTest("KerasHub is not installed.")
 
-    @parameterized.parameters(*OPTIONS, *WITHOUT_PROOFS)
+    @parameterized.parameters(*OPTIONS)
     def test_attacks_and_penalties(self, name):
         model = classifier(name)
         report = fr.evaluate_robustness(model, (IMAGES, LABELS), fr.attacks.FlowPGD(0.3, steps=2), [0.3], check=False)
@@ -136,8 +134,3 @@ class KerasHubTest(tf.test.TestCase, parameterized.TestCase):
         leads = np.diff(np.sort(model(IMAGES), axis=1)[:, -2:], axis=1)[:, 0]
         margins = fr.certify(model, IMAGES, labels, 0.0, method="crown").margin
         self.assertAllClose(margins, leads, rtol=0.1, atol=1e-3)
-
-    def test_networks_without_proofs(self):
-        for name in WITHOUT_PROOFS:
-            with self.assertRaisesRegex(ValueError, "failed on symbolic tensors"):
-                fr.certify(classifier(name), IMAGES, LABELS, 0.0)

@@ -172,7 +172,7 @@ class Network:
             place.step.check([values[number].shape[1:] for number in place.inputs], place.layer)
 
     def _add(self, layer, inputs, training=None, call=None):
-        """Adds the steps of a layer, or of all layers of a model; returns the numbers of its outputs.
+        """Adds the steps of a layer, or of all layers of a model; returns the numbers of its outputs, or what is always the same.
 
         `call` is the layer's `call` as a function of the inputs, where that is not the `call` itself.
         """
@@ -184,9 +184,9 @@ class Network:
             return self._add_steps(steps_of(layer), inputs, layer, training)
         expect_float32(layer)
         expect_no_quantization(layer)
-        return self._add_graph(
-            traced(layer, call or layer.call, self._shapes(inputs)), inputs, training, is_traced=True
-        )
+        model, outputs = traced(layer, call or layer.call, self._shapes(inputs))
+        numbers = iter(self._add_graph(model, inputs, training, is_traced=True))
+        return tuple(each if isinstance(each, tf.Tensor) else next(numbers) for each in outputs)
 
     def _shapes(self, numbers):
         """The shapes of values as the model has them, with a batch of one image."""
@@ -233,7 +233,8 @@ class Network:
                 raise ValueError(
                     f"Expected layers with one output. Received {described(call.layer)} with {len(call.outputs)}."
                 )
-            numbers.update(zip(call.outputs, given))
+            for key, each in zip(call.outputs, given):
+                (known if tf.is_tensor(each) else numbers)[key] = each
         return tuple(numbers[key] for key in tensor_keys(model.outputs))
 
     def _known(self, call, inputs):

@@ -19,7 +19,7 @@ from keras_flowreg.types import KerasModel
 _one_at_a_time = threading.Lock()  # What is changed for a while, and set back, is Keras's and the layers'.
 
 
-def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]) -> KerasModel:
+def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]) -> tuple[KerasModel, list[Any]]:
     """What a layer does, as a functional model of a batch of one image.
 
     Args:
@@ -27,13 +27,18 @@ def traced(layer: Any, call: Callable[..., Any], shapes: Sequence[Sequence[int]]
       call: its `call`, as a function of one tensor for each input.
       shapes: of each input, for a batch of one.
 
+    Returns:
+      `(model, outputs)`: the model, and what the layer gives: the model's symbolic outputs, in order, and among them tensors
+      that no image changes.
+
     Raises:
       ValueError: if its `call` does not take symbolic tensors, or does not give any.
     """
     try:
         with _one_at_a_time, _leaving_no_trace(layer), _without_warnings(), compat.symbols_taken_by_tensorflow():
             symbols = [keras.Input(shape[1:], batch_size=shape[0], dtype="float32") for shape in shapes]
-            return keras.Model(symbols, [each for each in tf.nest.flatten(call(*symbols)) if each is not None])
+            outputs = [each for each in tf.nest.flatten(call(*symbols)) if each is not None]
+            return keras.Model(symbols, [each for each in outputs if not isinstance(each, tf.Tensor)]), outputs
     except Exception as error:  # Of code that is not ours.
         reason = str(error).split("\n", 1)[0]
         raise unknown(layer, f"whose `call` failed on symbolic tensors ({reason})") from error

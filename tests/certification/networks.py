@@ -323,7 +323,8 @@ class OwnAttention(layers.Layer):
 
 
 class OwnBlock(layers.Layer):
-    """Two convolutions and what they are added to; by a mode and a name that it is called with, and two outputs."""
+    """Two convolutions and what they are added to; by a mode and a name that it is called with, and outputs
+    of which one is always the same."""
 
     def __init__(self, channels, **options):
         super().__init__(**options)
@@ -333,7 +334,7 @@ class OwnBlock(layers.Layer):
 
     def call(self, inputs, shortcut=None, training=None):
         x = self.drop(activated(self.first(inputs)), training=training)
-        return activated(self.second(x) + shortcut), x
+        return activated(self.second(x) + shortcut), x, tf.constant([1.0, -2.0, 3.0])
 
 
 def _own_layers():
@@ -353,8 +354,8 @@ def _own_layers_within():
 
         def call(self, inputs):
             x = convolved(inputs, self.kernel) + self.bias
-            kept, between = self.block(x, shortcut=self.shortcut(x))
-            x = pooled(pooled_greatest(kept) - normalized(between))
+            kept, between, scale = self.block(x, shortcut=self.shortcut(x))
+            x = pooled(pooled_greatest(kept) - scale * normalized(between))
             return activated(x, approximate=True)
 
     inputs = keras.Input(SHAPE)
