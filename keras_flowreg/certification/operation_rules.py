@@ -234,7 +234,8 @@ def _sides(size):
 
 def _option(call, name):
     """An option of an operation: one of Keras 3 holds it, one of TensorFlow is called with it."""
-    return getattr(call.layer, name, None) or call.named_argument(name)
+    held = getattr(call.layer, name, None)
+    return call.named_argument(name) if held is None else held
 
 
 def _arrays(call):

@@ -163,9 +163,8 @@ def expect_number(name: str, value: Any) -> float:
 
 def _as_float(value):
     """A number as a float. One in single precision is that which its digits say: 0.1, not 0.10000000149."""
-    number = np.asarray(value)[()]
-    is_short = isinstance(number, np.floating) and number.itemsize < 8
-    return float(str(number) if is_short else number)
+    is_short = getattr(value, "dtype", None) in ("float16", "float32")
+    return float(str(np.asarray(value)[()]) if is_short else value)
 
 
 def expect_not_negative(name: str, value: Any) -> Number:

@@ -281,8 +281,8 @@ class PenaltyTest(tf.test.TestCase, parameterized.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, message):
                 fr.IntervalBoundRegularizer(**options)
-        with self.assertRaisesRegex(ValueError, "rule for bounds.*exp"):
-            penalty(network(layers.Lambda(tf.exp)))
+        with self.assertRaisesRegex(ValueError, "rule for bounds.*sin"):
+            penalty(network(layers.Lambda(tf.sin)))
         with self.assertRaisesRegex(ValueError, "Expected one weight for each image. Received 6 images"):
             penalty(network(), sample_weight=[2.0])
 
