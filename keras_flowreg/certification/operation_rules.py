@@ -116,7 +116,7 @@ def _padded(call, shapes, layouts):
     if not call.named_argument("constant_values"):
         return _beside_arrays(call, shapes, layouts)
     with_zeros = call.with_argument("constant_values", 0)
-    offset = call.run(tf.zeros(shapes[0]))
+    offset = call.run(tf.zeros([1, *shapes[0][1:]]))  # of one image, or of one of its rows
     least = offset.dtype.min / 4
     offset = tf.clip_by_value(offset, least, -least)
     return [_WeightlessImagesApart(with_zeros.run, offset=offset)]

@@ -599,6 +599,18 @@ class TracingTest(tf.test.TestCase, parameterized.TestCase):
         for one, other in zip(*gradients):
             self.assertAllClose(one, other, rtol=1e-3, atol=1e-4 * float(tf.norm(other)) + 1e-6)
 
+    def test_windows_in_the_batch_that_are_padded(self):
+        class Padded(layers.Layer):
+            def call(self, inputs):
+                windows = networks.ops.reshape(inputs, [-1, 6, 2])
+                windows = networks.ops.pad(windows, [[0, 0], [1, 0], [0, 0]], constant_values=0.3)
+                return networks.ops.reshape(windows, [-1, 98])
+
+        model = networks.chain(Padded())
+        labels = np.argmax(model(IMAGES), axis=1)
+        leads = np.diff(np.sort(model(IMAGES), axis=1)[:, -2:], axis=1)[:, 0]
+        self.assertAllClose(fr.certify(model, IMAGES, labels, 0.0).margin, leads, rtol=1e-2, atol=1e-2)
+
     def test_a_batch_that_is_not_on_the_first_axis(self):
         inputs = keras.Input(networks.SHAPE)
         moved = networks.ops.transpose(inputs, [1, 0, 2, 3])
