@@ -235,7 +235,7 @@ def _authors_schedule(width):
         ),
         ("plain", _COSINE),
         *(("flow_gradient", {"weight": weight, **_COSINE}) for weight in (2.0, 3.0, 4.0)),
-        *(("input_gradient", {"weight": weight, **_COSINE}) for weight in (0.01, 0.03, 0.1)),
+        *(("input_gradient", {"weight": weight, **_COSINE}) for weight in (0.01, 0.03, 0.1, 0.3)),
         ("intensity_training", _COSINE),
         ("deformation_training", {**_COSINE, **_ONE_STEP}),
         *(
