@@ -27,6 +27,7 @@ from keras_flowreg.gradients import flow_gradients, input_gradients, perturbatio
 from keras_flowreg.models import FlowRegularizedModel
 from keras_flowreg.ops import normalized_from_pixels, pixels_from_normalized, weight_from_paper
 from keras_flowreg.regularizers import (
+    FlowConsistencyRegularizer,
     FlowGradientRegularizer,
     GradientRegularizer,
     InputGradientRegularizer,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Certificate",
     "FirstOrderBounds",
+    "FlowConsistencyRegularizer",
     "FlowGradientRegularizer",
     "FlowRegularizedModel",
     "GradientRegularizer",

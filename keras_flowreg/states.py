@@ -45,6 +45,11 @@ def statistics(model: KerasModel) -> State:
     return _state(variable for variable in _untrained(model) if variable.dtype.is_floating)
 
 
+def has_losses_of_activations(model: KerasModel) -> bool:
+    """Whether a model that has run has losses beside those of its weights."""
+    return len(model.losses) > len(compat.weight_losses(model))
+
+
 @contextlib.contextmanager
 def passes_over_one_batch(model: KerasModel) -> Iterator["Passes"]:
     """Passes in this scope draw the same masks and noise, and the first one alone counts for the statistics."""

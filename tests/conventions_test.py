@@ -123,6 +123,7 @@ def configurables():
     return [
         fr.FlowGradientRegularizer(1.0),
         fr.InputGradientRegularizer(1.0),
+        fr.FlowConsistencyRegularizer(1.0),
         fr.IntervalBoundRegularizer(1.0),
         fr.GradientRegularizer(fr.perturbations.Affine(), 1.0),
         fr.perturbations.Flow(),

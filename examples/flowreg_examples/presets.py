@@ -86,6 +86,11 @@ def _smooth(*flow_weights):
     return [("flow_gradient", {"weight": weight, "activation": "swish"}) for weight in flow_weights]
 
 
+def _consistent(*weights, **changes):
+    """The penalty on predictions that change along the flow gradient."""
+    return [("flow_consistency", {"weight": weight, **changes}) for weight in weights]
+
+
 def _log_odds(*weights):
     """The penalty on the log-odds."""
     return [("flow_gradient", {"penalized_loss": "log_odds", "weight": weight}) for weight in weights]
@@ -236,6 +241,7 @@ def _authors_schedule(width):
         ("plain", _COSINE),
         *(("flow_gradient", {"weight": weight, **_COSINE}) for weight in (2.0, 3.0, 4.0)),
         *(("input_gradient", {"weight": weight, **_COSINE}) for weight in (0.01, 0.03, 0.1, 0.3)),
+        *_consistent(1.0, 3.0, **_COSINE),
         ("intensity_training", _COSINE),
         ("deformation_training", {**_COSINE, **_ONE_STEP}),
         *(
@@ -265,14 +271,20 @@ PRESETS = {
         variants={
             _DIGITS: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0], beside_attack=10.0)
             + _smooth(55.0)
+            + _consistent(1.0, 3.0)
             + _together_in_one_step(2.0, 5.0, 10.0),
             _MNIST: _methods(flow_weights=[20.0, 55.0, 150.0], input_weights=[3.0, 10.0, 30.0], beside_attack=10.0)
+            + _consistent(1.0, 3.0)
             + _together_in_one_step(2.0, 5.0, 10.0),
             _FASHION: _methods(flow_weights=[3.0, 10.0, 30.0], input_weights=[0.3, 1.0, 3.0], beside_attack=3.0)
             + _smooth(10.0)
+            + _consistent(1.0, 3.0)
+            + _consistent(3.0, activation="swish")
             + _together_in_one_step(0.3, 1.0, 3.0),
             _CIFAR: _methods(flow_weights=[0.3, 0.6, 1.0], input_weights=[0.003, 0.01, 0.03], beside_attack=0.3)
             + _smooth(1.0, 3.0, 10.0)
+            + _consistent(1.0, 3.0)
+            + _consistent(1.0, 3.0, activation="swish")
             + [
                 ("deformation_training", {"activation": "swish"}),
                 ("deformation_training", {"activation": "swish", **_ONE_STEP}),
@@ -281,6 +293,7 @@ PRESETS = {
             _CIFAR_SMALL: _gradients(flow_weights=[0.3, 1.0, 3.0], input_weights=[0.01, 0.03, 0.1]),
             _FASHION_DEEP: _gradients(flow_weights=[1.0, 3.0, 10.0], input_weights=[0.1, 0.3, 1.0]),
             _DIGITS_VIT: _methods(flow_weights=[3.0, 10.0, 30.0], input_weights=[1.0, 3.0, 10.0], beside_attack=2.0)
+            + _consistent(1.0, 3.0)
             + _together_in_one_step(2.0),
         },
         seeds=3,

@@ -8,11 +8,13 @@ from keras_flowreg.commands import training
 from keras_flowreg.types import KerasModel
 
 REGULARIZERS = ("flow_gradient", "input_gradient")
+CONSISTENCY = "flow_consistency"
 CERTIFIED = "certified_training"
 ATTACKS = ("deformation_training", "intensity_training")
 METHODS = (
     "plain",
     *REGULARIZERS,
+    CONSISTENCY,
     *ATTACKS,
     CERTIFIED,
     *(f"{regularizer}+{attack}" for regularizer in REGULARIZERS for attack in ATTACKS),
@@ -32,7 +34,7 @@ class Recipe:
 
     Attributes:
       method: what trains against deformations, one of `METHODS`.
-      weight: the weight of the gradient penalty, or of the bound of `certified_training`.
+      weight: the weight of the penalty, or of the bound of `certified_training`.
       penalized_loss: the loss whose gradient is penalized, as `fr.GradientRegularizer` takes it; `None` for the trained
         loss.
       random_start: the standard deviation of the penalty's start, in pixels; in values for `input_gradient`.
@@ -44,8 +46,8 @@ class Recipe:
       penalty_every: the penalty is taken in each `penalty_every`-th step.
       fraction: the part of each batch whose penalty is taken.
       deformation: the attack that `deformation_training` trains on, one of `DEFORMATIONS`.
-      epsilon: the radius of that attack, or of the bound of `certified_training`, in pixels; in values for
-        `intensity_training`.
+      epsilon: the radius of that attack, of `flow_consistency` or of the bound of `certified_training`, in pixels; in values
+        for `intensity_training`.
       steps: the steps of that attack.
       clean_fraction: the part of each batch that is not attacked.
       crown_ibp: the part of CROWN-IBP in the bound of `certified_training` at radius zero, which falls to 0 at the whole one.
@@ -103,7 +105,7 @@ class Recipe:
     @property
     def regularizer_name(self) -> Optional[str]:
         """The part of the method that penalizes, or `None`."""
-        return next((name for name in (*REGULARIZERS, CERTIFIED) if name in self.method), None)
+        return next((name for name in (*REGULARIZERS, CONSISTENCY, CERTIFIED) if name in self.method), None)
 
     def build(self, network: KerasModel, seed: int) -> fr.FlowRegularizedModel:
         """The `FlowRegularizedModel` that trains `network` so."""
@@ -132,6 +134,8 @@ class Recipe:
             return fr.FlowGradientRegularizer(self.weight, lattice=self.lattice, **options)
         if self.regularizer_name == "input_gradient":
             return fr.InputGradientRegularizer(self.weight, **options)
+        if self.regularizer_name == CONSISTENCY:
+            return fr.FlowConsistencyRegularizer(self.epsilon, self.weight)
         if self.regularizer_name == CERTIFIED:
             return fr.IntervalBoundRegularizer(
                 self.epsilon,
@@ -166,14 +170,13 @@ _CERTIFIED_SCHEDULES = {
 _WEIGHTS = {
     "flow_gradient": {"digits": 55.0, "mnist": 55.0, "fashion_mnist": 10.0, "cifar10": 3.0},
     "input_gradient": {"digits": 10.0, "mnist": 10.0, "fashion_mnist": 1.0, "cifar10": 0.01},
+    CONSISTENCY: {"digits": 1.0, "mnist": 1.0, "*": 3.0},
     CERTIFIED: {"digits": 2.0, "mnist": 0.5, "cifar10": 0.3, "*": 1.0},
 }
 _ACTIVATIONS = {"fashion_mnist": "swish", "cifar10": "swish", "*": "relu"}
-_RANDOM_STARTS = {
-    "flow_gradient": {"cifar10": 0.155, "*": 0.25},
-    "input_gradient": {"*": 0.0},
-}
+_RANDOM_STARTS = {"flow_gradient": {"cifar10": 0.155, "*": 0.25}, "*": {"*": 0.0}}
 _RADII = {
+    CONSISTENCY: {"cifar10": 0.155, "fashion_mnist": 0.2, "*": 0.4},
     CERTIFIED: {"cifar10": 0.155, "*": 0.4},
     "deformation_training": {"cifar10": 0.155, "*": 0.4},
     "intensity_training": {"digits": 0.1, "mnist": 0.1, "fashion_mnist": 0.05, "cifar10": 4 / 255},
@@ -205,12 +208,11 @@ def get(method: str, dataset: str) -> Recipe:
         recipe = dataclasses.replace(
             recipe,
             weight=weight * _SHARE_BESIDE_AN_ATTACK if recipe.attack_name else weight,
-            random_start=0.0 if recipe.attack_name else _of(_RANDOM_STARTS[recipe.regularizer_name], dataset),
+            random_start=0.0 if recipe.attack_name else _of(_of(_RANDOM_STARTS, recipe.regularizer_name), dataset),
         )
-    if recipe.attack_name:
-        recipe = dataclasses.replace(recipe, epsilon=_of(_RADII[recipe.attack_name], dataset))
-    return recipe
+    of_radius = recipe.attack_name or recipe.regularizer_name
+    return dataclasses.replace(recipe, epsilon=_of(_RADII[of_radius], dataset)) if of_radius in _RADII else recipe
 
 
-def _of(table, dataset):
-    return table.get(dataset, table.get("*", table.get("cifar10")))
+def _of(table, name):
+    return table.get(name, table.get("*", table.get("cifar10")))

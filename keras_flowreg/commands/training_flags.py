@@ -35,11 +35,11 @@ _RECIPE_FLAGS = (
 )
 # The parts of a method that a flag is for; others are for every method.
 _PARTS = {
-    **dict.fromkeys(("weight", "penalty_every"), (*recipes.REGULARIZERS, recipes.CERTIFIED)),
+    **dict.fromkeys(("weight", "penalty_every"), (*recipes.REGULARIZERS, recipes.CONSISTENCY, recipes.CERTIFIED)),
     **dict.fromkeys(("penalized_loss", "random_start", "gradient_norm", "gradient_at"), recipes.REGULARIZERS),
     **dict.fromkeys(("penalty_method", "model_mode", "fraction"), recipes.REGULARIZERS),
     "lattice": ("flow_gradient",),
-    "epsilon": (*recipes.ATTACKS, recipes.CERTIFIED),
+    "epsilon": (*recipes.ATTACKS, recipes.CONSISTENCY, recipes.CERTIFIED),
     **dict.fromkeys(("attack_steps", "clean_fraction"), recipes.ATTACKS),
     "deformation": ("deformation_training",),
     **dict.fromkeys(("crown_ibp", "warmup_weight", "box_part"), (recipes.CERTIFIED,)),
@@ -73,7 +73,7 @@ def define_training_flags() -> None:
     flags.DEFINE_float(
         "epsilon",
         None,
-        "radius of the training attack, or of certified_training's bound, in pixels or values",
+        "radius of the training attack, of flow_consistency or of certified_training's bound, in pixels or values",
         lower_bound=0,
     )
     flags.DEFINE_integer("attack_steps", None, "steps of the training attack", lower_bound=1)

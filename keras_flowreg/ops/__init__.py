@@ -1,5 +1,6 @@
 """Pure functions of tensors: warping and its derivatives, units, losses."""
 
+from keras_flowreg.ops.divergence import kl_divergence
 from keras_flowreg.ops.flows import DisplacementStatistics, displacement_statistics, flow_smoothness_loss
 from keras_flowreg.ops.losses import (
     LogOddsLoss,
@@ -20,6 +21,7 @@ __all__ = [
     "displacement_statistics",
     "flow_smoothness_loss",
     "image_gradients",
+    "kl_divergence",
     "normalized_from_pixels",
     "per_example_loss",
     "pixels_from_normalized",

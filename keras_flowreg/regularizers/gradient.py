@@ -17,7 +17,6 @@ from typing import Optional
 import keras
 import tensorflow as tf
 
-from keras_flowreg import compat
 from keras_flowreg.augmentation import after_augmentation
 from keras_flowreg.gradients import GRADIENTS, linearize, loss_gradient
 from keras_flowreg.ops.losses import compiled_loss, deserialize_loss, expect_loss, per_example_loss, resolve_loss
@@ -32,7 +31,7 @@ from keras_flowreg.ops.validation import (
 from keras_flowreg.perturbations import Flow, Perturbation, TapeLinearized
 from keras_flowreg.regularizers.base import Regularizer, expect_arguments, mean_penalty, without_ignored
 from keras_flowreg.regularizers.penalties import GRADIENT_NORMS, penalty_by_finite_difference, penalty_of
-from keras_flowreg.states import passes_over_one_batch, statistics
+from keras_flowreg.states import has_losses_of_activations, passes_over_one_batch, statistics
 from keras_flowreg.types import Config, Images, KerasModel, Labels, Loss, Number, PerExample, Predictions, Scalar, Seed
 
 GRADIENT_PLACES = ("start", "identity")
@@ -170,7 +169,7 @@ class GradientRegularizer(Regularizer):
         predictions, penalty = self._of_all(
             model, images[:count], labels[:count], loss, weights, training, seed, start_scale
         )
-        if _has_losses_of_activations(model):
+        if has_losses_of_activations(model):
             raise ValueError(
                 "Expected `fraction` to be 1 for a model with losses of its activations (`activity_regularizer`, `add_loss`), "
                 f"which are those of one pass over the whole batch. Received {self.fraction:g}."
@@ -202,7 +201,7 @@ class GradientRegularizer(Regularizer):
                     return per_example_loss(penalized, known, model(moved, training=mode))
 
             penalties = [self._penalties(pullback(upstream), losses, losses_after) for pullback in pullbacks]
-            if self.method != "exact" and _has_losses_of_activations(model):
+            if self.method != "exact" and has_losses_of_activations(model):
                 with passes.another():  # A model's losses are those of its last pass.
                     model(perturbed, training=mode)
         if mode != training:
@@ -260,11 +259,6 @@ class GradientRegularizer(Regularizer):
 def whole_examples(fraction: float, images: Images) -> Scalar:
     """How many examples a fraction of a batch has, rounded to a whole number."""
     return tf.cast(tf.round(fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
-
-
-def _has_losses_of_activations(model):
-    """Whether a model that has run has losses beside those of its weights."""
-    return len(model.losses) > len(compat.weight_losses(model))
 
 
 def _seed(seed):

@@ -18,6 +18,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         regularizers = {
             "flow_gradient": fr.FlowGradientRegularizer,
             "input_gradient": fr.InputGradientRegularizer,
+            "flow_consistency": fr.FlowConsistencyRegularizer,
             "certified_training": fr.IntervalBoundRegularizer,
             None: type(None),
         }
@@ -42,6 +43,11 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
             attack = recipe.build(testing.network(), seed=3).attack
             self.assertIsInstance(attack, kind)
             self.assertEqual((attack.epsilon, attack.steps, attack.seed), (0.4, 2, 3))
+
+    def test_the_radius_of_flow_consistency(self):
+        recipe = dataclasses.replace(recipes.get("flow_consistency", "fashion_mnist"), weight=2.0)
+        expected = fr.FlowConsistencyRegularizer(0.2, 2.0)
+        self.assertEqual(recipe.build(testing.network(), seed=3).regularizer.get_config(), expected.get_config())
 
     def test_the_bound_of_certified_training(self):
         recipe = recipes.get("certified_training", "mnist")

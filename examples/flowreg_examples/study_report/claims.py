@@ -71,6 +71,14 @@ _CLAIMS = (
         f"flow_gradient+deformation_training-{ONE_STEP}",
     ),
     *_claims("the authors' form", AUTHORS, "deformation_training", None),
+    *(
+        (f"flow consistency over {rival}{ending}", f"flow_consistency{form}", (family,), _every_attack)
+        for form, ending in (("", ""), ("-activation=swish", ", swish"), (f"-{COSINE}", ", swish along a cosine"))
+        for rival, family in (
+            ("flow gradient", f"flow_gradient{form}"),
+            ("deformation training in one step", f"deformation_training{form}-{ONE_STEP}"),
+        )
+    ),
     ("flow gradient with swish over ReLU", "flow_gradient-activation=swish", ("flow_gradient",), _seen),
     ("flow gradient with swish over the authors' form", "flow_gradient-activation=swish", (AUTHORS,), _seen),
     *(
