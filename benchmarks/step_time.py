@@ -62,6 +62,7 @@ def penalties():
         "finite_difference": {"regularizer": flow(method="finite_difference")},
         "penalty_every=4": {"regularizer": flow(), "penalty_every": 4},
         "fraction=1/4": {"regularizer": flow(fraction=0.25)},
+        "flow consistency": {"regularizer": fr.FlowConsistencyRegularizer(_RANDOM_START.value)},
     }
     if compat.tfa_dense_image_warp() is not None:
         tfa_tape = fr.GradientRegularizer(TfaFlow(), weight, random_start=_RANDOM_START.value)

@@ -11,8 +11,8 @@ from keras_flowreg import compat
 from tests import testing
 
 
-def build():
-    model = fr.FlowRegularizedModel(testing.network(), fr.FlowGradientRegularizer(2.0))
+def build(regularizer=None):
+    model = fr.FlowRegularizedModel(testing.network(), regularizer or fr.FlowGradientRegularizer(2.0))
     model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy(), metrics=["accuracy"])
     return model
 
@@ -37,6 +37,16 @@ class MirroredStrategyTest(tf.test.TestCase):
             alone.evaluate(images, labels, verbose=0, return_dict=True)["gradient_penalty"],
             rtol=1e-5,
         )
+
+    def test_predictions_are_consistent_on_two_replicas_as_on_one(self):
+        alone = build(fr.FlowConsistencyRegularizer(0.4))
+        expected = testing.fit(alone)
+        with virtual_devices.two_replicas().scope():
+            mirrored = build(fr.FlowConsistencyRegularizer(0.4))
+        history = testing.fit(mirrored)
+        for name in ("loss", "task_loss", "consistency_penalty"):
+            self.assertAllClose(history[name], expected[name], rtol=1e-4)
+        self.assertAllClose(mirrored.base_model.get_weights(), alone.base_model.get_weights(), atol=1e-5)
 
     def test_a_loss_without_a_reduction_is_weighed_as_on_one_replica(self):
         def trained():

@@ -207,13 +207,28 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(logs["consistency_penalty"], expected, rtol=1e-4)
         self.assertAllClose(logs["loss"], logs["task_loss"] + 2 * expected, rtol=1e-4)
 
-    @parameterized.parameters(False, True)
-    def test_training_makes_predictions_consistent(self, jit_compile):
+    def test_xla_trains_as_without_it(self):
+        trained = [regularized(testing.network(), jit_compile=jit_compile) for jit_compile in (False, True)]
+        graph, compiled = (testing.fit(model, size=40) for model in trained)  # The last batch is smaller.
+        for name in graph:
+            self.assertAllClose(compiled[name], graph[name], rtol=1e-3)
+        self.assertAllClose(*(model.base_model.get_weights() for model in trained), atol=5e-4)
+
+    def test_images_of_another_precision_than_the_model(self):
+        images, labels = testing.data()
+        models = [regularized(testing.network()) for _ in range(2)]
+        double, single = (
+            model.fit(images.astype(dtype), labels, shuffle=False, verbose=0).history
+            for model, dtype in zip(models, ("float64", "float32"))
+        )
+        self.assertAllClose(double["consistency_penalty"], single["consistency_penalty"], rtol=1e-4)
+
+    def test_training_makes_predictions_consistent(self):
         images, labels = testing.data()
         after = {}
         for weight in (0.0, 20.0):
             model = fr.FlowRegularizedModel(testing.network(), fr.FlowConsistencyRegularizer(EPSILON, weight))
-            model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy(), jit_compile=jit_compile)
+            model.compile(keras.optimizers.SGD(0.1), testing.cross_entropy())
             warmups = [fr.callbacks.PenaltyWarmup(2), fr.callbacks.EpsilonWarmup(2)]
             testing.fit(model, epochs=10, callbacks=warmups)
             after[weight] = float(penalty_of(model, images, labels))
