@@ -56,10 +56,9 @@ def training_step(model, cell, steps_per_epoch):
     def step(images, labels):
         number = tf.cast(model.optimizer.iterations, tf.int32)
         fraction = tf.minimum(tf.cast(number, tf.float32) / warmup, 1.0) if warmup else 1.0
-        if model.regularizer is not None:
-            model.penalty_scale.assign(fraction)
-        if model.attack is not None:
-            model.attack_scale.assign(fraction)
+        for scale in (model.penalty_scale, model.epsilon_scale, model.attack_scale):
+            if scale is not None:
+                scale.assign(fraction)
         seed = random.fold_in(tf.stack([cell.seed, number]), _CROP_STREAM)
         images = cropped_and_mirrored(images, seed, padding, mirrored)
         return model.train_step((tf.image.convert_image_dtype(images, tf.float32), labels))
