@@ -125,8 +125,8 @@ def expect_repeatable_draws(model: KerasModel, image_shape: tf.TensorShape) -> N
     tolerance = _TOLERANCE * np.abs(first).max()
     if not all(np.allclose(first, other, rtol=_TOLERANCE, atol=tolerance) for other in others):
         raise ValueError(
-            "Expected layers that draw by keras.random, or by a generator of Keras's, since both passes of a finite difference "
-            "have to draw the same noise. Received a model with others: construct the regularizer with method='exact'."
+            "Expected layers that draw by keras.random, or by a generator of Keras's, since both passes of the penalty have to "
+            "draw the same noise. Received a model with others: a gradient penalty with method='exact' has one pass."
         )
 
 

@@ -64,9 +64,9 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
         weight. The others have no random start. With `gradient_accumulation_steps` too, batches are counted.
       clean_fraction: the part of each batch, rounded to whole examples from its first on, that is not attacked.
       seed: a whole number, which decides the regularizer's random starts and the attack's draws.
-      check_layers: whether layers that Keras does not ship are tried before the first step of a penalty: for an exact one by
-        `checks.second_derivative`, for a finite difference whether they draw the same noise in both of its passes. Under a
-        distribution strategy none is.
+      check_layers: whether layers that Keras does not ship are tried before the first step of a penalty: by
+        `checks.second_derivative` for one that needs it, and whether they draw the same noise in both passes for one that takes
+        two. Under a distribution strategy none is.
       name: the name of the model.
 
     Attributes:
@@ -210,13 +210,12 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
 
     def _check_layers(self, images):
         """Tries the layers of the user's own, once."""
-        method = getattr(self.regularizer, "method", None)
-        if not self.check_layers or method is None or self._is_checked or tf.distribute.has_strategy():
+        if not self.check_layers or self.regularizer is None or self._is_checked or tf.distribute.has_strategy():
             return
         self._is_checked = True
-        if method == "exact":
+        if self.regularizer.needs_second_derivative:
             checks.expect_second_derivative(self.base_model, images.shape)
-        else:
+        if self.regularizer.needs_same_draws:
             checks.expect_repeatable_draws(self.base_model, images.shape)
 
     def _step(self, images, labels, sample_weight):
@@ -239,7 +238,8 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
                 losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
             gradients = compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except (LookupError, TypeError, AssertionError) as error:
-            if not checks.says_no_second_derivative(error):
+            is_twice = self.regularizer is not None and self.regularizer.needs_second_derivative
+            if not (is_twice and checks.says_no_second_derivative(error)):
                 raise
             raise checks.without_second_derivative(self.base_model, images.shape, error) from error
         self._log(losses, images)

@@ -54,6 +54,7 @@ class FlowConsistencyRegularizer(Regularizer):
 
     epsilon: float
     penalty_name = "consistency_penalty"
+    needs_same_draws = True
 
     def __init__(self, epsilon: float, weight: float = 1.0, *, norm: str = "linf"):
         self.epsilon = expect_not_negative("epsilon", epsilon)

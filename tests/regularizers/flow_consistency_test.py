@@ -174,6 +174,15 @@ class PassesTest(tf.test.TestCase):
         history = testing.fit(model, epochs=2)
         self.assertLess(history["loss"][1], history["loss"][0])
 
+    def test_draws_that_cannot_be_repeated(self):
+        with self.assertRaisesRegex(ValueError, "both passes of the penalty have to draw the same noise"):
+            testing.fit(regularized(testing.network(NoiseOfItsOwn())))
+
+
+class NoiseOfItsOwn(keras.layers.Layer):
+    def call(self, inputs, training=None):
+        return inputs + tf.random.normal(tf.shape(inputs)) if training else inputs
+
 
 class WithoutSecondDerivative(keras.layers.Layer):
     def call(self, inputs):
@@ -206,6 +215,20 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         logs = model.evaluate(images, labels, batch_size=len(images), verbose=0, return_dict=True)
         self.assertAllClose(logs["consistency_penalty"], expected, rtol=1e-4)
         self.assertAllClose(logs["loss"], logs["task_loss"] + 2 * expected, rtol=1e-4)
+
+    def test_without_a_radius_it_trains_as_plainly(self):
+        def network():
+            dense = keras.layers.Dense(4, activity_regularizer="l2", kernel_initializer="ones")
+            return testing.network(keras.layers.BatchNormalization(), dense)
+
+        histories, weights = [], []
+        for regularizer in (None, fr.FlowConsistencyRegularizer(0.0, weight=5.0)):
+            model = fr.FlowRegularizedModel(network(), regularizer)
+            model.compile(keras.optimizers.SGD(0.01), testing.cross_entropy())
+            histories.append(testing.fit(model, epochs=2)["loss"])
+            weights.append(model.base_model.get_weights())
+        self.assertAllClose(*histories, rtol=1e-5)
+        self.assertAllClose(*weights, rtol=1e-4, atol=1e-5)
 
     def test_xla_trains_as_without_it(self):
         trained = [regularized(testing.network(), jit_compile=jit_compile) for jit_compile in (False, True)]

@@ -76,6 +76,7 @@ _CLAIMS = (
         for form, ending in (("", ""), ("-activation=swish", ", swish"), (f"-{COSINE}", ", swish along a cosine"))
         for rival, family in (
             ("flow gradient", f"flow_gradient{form}"),
+            ("deformation training", f"deformation_training{form}"),
             ("deformation training in one step", f"deformation_training{form}-{ONE_STEP}"),
         )
     ),
