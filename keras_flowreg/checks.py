@@ -130,7 +130,7 @@ def expect_repeatable_draws(model: KerasModel, image_shape: tf.TensorShape) -> N
         )
 
 
-def says_no_second_derivative(error: Exception) -> bool:
+def says_no_derivative(error: Exception) -> bool:
     """Whether an error of TensorFlow's tape says so: an operation has none, or it is inside of a graph of the model's own."""
     first: BaseException = error
     while (earlier := first.__cause__ or first.__context__) is not None:
@@ -138,21 +138,21 @@ def says_no_second_derivative(error: Exception) -> bool:
     return isinstance(error, LookupError) or "out of scope" in str(error) or repr(first) == "AssertionError()"
 
 
-def without_second_derivative(model: KerasModel, image_shape: tf.TensorShape, error: Exception) -> ValueError:
-    """What to say of a model, one of whose operations has no derivative that a penalty needs."""
-    layers = "; ".join(map(str, faults_on_noise(model, image_shape)))
+def without_derivative(model: KerasModel, image_shape: tf.TensorShape, error: Exception, twice: bool) -> ValueError:
+    """What to say of a model, one of whose operations has no derivative that a penalty needs, if it is taken twice or once."""
+    layers = "; ".join(map(str, faults_on_noise(model, image_shape))) if twice else ""
     behind = augmentation_behind_others(model)
     if behind and not layers:
         return ValueError(
             "Expected random augmentation to come before all other layers, or in the data set: some of it has no derivative. "
             f"Received {', '.join(behind)} behind others."
         )
+    way = "construct the regularizer with method='finite_difference' for a model that has none"
+    second = f"second derivative, which the exact gradient penalty needs: {way}"
+    needed = f"a {second}" if twice else "a derivative, which the penalty needs"
     graph = "a graph (`tf.function`, `tf.cond`) that is to be taken out of it"
-    return ValueError(
-        "Expected every operation of the model to have a second derivative, which the exact gradient penalty needs: "
-        "construct the regularizer with method='finite_difference' for a model that has none. Received "
-        f"{layers or f'an operation without one, or {graph}: {error}'}"
-    )
+    received = layers or f"an operation without one, or {graph}: {error}"
+    return ValueError(f"Expected every operation of the model to have {needed}. Received {received}")
 
 
 def faults_on_noise(model: KerasModel, image_shape: tf.TensorShape) -> list[InexactLayer]:
@@ -245,7 +245,7 @@ def _trial(call: _Call, training: bool) -> Optional[InexactLayer]:
     try:
         reason = _fault(_function(call, training), inputs)
     except (LookupError, TypeError, AssertionError) as error:
-        if not says_no_second_derivative(error):
+        if not says_no_derivative(error):
             raise
         reason = f"an operation has no second derivative: {error}"
     return None if reason is None else InexactLayer(call.layer.name, type(call.layer).__name__, reason)

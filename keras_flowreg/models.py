@@ -238,10 +238,10 @@ class FlowRegularizedModel(GuardedModel, ScaledModel, CompiledForMachine):
                 losses = self._parts_of_loss(images, labels, sample_weight, predictions, penalty, penalized_steps)
             gradients = compat.gradients(self.optimizer, tape, losses.total, self.trainable_variables)
         except (LookupError, TypeError, AssertionError) as error:
-            is_twice = self.regularizer is not None and self.regularizer.needs_second_derivative
-            if not (is_twice and checks.says_no_second_derivative(error)):
+            if self.regularizer is None or not checks.says_no_derivative(error):
                 raise
-            raise checks.without_second_derivative(self.base_model, images.shape, error) from error
+            twice = self.regularizer.needs_second_derivative
+            raise checks.without_derivative(self.base_model, images.shape, error, twice) from error
         self._log(losses, images)
         return predictions, losses.total, gradients
 

@@ -125,6 +125,10 @@ class AugmentationTest(tf.test.TestCase, parameterized.TestCase):
             regularized.compile("sgd", testing.cross_entropy())
             with self.assertRaisesRegex(ValueError, "augmentation to come before all other layers.*contrast behind"):
                 regularized.fit(*data(), verbose=0)
+        consistent = fr.FlowRegularizedModel(model, fr.FlowConsistencyRegularizer(0.4))
+        consistent.compile("sgd", testing.cross_entropy())
+        with self.assertRaisesRegex(ValueError, "augmentation to come before all other layers.*contrast behind"):
+            consistent.fit(*data(), verbose=0)
 
     def test_a_layer_without_a_second_derivative_is_named(self):
         class Rounded(keras.layers.Layer):

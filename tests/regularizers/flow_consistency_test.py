@@ -174,6 +174,16 @@ class PassesTest(tf.test.TestCase):
         history = testing.fit(model, epochs=2)
         self.assertLess(history["loss"][1], history["loss"][0])
 
+    def test_an_operation_without_a_derivative(self):
+        class Rounded(keras.layers.Layer):
+            def call(self, inputs):
+                return tf.raw_ops.AdjustContrastv2(images=inputs, contrast_factor=2.0)
+
+        with self.assertRaisesRegex(
+            ValueError, "Expected every operation of the model to have a derivative, which the pen"
+        ):
+            testing.fit(regularized(testing.network(Rounded())))
+
     def test_draws_that_cannot_be_repeated(self):
         with self.assertRaisesRegex(ValueError, "both passes of the penalty have to draw the same noise"):
             testing.fit(regularized(testing.network(NoiseOfItsOwn())))
