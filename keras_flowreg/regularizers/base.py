@@ -36,15 +36,21 @@ class Regularizer:
       weight: the factor of the penalty in the total loss.
       epsilon: the radius that it bounds, which a schedule may scale; `None` if there is none.
       penalty_name: of the penalty in the logs.
-      needs_second_derivative: whether the penalty is a function of the model's gradient, which training differentiates again.
-      needs_same_draws: whether it compares two passes of the model over a batch, which have to draw the same noise.
     """
 
     weight: float
     epsilon: Optional[float] = None
     penalty_name: ClassVar[str] = "penalty"
-    needs_second_derivative: bool = False
-    needs_same_draws: bool = False
+
+    @property
+    def needs_second_derivative(self) -> bool:
+        """Whether the penalty is a function of the model's gradient, which training differentiates again."""
+        return False
+
+    @property
+    def needs_same_draws(self) -> bool:
+        """Whether the penalty compares two passes of the model over a batch, which have to draw the same noise."""
+        return False
 
     def __call__(
         self,

@@ -54,12 +54,15 @@ class FlowConsistencyRegularizer(Regularizer):
 
     epsilon: float
     penalty_name = "consistency_penalty"
-    needs_same_draws = True
 
     def __init__(self, epsilon: float, weight: float = 1.0, *, norm: str = "linf"):
         self.epsilon = expect_not_negative("epsilon", epsilon)
         self.weight = expect_not_negative("weight", weight)
         self.norm = expect_one_of("norm", norm, balls.PER_PIXEL_NORMS)
+
+    @property
+    def needs_same_draws(self) -> bool:
+        return True
 
     def __call__(
         self,

@@ -118,13 +118,19 @@ class GradientRegularizer(Regularizer):
         self.gradient_norm = expect_one_of("gradient_norm", gradient_norm, GRADIENT_NORMS)
         self.gradient = expect_one_of("gradient", gradient, GRADIENTS)
         self.method = expect_one_of("method", method, METHODS)
-        self.needs_second_derivative = method == "exact"
-        self.needs_same_draws = not self.needs_second_derivative
         self.step = expect_positive("step", step)
         self.model_mode = expect_one_of("model_mode", model_mode, MODEL_MODES)
         self.fraction = expect_positive("fraction", fraction)
         if self.fraction > 1:
             raise ValueError(f"Expected `fraction` to be at most 1. Received {fraction!r}.")
+
+    @property
+    def needs_second_derivative(self) -> bool:
+        return self.method == "exact"
+
+    @property
+    def needs_same_draws(self) -> bool:
+        return self.method == "finite_difference"
 
     def __call__(
         self,
